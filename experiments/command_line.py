@@ -1,0 +1,106 @@
+"""Typed command-line flags for algorithm configs, and errors of one line."""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from absl import app, flags, logging
+
+from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.types import InputError
+
+FLAGS = flags.FLAGS
+ERROR_CODE = 2
+
+
+def launch(main: Callable[[], None]) -> None:
+    """Parses the flags, runs `main`, and answers bad input with one line and exit code 2."""
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise InputError(f"{argv[1]!r} is not a flag; flags look like --num_steps=10000")
+            main()
+        except InputError as error:
+            _fail(error)
+
+    FLAGS.set_default("verbosity", logging.WARNING)  # libraries narrate at INFO
+    app.run(guarded, flags_parser=_parse)
+
+
+def config_overrides(config_type: type) -> dict[str, Any]:
+    """The fields of the config that were given as `--config.NAME=VALUE`."""
+    values = {f.name: FLAGS[f"config.{f.name}"].value for f in dataclasses.fields(config_type)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        _define_config_flags(_algorithm_of(argv))
+        return FLAGS(argv)
+    except InputError as error:
+        _fail(error)
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
+        hint = f"; did you mean --{near[0]}?" if near else "; see --help"
+        _fail(f"there is no flag --{error.flagname}{hint}")
+    except flags.Error as error:
+        _fail(error)
+
+
+def _algorithm_of(argv: list[str]) -> type:
+    """The config class behind `--algorithm`, which decides what other flags there are."""
+    name = FLAGS["algorithm"].default
+    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+        flag, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and flag == "algorithm":
+            name = value if equals else following
+    if name not in ALGORITHMS:
+        near = difflib.get_close_matches(name, ALGORITHMS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"there is no algorithm {name!r}{hint} (there are {', '.join(ALGORITHMS)})"
+        )
+    return ALGORITHMS[name].Config
+
+
+def _define_config_flags(config_type: type) -> None:
+    for field in dataclasses.fields(config_type):
+        name = f"config.{field.name}"
+        text = f"{field.metadata['help']} (default {_written(field.default)}, unless a preset's)"
+        if field.type is bool:
+            flags.DEFINE_bool(name, None, text)
+        elif field.type is int:
+            flags.DEFINE_integer(name, None, text)
+        elif field.type is float:
+            flags.DEFINE_float(name, None, text)
+        elif field.metadata["choices"]:
+            flags.DEFINE_enum(name, None, field.metadata["choices"], text)
+        else:
+            flags.DEFINE(_IntegersParser(), name, None, text)
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
+
+
+class _IntegersParser(flags.ArgumentParser):
+    """Comma-separated integers, as in 256,256."""
+
+    syntactic_help = "comma-separated integers"
+
+    def parse(self, argument: str | tuple[int, ...]) -> tuple[int, ...]:
+        if isinstance(argument, tuple):
+            return argument
+        return tuple(int(number) for number in argument.strip("()[] ").split(",") if number)
+
+    def flag_type(self) -> str:
+        return "integers"
+
+
+def _written(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _fail(error: Any) -> None:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(ERROR_CODE)

@@ -1,0 +1,1 @@
+"""Presets by algorithm, one module each, keyed by the domain of the evaluation environment."""

@@ -1,0 +1,41 @@
+"""Progress of a run: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+    """Steps, speed, time left, losses and the latest score."""
+
+    def __init__(self, num_steps: int):
+        self._num_steps, self._shown = num_steps, {}
+        self._started = self._last_line = time.perf_counter()
+        self._bar = tqdm(total=num_steps, unit="step") if sys.stderr.isatty() else None
+
+    def __call__(self, step: int, numbers: dict[str, float]) -> None:
+        """Shows new numbers; the others stay."""
+        self._shown |= {name: f"{value:.4g}" for name, value in numbers.items()}
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+            self._bar.set_postfix(self._shown)
+            return
+        now = time.perf_counter()
+        is_score = not any(name.endswith("loss") for name in numbers)
+        if is_score or step == self._num_steps or now - self._last_line > SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            speed = step / (now - self._started)
+            shown = "  ".join(f"{name} {value}" for name, value in self._shown.items())
+            left = (self._num_steps - step) / speed
+            print(
+                f"step {step:,}/{self._num_steps:,}  {speed:.0f} steps/s  {left:.0f} s left  {shown}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,129 @@
+"""Trains an offline-RL algorithm on a dataset, evaluates it and reports.
+
+  python -m experiments.train
+  python -m experiments.train --algorithm=bc --dataset=pointmaze/medium --num_seeds=5
+  python -m experiments.train --algorithm=cql --dataset=hopper.hdf5 --config.conservative_weight=10
+
+Settings come from the preset of the algorithm and the dataset's domain, then from the flags.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from experiments.command_line import FLAGS, config_overrides, launch
+from experiments.presets import DOMAINS, Preset, find_preset
+from experiments.progress import Progress
+from offrl_jax import data, runs
+from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.data import Dataset, scores
+from offrl_jax.data.summary import summary
+from offrl_jax.reports.table import final_table
+
+flags.DEFINE_string("algorithm", "cql", f"one of {', '.join(ALGORITHMS)}")
+flags.DEFINE_string(
+    "dataset",
+    "pointmaze/umaze",
+    "pointmaze/{umaze,medium,large}[-N], a Minari id, or the path of a D4RL-layout HDF5 or an npz",
+)
+flags.DEFINE_string("run_dir", None, "new directory for the run (default: one under runs/)")
+flags.DEFINE_integer("num_steps", None, "updates a seed (default: the preset's)", 1)
+flags.DEFINE_integer("num_seeds", 3, "seeds trained at once", 1)
+flags.DEFINE_integer("seed", 0, "the first seed; the others follow on")
+flags.DEFINE_integer("num_evaluations", 5, "equally spaced evaluations, the last at the end", 1)
+flags.DEFINE_integer("num_evaluation_episodes", 10, "episodes a seed; 0: no environment", 0)
+flags.DEFINE_enum(
+    "preset", "auto", ("auto", "none", *DOMAINS), "auto: by the dataset's environment"
+)
+flags.DEFINE_string("env_id", None, "evaluation environment, where the data names none or another")
+flags.DEFINE_list(
+    "observation_keys", [], "entries of a Dict observation that make up the data's, in order"
+)
+flags.DEFINE_bool("normalize_observations", None, "standardise observations")
+flags.DEFINE_float("reward_scale", None, "r becomes reward_scale · r + reward_bias")
+flags.DEFINE_float("reward_bias", None, "see reward_scale; AntMaze recipes use 1 and −1")
+flags.DEFINE_bool(
+    "scale_rewards_by_return_range", None, "r becomes 1000 r / (highest − lowest return)"
+)
+flags.DEFINE_float("best_fraction", 1.0, "keep this share of the episodes, by return", 0.0, 1.0)
+
+
+def main() -> None:
+    algorithm = ALGORITHMS[FLAGS.algorithm]
+    run_dir = runs.check_run_dir(FLAGS.run_dir or _default_run_dir())
+    dataset = data.load(
+        FLAGS.dataset, env_id=FLAGS.env_id, observation_keys=tuple(FLAGS.observation_keys)
+    )
+    preset = _preset(dataset)
+    config = algorithm.Config(**preset.config | config_overrides(algorithm.Config))
+    dataset = prepare(dataset, preset, getattr(config, "discount", dataset.discount))
+    card = summary(dataset)
+    print(_headline(dataset, card))
+
+    progress = Progress(preset.num_steps)
+    result = runs.train(
+        algorithm,
+        config,
+        dataset,
+        run_dir=run_dir,
+        num_steps=preset.num_steps,
+        num_seeds=FLAGS.num_seeds,
+        seed=FLAGS.seed,
+        num_evaluations=FLAGS.num_evaluations,
+        num_evaluation_episodes=FLAGS.num_evaluation_episodes,
+        record={"preset": dataclasses.asdict(preset), "best_fraction": FLAGS.best_fraction},
+        report=progress,
+    )
+    progress.close()
+    print(f"\n{algorithm.name} on {dataset.spec.name}, {preset.num_steps:,} steps a seed\n")
+    if result.rollouts is not None:
+        print(final_table(result.rollouts, dataset.spec, card["mean_return"]))
+    seconds = result.seconds
+    print(
+        f"\nwall time {seconds['total']:.0f} s (training {seconds['training']:.0f} s, evaluation "
+        f"{seconds['evaluation']:.0f} s), {preset.num_steps / seconds['training']:.0f} steps/s of "
+        f"{FLAGS.num_seeds} seeds at once\nrun directory: {result.run_dir}"
+    )
+
+
+def prepare(dataset: Dataset, preset: Preset, discount: float) -> Dataset:
+    """The dataset as the learner sees it: filtered, then transformed."""
+    dataset = dataclasses.replace(dataset, discount=discount)
+    if FLAGS.best_fraction < 1:
+        dataset = data.keep_best_episodes(dataset, FLAGS.best_fraction)
+    if preset.scale_rewards_by_return_range:
+        dataset = data.scale_rewards_by_return_range(dataset)
+    dataset = data.transform_rewards(dataset, scale=preset.reward_scale, bias=preset.reward_bias)
+    return data.normalize_observations(dataset) if preset.normalize_observations else dataset
+
+
+def _preset(dataset: Dataset) -> Preset:
+    """The chosen preset with the given flags on top."""
+    domain = scores.domain(dataset.spec.env_id) if FLAGS.preset == "auto" else FLAGS.preset
+    preset = Preset() if FLAGS.preset == "none" else find_preset(FLAGS.algorithm, domain)
+    fields = [f.name for f in dataclasses.fields(Preset) if f.name != "config"]
+    given = {name: FLAGS[name].value for name in fields if FLAGS[name].value is not None}
+    return dataclasses.replace(preset, **given)
+
+
+def _default_run_dir() -> Path:
+    dataset = Path(FLAGS.dataset).stem if Path(FLAGS.dataset).suffix else FLAGS.dataset
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{FLAGS.algorithm}-{dataset.replace('/', '-')}-{stamp}"
+
+
+def _headline(dataset: Dataset, card: dict[str, Any]) -> str:
+    score = card["mean_score"]
+    return (
+        f"{dataset.spec.name}: {card['transitions']:,} transitions in "
+        f"{card['episodes']:,} episodes, mean return {card['mean_return']:.1f}"
+        + (f" (score {score:.1f})" if score is not None else "")
+        + f", environment {dataset.spec.env_id}, fingerprint {dataset.spec.fingerprint[:12]}"
+    )
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,76 @@
+"""Behaviour cloning: supervised regression of the data's actions.
+
+Citation: Pomerleau 1991; as an offline-RL baseline Fu et al. 2020, arXiv:2004.07219.
+Percentile cloning is the same on `data.keep_best_episodes`.
+Checked against: CORL's `any_percent_bc.py` (the MSE form).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.config import config, setting
+from offrl_jax.networks import deterministic_policy, gaussian_policy, init_policy
+from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
+
+
+@config
+class BCConfig:
+    policy: str = setting(
+        "gaussian",
+        "gaussian: likelihood of a tanh-Gaussian; deterministic: mean squared error",
+        choices=("gaussian", "deterministic"),
+    )
+    learning_rate: float = setting(3e-4, "Adam's step size", low=0)
+    hidden_sizes: tuple[int, ...] = setting((256, 256), "hidden layers of the policy", low=1)
+    batch_size: int = setting(256, "transitions a step", low=1)
+
+
+class BCState(NamedTuple):
+    step: Int[Array, ""]
+    actor: Any
+    actor_optimizer: Any
+
+
+def init(config: BCConfig, spec: Spec, key: Key) -> BCState:
+    heads = 2 if config.policy == "gaussian" else 1
+    actor = init_policy(config.hidden_sizes, spec.observation_size, heads * spec.action_size, key)
+    return BCState(jnp.int32(0), actor, optax.adam(config.learning_rate).init(actor))
+
+
+def actor_loss(actor: Any, batch: Transition, config: BCConfig) -> Float[Array, ""]:
+    """−mean_b log π(a|s) for a tanh-Gaussian, mean_b mean_A (π(s) − a)² for a deterministic policy.
+
+    The second is the first with a fixed variance and no squashing, and so averages modes.
+    """
+    if config.policy == "gaussian":
+        policy = gaussian_policy(config.hidden_sizes, actor, batch.observation)
+        return -jnp.mean(policy.log_prob(batch.action))
+    action = deterministic_policy(config.hidden_sizes, actor, batch.observation)
+    return jnp.mean(jnp.square(action - batch.action))
+
+
+def update(
+    config: BCConfig, state: BCState, batch: Transition, key: Key
+) -> tuple[BCState, Metrics]:
+    """One Adam step on the cloning loss; needs no randomness."""
+    del key
+    loss, gradient = jax.value_and_grad(actor_loss)(state.actor, batch, config)
+    updates, optimizer = optax.adam(config.learning_rate).update(gradient, state.actor_optimizer)
+    actor = optax.apply_updates(state.actor, updates)
+    return BCState(state.step + 1, actor, optimizer), {"actor/loss": loss}
+
+
+def act(
+    config: BCConfig, state: BCState, observation: Float[Array, "B O"], key: Key | None
+) -> Float[Array, "B A"]:
+    if config.policy == "deterministic":
+        return deterministic_policy(config.hidden_sizes, state.actor, observation)
+    policy = gaussian_policy(config.hidden_sizes, state.actor, observation)
+    return policy.mode() if key is None else policy.sample_and_log_prob(key)[0]
+
+
+bc = Algorithm("bc", BCConfig, init, update, act, None, "Pomerleau 1991")

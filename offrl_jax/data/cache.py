@@ -1,0 +1,98 @@
+"""Flat arrays of the datasets read so far, one directory each, under the user's cache.
+
+Parsing a file of many episodes takes seconds to minutes and hashing it a while; both are done
+once. An entry appears whole or not at all, so processes may race for it, and whatever is wrong
+with the cache costs time, never a run.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from offrl_jax.data.recording import Recording
+
+FORMAT = 1  # raised whenever a source reads the same bytes differently
+FLAGS = ("terminal", "truncation")
+
+
+def root() -> Path | None:
+    """$OFFRL_JAX_CACHE, else the user's cache directory; None where neither is known."""
+    if chosen := os.environ.get("OFFRL_JAX_CACHE"):
+        return Path(chosen).expanduser() / "datasets"
+    try:
+        import platformdirs
+    except ImportError:
+        logging.log_first_n(
+            logging.WARNING,
+            "datasets are read anew each time; set OFFRL_JAX_CACHE or pip install platformdirs",
+            1,
+        )
+        return None
+    return Path(platformdirs.user_cache_dir("offrl_jax")) / "datasets"
+
+
+def entry(*identity: object) -> Path | None:
+    """The directory of the dataset that the given values, all of JSON's types, determine."""
+    directory = root()
+    digest = hashlib.sha256(json.dumps([FORMAT, *identity]).encode()).hexdigest()
+    return directory and directory / digest[:32]
+
+
+def stamp(*paths: Path) -> list[Sequence]:
+    """What changes when one of the files does: resolved path, size, time of change."""
+    stats = [(str(path.resolve()), path.stat()) for path in paths]
+    return [[path, stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+
+
+def read(directory: Path | None) -> Recording | None:
+    """The entry, or None where there is none that can be read."""
+    if directory is None:
+        return None
+    try:
+        fields = json.loads((directory / "fields.json").read_text())
+        arrays = {path.stem: np.load(path, mmap_mode="r") for path in directory.glob("*.npy")}
+        if sorted(arrays) != fields.pop("arrays"):
+            return None
+    except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return Recording(arrays, {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def write(directory: Path | None, recording: Recording) -> None:
+    """Stores an entry in place of an unreadable one; a failure is a warning."""
+    if directory is None:
+        return
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            dir=directory.parent, prefix=".", ignore_cleanup_errors=True
+        ) as temporary:
+            fresh = Path(temporary, "entry")
+            fresh.mkdir()
+            for field, array in recording.arrays.items():
+                dtype = bool if field in FLAGS else np.float32
+                np.save(fresh / f"{field}.npy", np.asarray(array, dtype))
+            fields = recording.fields | {"arrays": sorted(recording.arrays)}
+            (fresh / "fields.json").write_text(json.dumps(fields))
+            if read(directory) is None:
+                shutil.rmtree(directory, ignore_errors=True)
+            _move(fresh, directory)
+    except OSError as error:
+        logging.log_first_n(
+            logging.WARNING, "cannot store datasets under %s (%s)", 1, directory.parent, error
+        )
+
+
+def _move(fresh: Path, directory: Path) -> None:
+    try:
+        fresh.rename(directory)
+    except OSError:
+        if read(directory) is None:  # else another process stored the same entry first
+            raise

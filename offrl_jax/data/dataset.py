@@ -1,0 +1,338 @@
+"""The dataset: one pytree of flat transitions, its sampling and its transforms.
+
+Every source ends in `from_arrays`, so the rules of episode ends live here alone:
+a true end stops the bootstrap, a time-out does not, and nothing crosses an episode boundary.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.signal import lfilter
+
+from offrl_jax.types import Array, Float, InputError, Int, Key, Spec, Transition
+
+STD_FLOOR = 1e-3  # added to every standard deviation (TD3+BC, CORL)
+
+
+class Preprocessing(NamedTuple):
+    """What was done to the raw numbers; travels with the policy."""
+
+    observation_mean: Float[Array, "O"]
+    observation_std: Float[Array, "O"]
+    reward_scale: Float[Array, ""]
+    reward_bias: Float[Array, ""]
+
+    def normalize(self, observation: Float[Array, "*B O"]) -> Float[Array, "*B O"]:
+        """Raw observation, as the environment gives it, to what the networks see."""
+        rank = (1,) * (observation.ndim - 1) + (-1,)
+        return (observation - self.observation_mean.reshape(rank)) / self.observation_std.reshape(
+            rank
+        )
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["transitions", "episode", "preprocessing"],
+    meta_fields=["spec", "discount"],
+)
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """N transitions in episode order.
+
+    Attributes:
+      transitions: Fields of shape (N, ...), transformed as `preprocessing` says.
+      episode: Index of each transition's episode, counted from 0.
+      preprocessing: The transforms applied so far.
+      spec: Shapes, bounds, environment, references.
+      discount: γ of `transitions.return_to_go`.
+    """
+
+    transitions: Transition
+    episode: Int[Array, "N"]
+    preprocessing: Preprocessing
+    spec: Spec
+    discount: float = 0.99
+
+    def __len__(self) -> int:
+        return self.episode.shape[0]
+
+    @property
+    def num_episodes(self) -> int:
+        return int(self.episode[-1]) + 1
+
+
+def sample(dataset: Dataset, key: Key, batch_size: int) -> Transition:
+    """A uniform batch with replacement; pure, on the dataset's device."""
+    index = jax.random.randint(key, (batch_size,), 0, len(dataset))
+    return jax.tree.map(lambda x: x[index], dataset.transitions)
+
+
+def from_arrays(
+    observation: np.ndarray,
+    action: np.ndarray,
+    reward: np.ndarray,
+    terminal: np.ndarray,
+    *,
+    truncation: np.ndarray | None = None,
+    next_observation: np.ndarray | None = None,
+    action_low: float | Sequence[float] | np.ndarray = -1.0,
+    action_high: float | Sequence[float] | np.ndarray = 1.0,
+    discount: float = 0.99,
+    name: str = "arrays",
+    **spec,
+) -> Dataset:
+    """Builds a dataset from flat arrays in time order.
+
+    An episode ends where `terminal` or `truncation` is set (terminal wins where both are) and at
+    the last row, which counts as truncated. A truncated transition bootstraps from its stored next
+    observation; without `next_observation` that is unknown and the transition is dropped, while
+    elsewhere the next row's observation is used.
+
+    Args:
+      observation: (N, O), raw.
+      action: (N, A), in the environment's bounds.
+      reward: (N,).
+      terminal: (N,), true ends only.
+      truncation: (N,), time-outs and cuts.
+      next_observation: (N, O).
+      action_low: Lower action bounds, a number or A numbers.
+      action_high: Upper action bounds, a number or A numbers.
+      discount: γ of the discounted return-to-go, in [0, 1].
+      name: The dataset's name in messages.
+      **spec: Further fields of `Spec` (env_id, reference_scores, ...).
+
+    Raises:
+      InputError: naming the field whose length, shape, type or values cannot be used.
+    """
+    if not 0 <= discount <= 1:
+        raise InputError(f"the discount is {discount}; give a number in [0, 1]")
+    observation = _checked(name, "observation", observation, 2)
+    action = _checked(name, "action", action, 2)
+    reward = _checked(name, "reward", reward, 1)
+    terminal = _flags(name, "terminal", terminal)
+    n = len(observation)
+    truncation = np.zeros(n, bool) if truncation is None else _flags(name, "truncation", truncation)
+    fields = {"action": action, "reward": reward, "terminal": terminal, "truncation": truncation}
+    if next_observation is not None:
+        next_observation = _checked(name, "next_observation", next_observation, 2)
+        fields["next_observation"] = next_observation
+    if n == 0:
+        raise InputError(f"dataset {name} is empty; give at least one transition")
+    for field, array in fields.items():
+        if len(array) != n:
+            raise InputError(
+                f"dataset {name} has {len(array)} rows of {field} but {n} of observation; "
+                "every field needs one row a transition"
+            )
+    if next_observation is not None and next_observation.shape != observation.shape:
+        raise InputError(
+            f"dataset {name} has next_observation of width {next_observation.shape[1]} but "
+            f"observation of width {observation.shape[1]}"
+        )
+    bounds = [np.asarray(bound, np.float32) for bound in (action_low, action_high)]
+    if any(bound.shape not in ((), action.shape[1:]) for bound in bounds):
+        raise InputError(
+            f"the action bounds of dataset {name} have shapes {bounds[0].shape} and "
+            f"{bounds[1].shape}; give numbers, or {action.shape[1]} of them each"
+        )
+    low, high = (np.broadcast_to(bound, action.shape[1:]) for bound in bounds)
+    action = _to_unit(name, action, low, high)
+
+    end = terminal | truncation
+    end[-1] = True
+    rows = Transition(
+        observation=observation,
+        action=action,
+        reward=reward,
+        next_observation=next_observation,
+        terminal=terminal.astype(np.float32),
+        next_action=np.concatenate([action[1:], action[-1:]]),
+        next_action_valid=(~end).astype(np.float32),
+        return_to_go=reward,  # replaced below, once the rows are final
+    )
+    episode = np.concatenate([[0], np.cumsum(end)[:-1]]).astype(np.int32)
+    if next_observation is None:
+        rows = rows._replace(next_observation=np.concatenate([observation[1:], observation[-1:]]))
+        known = ~end | terminal
+        if not known.any():
+            raise InputError(
+                f"dataset {name} has no transition with a known next observation; "
+                "give next_observation"
+            )
+        rows = Transition(*(field[known] for field in rows))
+        episode = np.unique(episode[known], return_inverse=True)[1].astype(np.int32)
+    rows = rows._replace(return_to_go=_returns_to_go(rows.reward, episode, discount))
+
+    spec = Spec(
+        observation_size=observation.shape[1],
+        action_size=action.shape[1],
+        action_low=tuple(low.tolist()),
+        action_high=tuple(high.tolist()),
+        name=name,
+        **spec,
+    )
+    if not spec.fingerprint:
+        spec = dataclasses.replace(spec, fingerprint=fingerprint(*rows[:5], episode, low, high))
+    preprocessing = Preprocessing(
+        observation_mean=jnp.zeros(observation.shape[1]),
+        observation_std=jnp.ones(observation.shape[1]),
+        reward_scale=jnp.ones(()),
+        reward_bias=jnp.zeros(()),
+    )
+    # jnp.array copies in the background, and device_put may not copy at all: return only when
+    # the caller's arrays are no longer needed.
+    rows, episode = jax.block_until_ready(jax.tree.map(jnp.array, (rows, episode)))
+    return Dataset(rows, episode, preprocessing, spec, discount)
+
+
+def normalize_observations(dataset: Dataset) -> Dataset:
+    """Standardises observations: (s − mean) / (std + 1e-3), as TD3+BC and CORL do."""
+    observation = np.asarray(dataset.transitions.observation)
+    mean = observation.mean(0, dtype=np.float64)
+    std = observation.std(0, dtype=np.float64) + STD_FLOOR
+    old = dataset.preprocessing
+    step = old._replace(
+        observation_mean=jnp.asarray(mean, jnp.float32),
+        observation_std=jnp.asarray(std, jnp.float32),
+    )
+    transitions = dataset.transitions._replace(
+        observation=step.normalize(dataset.transitions.observation),
+        next_observation=step.normalize(dataset.transitions.next_observation),
+    )
+    preprocessing = old._replace(
+        observation_mean=old.observation_mean + old.observation_std * step.observation_mean,
+        observation_std=old.observation_std * step.observation_std,
+    )
+    return dataclasses.replace(dataset, transitions=transitions, preprocessing=preprocessing)
+
+
+def transform_rewards(dataset: Dataset, *, scale: float = 1.0, bias: float = 0.0) -> Dataset:
+    """r ← scale · r + bias, with a new return-to-go; AntMaze recipes use (1, −1) and (10, −5).
+
+    Where nothing terminates this maps Q to scale · Q + bias / (1 − γ), so penalty weights and
+    thresholds are tied to it.
+    """
+    old = dataset.preprocessing
+    reward = dataset.transitions.reward * scale + bias
+    transitions = dataset.transitions._replace(
+        reward=reward,
+        return_to_go=jnp.asarray(
+            _returns_to_go(np.asarray(reward), np.asarray(dataset.episode), dataset.discount)
+        ),
+    )
+    preprocessing = old._replace(
+        reward_scale=old.reward_scale * scale, reward_bias=old.reward_bias * scale + bias
+    )
+    return dataclasses.replace(dataset, transitions=transitions, preprocessing=preprocessing)
+
+
+def scale_rewards_by_return_range(dataset: Dataset) -> Dataset:
+    """r ← r · 1000 / (max return − min return), the Gym locomotion transform of IQL."""
+    returns = episode_returns(dataset)
+    spread = float(returns.max() - returns.min())
+    if spread == 0:
+        raise InputError(
+            f"all {len(returns)} episodes of {dataset.spec.name} have the same return, so rewards "
+            "cannot be scaled by the range of returns; leave that transform out"
+        )
+    return transform_rewards(dataset, scale=1000.0 / spread)
+
+
+def keep_best_episodes(dataset: Dataset, fraction: float) -> Dataset:
+    """The episodes with the highest undiscounted return: percentile behaviour cloning's filter.
+
+    Args:
+      dataset: The data to choose from.
+      fraction: Share of the episodes to keep, in (0, 1]; at least one is kept.
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(f"the share of episodes to keep is {fraction}; give a number in (0, 1]")
+    returns = episode_returns(dataset)
+    num_kept = max(1, round(fraction * len(returns)))
+    best = np.sort(np.argsort(-returns, kind="stable")[:num_kept])
+    rows = np.flatnonzero(np.isin(dataset.episode, best))
+    episode = np.searchsorted(best, np.asarray(dataset.episode)[rows]).astype(np.int32)
+    transitions = jax.tree.map(lambda x: x[rows], dataset.transitions)
+    return dataclasses.replace(dataset, transitions=transitions, episode=jnp.asarray(episode))
+
+
+def episode_returns(dataset: Dataset) -> np.ndarray:
+    """Undiscounted return of each episode in raw reward units, (episodes,)."""
+    scale, bias = (float(dataset.preprocessing[i]) for i in (2, 3))
+    raw = (np.asarray(dataset.transitions.reward, np.float64) - bias) / scale
+    return np.bincount(np.asarray(dataset.episode), weights=raw)
+
+
+def fingerprint(*arrays: np.ndarray) -> str:
+    """SHA-256 over the arrays' shapes, types and bytes."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}{array.dtype}".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
+
+
+def _returns_to_go(reward: np.ndarray, episode: np.ndarray, discount: float) -> np.ndarray:
+    """R_t = r_t + γ R_{t+1} within each episode."""
+    returns = np.empty(len(reward), np.float32)
+    starts = np.flatnonzero(np.diff(episode, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(reward)], strict=True):
+        backwards = reward[start:stop][::-1].astype(np.float64)
+        returns[start:stop] = lfilter([1.0], [1.0, -discount], backwards)[::-1]
+    return returns
+
+
+def _checked(name: str, field: str, array: np.ndarray, ndim: int) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype.kind not in "fiub":
+        raise InputError(
+            f"{field} of dataset {name} holds {array.dtype} values; only numbers can be learnt from"
+        )
+    if ndim == 1 and array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != ndim:
+        raise InputError(
+            f"{field} of dataset {name} has shape {array.shape}; "
+            f"it needs {'(transitions, width)' if ndim == 2 else '(transitions,)'}"
+        )
+    with np.errstate(over="ignore"):
+        array = np.asarray(array, np.float32)  # what float32 cannot hold is not finite either
+    bad = ~np.isfinite(array)
+    if bad.any():
+        row = int(np.flatnonzero(bad.reshape(len(array), -1).any(1))[0])
+        raise InputError(
+            f"{field} of dataset {name} is not finite in {int(bad.sum())} places, first at "
+            f"transition {row}; repair or drop that episode"
+        )
+    return array
+
+
+def _flags(name: str, field: str, array: np.ndarray) -> np.ndarray:
+    flags = _checked(name, field, array, 1)
+    if not np.isin(flags, (0, 1)).all():
+        raise InputError(f"{field} of dataset {name} has values other than 0 and 1")
+    return flags.astype(bool)
+
+
+def _to_unit(name: str, action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Rescales actions from [low, high] to [−1, 1]."""
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise InputError(
+            f"the action bounds of dataset {name} are {low} to {high}; they must be finite, "
+            "low below high"
+        )
+    slack = 1e-4 * (high - low)  # float32 rounding of recorded actions
+    outside = ((action < low - slack) | (action > high + slack)).any(1)
+    if outside.any():
+        raise InputError(
+            f"action of dataset {name} leaves its bounds in {int(outside.sum())} transitions, "
+            f"first at transition {int(np.flatnonzero(outside)[0])}; clip the actions or correct "
+            "the bounds"
+        )
+    return np.clip(2.0 * (action - low) / (high - low) - 1.0, -1.0, 1.0).astype(np.float32)

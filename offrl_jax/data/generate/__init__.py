@@ -1,0 +1,1 @@
+"""Scripted controllers that collect data."""

@@ -1,0 +1,109 @@
+"""Runs controllers in the PointMaze tasks: to record data, and to measure reference returns."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+
+from offrl_jax import environments
+from offrl_jax.data.generate.mazes import Maze
+from offrl_jax.data.generate.waypoints import Controller, flail, seek, wander
+from offrl_jax.data.recording import Recording
+
+OBSERVATION_KEYS = ("observation", "desired_goal")
+WIDTH = 6  # position, velocity, desired goal
+
+
+def make_task(maze: Maze):
+    return environments.make(
+        maze.env_id,
+        max_episode_steps=maze.horizon,
+        disable_env_checker=True,
+        **maze.env_kwargs,
+    )
+
+
+def collect(maze: Maze, num_transitions: int, *, seed: int = 0) -> Recording:
+    """Records a wandering agent; the same arguments give the same numbers.
+
+    Every episode is one whole episode of the evaluation environment, cut off by its time limit
+    and by nothing else; the last one is cut where `num_transitions` are reached.
+
+    Args:
+      maze: The task, whose goal the agent does not know.
+      num_transitions: N, at least 1.
+      seed: Of the environment and of the agent.
+    """
+    rng = np.random.default_rng(seed)
+    arrays = {
+        "observation": np.empty((num_transitions, WIDTH), np.float32),
+        "action": np.empty((num_transitions, 2), np.float32),
+        "reward": np.empty(num_transitions, np.float32),
+        "next_observation": np.empty((num_transitions, WIDTH), np.float32),
+        "terminal": np.zeros(num_transitions, bool),
+        "truncation": np.zeros(num_transitions, bool),
+    }
+    env = make_task(maze)
+    env.reset(seed=seed)
+    row = 0
+    while row < num_transitions:
+        row += _record_episode(env, wander(maze, rng), arrays, row)
+    env.close()
+    return Recording(
+        arrays,
+        {
+            "env_id": maze.env_id,
+            "env_kwargs": json.dumps(maze.env_kwargs),
+            "max_episode_steps": maze.horizon,
+            "observation_keys": OBSERVATION_KEYS,
+            "action_low": (-1.0, -1.0),
+            "action_high": (1.0, 1.0),
+        },
+    )
+
+
+def reference_returns(maze: Maze, num_episodes: int = 100) -> tuple[float, float]:
+    """Mean returns of random actions (score 0) and of walking to the goal to stay (score 100)."""
+    rng = np.random.default_rng(0)
+    return (
+        _mean_return(maze, num_episodes, lambda: flail(rng)),
+        _mean_return(maze, num_episodes, lambda: seek(maze)),
+    )
+
+
+def _mean_return(maze: Maze, num_episodes: int, controller: Callable[[], Controller]) -> float:
+    env = make_task(maze)
+    env.reset(seed=0)
+    rows = {"reward": np.zeros(num_episodes * maze.horizon)}
+    for episode in range(num_episodes):
+        _record_episode(env, controller(), rows, episode * maze.horizon)
+    env.close()
+    return float(rows["reward"].sum() / num_episodes)
+
+
+def _record_episode(env, controller: Controller, arrays: dict[str, np.ndarray], row: int) -> int:
+    """Writes one episode's rows from `row` on, as many as fit; returns their number."""
+    observation, _ = env.reset()
+    next(controller)
+    num_rows = len(arrays["reward"]) - row
+    for step in range(num_rows):
+        state = observation["observation"]
+        action = controller.send((state[:2], state[2:], observation["desired_goal"]))
+        action = action.astype(np.float32)
+        next_observation, reward, terminal, truncation, _ = env.step(action)
+        values = {
+            "observation": environments.flatten_observation(observation, OBSERVATION_KEYS),
+            "action": action,
+            "reward": reward,
+            "next_observation": environments.flatten_observation(
+                next_observation, OBSERVATION_KEYS
+            ),
+            "terminal": terminal,
+            "truncation": truncation,
+        }
+        for field, array in arrays.items():
+            array[row + step] = values[field]
+        observation = next_observation
+        if terminal or truncation:
+            return step + 1
+    return num_rows

@@ -1,0 +1,57 @@
+"""From a dataset's name to a `Dataset`: the one place that reads files."""
+
+import difflib
+from types import ModuleType
+
+from offrl_jax.data import cache
+from offrl_jax.data.dataset import Dataset
+from offrl_jax.data.sources import d4rl_hdf5, minari, npz, pointmaze
+from offrl_jax.types import InputError
+
+# Asked in this order. Each has matches(name); stamp(name), what changes with its content; and
+# read(name, env_id, observation_keys).
+SOURCES: tuple[ModuleType, ...] = (npz, d4rl_hdf5, pointmaze, minari)
+
+
+def load(
+    name: str,
+    *,
+    env_id: str | None = None,
+    observation_keys: tuple[str, ...] = (),
+    discount: float = 0.99,
+) -> Dataset:
+    """Loads a dataset by name, from the cache where it has been read before.
+
+    Args:
+      name: A path ending in .npz (D4RL or OGBench keys), .hdf5 or .h5 (D4RL layout);
+        `pointmaze/{umaze,medium,large}`, optionally followed by `-N` for N transitions; or a
+        Minari id such as `mujoco/hopper/medium-v0`, downloaded unless it is there.
+      env_id: The environment to evaluate in, in place of the one the data name.
+      observation_keys: Entries of a Dict observation to concatenate, in this order, where the
+        choice made from the data is not wanted.
+      discount: γ of the discounted return-to-go.
+
+    Raises:
+      InputError: if the name is unknown (with the nearest known one) or the data cannot be used.
+    """
+    source = next((source for source in SOURCES if source.matches(name)), None)
+    if source is None:
+        raise InputError(_unknown(name))
+    options = env_id, tuple(observation_keys)
+    entry = cache.entry(source.__name__, source.stamp(name), *options)
+    if stored := cache.read(entry):
+        return stored.to_dataset(name, discount)
+    recording = source.read(name, *options)
+    dataset = recording.to_dataset(name, discount)
+    fields = recording.fields | {"fingerprint": dataset.spec.fingerprint}
+    cache.write(entry, recording._replace(fields=fields))
+    return dataset
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, pointmaze.names() + minari.local_ids(), n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return (
+        f"dataset {name!r} is neither a .npz, .hdf5 or .h5 file, nor one of "
+        f"{', '.join(pointmaze.names())}, nor a Minari id (namespace/name-v0){hint}"
+    )

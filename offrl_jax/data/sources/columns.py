@@ -1,0 +1,131 @@
+"""The layout that D4RL's HDF5 and OGBench's npz files share: one flat array a field."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from offrl_jax import environments
+from offrl_jax.data import scores
+from offrl_jax.data.recording import Recording
+from offrl_jax.types import InputError
+
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+OPTIONAL = ("timeouts", "next_observations", "masks")
+KEY_ORDERS = (
+    ("observation",),
+    ("achieved_goal", "observation"),
+    ("observation", "desired_goal"),
+    ("achieved_goal", "observation", "desired_goal"),
+)
+
+
+def check_keys(name: str, keys: list[str]) -> None:
+    """Raises InputError where a field that learning needs is not among the file's keys."""
+    for key in REQUIRED:
+        if key not in keys:
+            raise InputError(
+                f"{name} has no {key!r}: it holds {', '.join(keys) or 'nothing'}, but needs "
+                f"{', '.join(REQUIRED)}"
+            )
+
+
+def record(
+    name: str,
+    columns: Mapping[str, np.ndarray],
+    env_id: str | None,
+    observation_keys: tuple[str, ...],
+    reference: tuple[float, float] | None = None,
+) -> Recording:
+    """Names a file's columns as `from_arrays` does and describes their environment.
+
+    Without `masks`, `terminals` are true ends (D4RL). With them (OGBench), a mask of 0 is a true
+    end and `terminals` mark where trajectories end for whatever reason.
+    """
+    arrays = {
+        "observation": columns["observations"],
+        "action": columns["actions"],
+        "reward": columns["rewards"],
+        "terminal": columns["terminals"],
+    }
+    if "timeouts" in columns:
+        arrays["truncation"] = columns["timeouts"]
+    if "masks" in columns:
+        arrays |= {"terminal": columns["masks"] == 0, "truncation": columns["terminals"]}
+    if "next_observations" in columns:
+        arrays["next_observation"] = columns["next_observations"]
+    fields: dict[str, Any] = {"observation_keys": observation_keys}
+    if env_id is not None:
+        env_kwargs = dict(scores.family(env_id).needs)
+        fields |= {
+            "env_id": env_id,
+            "env_kwargs": json.dumps(env_kwargs),
+            "reference_scores": reference or scores.reference_scores(env_id, env_kwargs),
+        }
+        widths = [math.prod(columns[key].shape[1:]) for key in ("observations", "actions")]
+        fields |= _described(name, env_id, *widths, observation_keys)
+    elif reference:
+        fields["reference_scores"] = reference
+    return Recording(arrays, fields)
+
+
+def _described(
+    name: str,
+    env_id: str,
+    observation_size: int,
+    action_size: int,
+    observation_keys: tuple[str, ...],
+) -> dict[str, Any]:
+    """Action bounds and observation keys of the environment, if its simulator is installed."""
+    try:
+        env = environments.make(env_id)
+    except environments.SimulatorMissing as error:
+        logging.warning("actions of %s are taken to lie in [-1, 1]: %s", name, error)
+        return {}
+    observations, actions = env.observation_space, env.action_space
+    env.close()
+    if not hasattr(actions, "low"):
+        raise InputError(
+            f"{env_id} has {type(actions).__name__} actions; only continuous ones can be learnt"
+        )
+    if actions.low.size != action_size:
+        raise InputError(
+            f"actions of {name} have {action_size} numbers but those of {env_id} have "
+            f"{actions.low.size}; give the env_id that the data came from"
+        )
+    return {
+        "action_low": tuple(actions.low.ravel().tolist()),
+        "action_high": tuple(actions.high.ravel().tolist()),
+        "observation_keys": _matching_keys(
+            name, env_id, observations, observation_size, observation_keys
+        ),
+    }
+
+
+def _matching_keys(
+    name: str, env_id: str, space, observation_size: int, chosen: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The first order of entries as wide as the data; for a Box there are none to name."""
+    entries = getattr(space, "spaces", {})
+    if absent := [key for key in chosen if key not in entries]:
+        raise InputError(
+            f"observations of {env_id} have no entry {absent[0]!r}; they have "
+            f"{', '.join(entries) or 'none, being one array'}"
+        )
+    orders = (chosen,) if chosen else KEY_ORDERS if entries else ((),)
+    sizes = {
+        order: environments.flat_size(space, order)
+        for order in orders
+        if all(getattr(entries.get(key), "shape", None) for key in order)
+    }
+    for order, size in sizes.items():
+        if size == observation_size:
+            return order
+    found = ", ".join(f"{size} ({' + '.join(keys) or 'all'})" for keys, size in sizes.items())
+    raise InputError(
+        f"observations of {name} have {observation_size} numbers but those of {env_id} have "
+        f"{found or 'no arrays'}; give the env_id that the data came from"
+    )

@@ -1,0 +1,43 @@
+"""HDF5 files in D4RL's layout."""
+
+import math
+from typing import Any
+
+from offrl_jax import environments
+from offrl_jax.data import cache
+from offrl_jax.data.recording import Recording
+from offrl_jax.data.sources import columns, hdf5, paths
+
+
+def matches(name: str) -> bool:
+    return name.endswith((".hdf5", ".h5"))
+
+
+def stamp(name: str) -> list:
+    return [cache.stamp(paths.existing(name)), environments.installed()]
+
+
+def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Recording:
+    """Reads the needed arrays; attributes may name the environment and reference returns."""
+    with hdf5.opened(str(paths.existing(name))) as file:
+        keys = list(file)
+        columns.check_keys(name, keys)
+        fields = [*columns.REQUIRED, *(field for field in columns.OPTIONAL if field in keys)]
+        arrays = {field: hdf5.array(name, file, field)[()] for field in fields}
+        attributes = {key: _text(value) for key, value in file.attrs.items()}
+    reference = recorded_reference(attributes.get("ref_min_score"), attributes.get("ref_max_score"))
+    env_id = env_id or attributes.get("env_id")
+    return columns.record(name, arrays, env_id, observation_keys, reference)
+
+
+def recorded_reference(low: Any, high: Any) -> tuple[float, float] | None:
+    """Reference returns that a file gives, if they are two numbers that can scale a score."""
+    try:
+        low, high = float(low), float(high)
+    except (TypeError, ValueError):
+        return None
+    return (low, high) if -math.inf < low < high < math.inf else None
+
+
+def _text(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value

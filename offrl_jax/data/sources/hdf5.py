@@ -1,0 +1,60 @@
+"""HDF5 files that are complete and hold their own data."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from offrl_jax.data.optional import require
+from offrl_jax.types import InputError
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """The file, open for reading.
+
+    Raises:
+      InputError: if h5py is missing, or the file is another format, cut short or damaged.
+    """
+    h5py = require("h5py", f"reading {path}")
+    try:
+        with h5py.File(path, "r", locking="best-effort") as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{path} cannot be read as HDF5 ({error}); fetch it again if it was cut short"
+        ) from error
+
+
+def member(path: str, group: Any, key: str) -> Any:
+    """A member that is stored in the file itself.
+
+    Raises:
+      InputError: if there is none, or it is a link, or its data lie in another file.
+    """
+    h5py = require("h5py", f"reading {path}")
+    found = None
+    if key not in list(group):
+        raise InputError(
+            f"{path} has no {key!r} in {group.name}: it holds {', '.join(group) or 'nothing'}"
+        )
+    if isinstance(group.get(key, getlink=True), h5py.HardLink):
+        found = group[key]
+    elsewhere = isinstance(found, h5py.Dataset) and (found.is_virtual or found.external)
+    if found is None or elsewhere:
+        raise InputError(
+            f"{key!r} of {path} is a link to data elsewhere, which is not followed; "
+            "copy the data into the file"
+        )
+    return found
+
+
+def array(path: str, group: Any, key: str) -> Any:
+    """The dataset of that name, unread.
+
+    Raises:
+      InputError: as `member` does, and if it is a group.
+    """
+    found = member(path, group, key)
+    if not hasattr(found, "shape"):
+        raise InputError(f"{key!r} of {path} is a group where an array is needed")
+    return found

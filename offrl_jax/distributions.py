@@ -1,0 +1,54 @@
+"""Policy distributions: sampling, log-densities and modes of actions in [−1, 1]."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from offrl_jax.types import Array, Float, Key
+
+# Dataset actions at ±1 have infinite pre-images; the density is taken just inside (JaxCQL, BRAC).
+ACTION_LIMIT = 0.999
+
+
+class TanhGaussian(NamedTuple):
+    """a = tanh(u), u ~ N(mean, diag(exp(log_std))²).
+
+    log π(a) = Σ_j [ log N(u_j) − log(1 − tanh² u_j) ]
+
+    Source: Haarnoja et al. 2018, arXiv:1801.01290, appendix C, with the Jacobian in the stable
+    form log(1 − tanh² u) = 2 (log 2 − u − softplus(−2u)).
+    """
+
+    mean: Float[Array, "*B A"]
+    log_std: Float[Array, "*B A"]
+
+    def mode(self) -> Float[Array, "*B A"]:
+        """tanh of the mean: the Gaussian's mode carried over, which evaluation acts with."""
+        return jnp.tanh(self.mean)
+
+    def sample_and_log_prob(
+        self, key: Key, num_samples: int | None = None
+    ) -> tuple[Float[Array, "... A"], Float[Array, "..."]]:
+        """Reparameterised samples, (B, A), or (B, N, A) with `num_samples`, and their densities."""
+        mean, log_std = self.mean, self.log_std
+        if num_samples is not None:
+            mean, log_std = (
+                jnp.repeat(jnp.expand_dims(x, -2), num_samples, -2) for x in (mean, log_std)
+            )
+        noise = jax.random.normal(key, mean.shape)
+        pre_tanh = mean + jnp.exp(log_std) * noise
+        return jnp.tanh(pre_tanh), _log_density(pre_tanh, noise, log_std)
+
+    def log_prob(self, action: Float[Array, "*B A"]) -> Float[Array, "*B"]:
+        """Log-density of given actions, those beyond ±0.999 taken at ±0.999."""
+        inside = jnp.clip(action.astype(jnp.float32), -ACTION_LIMIT, ACTION_LIMIT)
+        pre_tanh = jnp.arctanh(inside)  # in bfloat16 the limit would round to 1
+        noise = (pre_tanh - self.mean) * jnp.exp(-self.log_std)
+        return _log_density(pre_tanh, noise, self.log_std)
+
+
+def _log_density(pre_tanh: Array, noise: Array, log_std: Array) -> Array:
+    gaussian = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2 * jnp.pi)
+    log_jacobian = 2.0 * (jnp.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
+    return jnp.sum(gaussian - log_jacobian, axis=-1)

@@ -1,0 +1,94 @@
+"""Gymnasium environments, imported only where one is needed."""
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import json
+
+import numpy as np
+
+from offrl_jax.types import InputError, Spec
+
+PACKAGES = ("gymnasium", "gymnasium_robotics", "mujoco")
+
+
+class SimulatorMissing(InputError):
+    """A package that the environment needs is not installed."""
+
+
+def installed() -> list[bool]:
+    """Which of the simulators' packages are here: what an environment's description depends on."""
+    return [importlib.util.find_spec(package) is not None for package in PACKAGES]
+
+
+def make(env_id: str, *, max_episode_steps: int | None = None, **kwargs):
+    """Makes a registered environment; never runs an entry point named by data.
+
+    Raises:
+      SimulatorMissing: if a package is missing.
+      InputError: if the id is not registered (with the nearest id).
+    """
+    try:
+        import gymnasium
+    except ImportError as error:
+        raise SimulatorMissing("environments need gymnasium; pip install gymnasium") from error
+    with contextlib.suppress(ImportError):
+        importlib.import_module("gymnasium_robotics")  # registers mazes, Adroit and Kitchen
+    registered = gymnasium.registry.keys()
+    if env_id not in registered:
+        if importlib.util.find_spec("gymnasium_robotics") is None:
+            raise SimulatorMissing(
+                f"environment {env_id!r} is not registered in gymnasium alone; "
+                "pip install gymnasium-robotics"
+            )
+        near = difflib.get_close_matches(env_id, registered, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"environment {env_id!r} is not registered in gymnasium{hint}")
+    gymnasium.logger.min_level = gymnasium.logger.ERROR
+    try:
+        return gymnasium.make(env_id, max_episode_steps=max_episode_steps, **kwargs)
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise SimulatorMissing(f"{env_id} needs a package more: {error}") from error
+
+
+def make_from_spec(spec: Spec, **kwargs):
+    """The evaluation environment of a dataset.
+
+    Raises:
+      InputError: if the dataset names no environment, or the two disagree in shape.
+    """
+    if spec.env_id is None:
+        raise InputError(
+            f"dataset {spec.name} names no environment to evaluate in; give --env_id or "
+            "--num_evaluation_episodes=0"
+        )
+    env = make(
+        spec.env_id,
+        max_episode_steps=spec.max_episode_steps,
+        **json.loads(spec.env_kwargs) | kwargs,
+    )
+    observation_size = flat_size(env.observation_space, spec.observation_keys)
+    for what, in_env, in_data in (
+        ("observations", observation_size, spec.observation_size),
+        ("actions", int(np.prod(env.action_space.shape)), spec.action_size),
+    ):
+        if in_env != in_data:
+            env.close()
+            raise InputError(
+                f"{what} of dataset {spec.name} have {in_data} numbers but those of "
+                f"{spec.env_id} have {in_env}; give the --env_id that the data came from"
+            )
+    return env
+
+
+def flat_size(space, keys: tuple[str, ...]) -> int:
+    """Width of an observation flattened by `flatten_observation`."""
+    parts = [space[k] for k in keys] if keys else [space]
+    return sum(int(np.prod(part.shape)) for part in parts)
+
+
+def flatten_observation(observation, keys: tuple[str, ...]) -> np.ndarray:
+    """Concatenates a Dict observation's entries in the given order (a Box has no keys)."""
+    parts = [observation[k] for k in keys] if keys else [observation]
+    return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Judging policies: rollouts in an environment and the statistics of their scores."""

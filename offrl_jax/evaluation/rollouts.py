@@ -1,0 +1,157 @@
+"""Rollouts of every run's policy, all runs × episodes at once, one compiled call a step."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from offrl_jax import environments
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.data.dataset import Dataset, Preprocessing
+from offrl_jax.learner import over_runs
+from offrl_jax.types import Array, Float, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollouts:
+    """Results by run and episode, each array (*runs, episodes).
+
+    Attributes:
+      episode_return: Undiscounted, in the environment's rewards.
+      discounted_return: Discounted, in the environment's rewards.
+      length: Steps.
+      success: 1 if the environment reported success at any step, 0 if not, NaN if it never says.
+      value_error: Learned minus actual value: the critic's estimate at the first state, minus the
+        discounted return from it in the learner's rewards; NaN without a critic. The estimate looks
+        beyond the time limit, the return does not.
+    """
+
+    episode_return: np.ndarray
+    discounted_return: np.ndarray
+    length: np.ndarray
+    success: np.ndarray
+    value_error: np.ndarray
+
+
+class Evaluator:
+    """Environments for `num_episodes` episodes of each run, made once and used at every evaluation.
+
+    Episode j of every run and every evaluation starts from the same seed, so that policies are
+    compared on the same starts. An environment whose episode is over is not stepped again.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        dataset: Dataset,
+        runs: tuple[int, ...],
+        num_episodes: int,
+        seed: int = 0,
+    ):
+        """Args:
+        algorithm: Whose policies to roll out.
+        dataset: Gives the environment, the preprocessing and the discount.
+        runs: Shape of the run axes: () or (S,) or (H, S).
+        num_episodes: Episodes a run.
+        seed: Of the first episode's start; the others follow on.
+
+        Raises:
+          InputError: if the environment is unknown or its shapes differ from the data's.
+        """
+        self._algorithm, self._spec = algorithm, dataset.spec
+        self._preprocessing, self._discount = dataset.preprocessing, dataset.discount
+        self._shape = (*runs, num_episodes)
+        self._seeds = seed + np.arange(np.prod(self._shape)) % num_episodes
+        self._envs = [environments.make_from_spec(dataset.spec) for _ in self._seeds]
+
+    def __call__(self, config: Any, state: Any) -> Rollouts:
+        """Plays every episode to its end with the policies' modes."""
+        num_envs = len(self._envs)
+        observation = np.zeros((num_envs, self._spec.observation_size), np.float32)
+        for i, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
+            observation[i] = self._flatten(env.reset(seed=int(seed))[0])
+        start = observation.copy()
+
+        episode_return, discounted_return, learner_return = np.zeros((3, num_envs))
+        length = np.zeros(num_envs, int)
+        success = np.full(num_envs, np.nan)
+        scale, bias = (float(x) for x in self._preprocessing[2:])
+        running = np.ones(num_envs, bool)
+        while running.any():
+            actions = self._actions(config, state, observation)
+            for i in np.flatnonzero(running):
+                stepped, reward, terminated, truncated, info = self._envs[i].step(actions[i])
+                observation[i] = self._flatten(stepped)
+                weight = self._discount ** length[i]
+                episode_return[i] += reward
+                discounted_return[i] += weight * reward
+                learner_return[i] += weight * (scale * reward + bias)
+                length[i] += 1
+                if "success" in info:
+                    success[i] = np.fmax(success[i], float(info["success"]))
+                running[i] = not (terminated or truncated)
+
+        value_error = np.full(num_envs, np.nan)
+        if self._algorithm.value is not None:
+            value = _values(
+                self._algorithm, config, state, self._preprocessing, self._batched(start)
+            )
+            value_error = np.ravel(value) - learner_return
+        return Rollouts(
+            *(
+                x.reshape(self._shape)
+                for x in (episode_return, discounted_return, length, success, value_error)
+            )
+        )
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()
+
+    def _flatten(self, observation: Any) -> np.ndarray:
+        return environments.flatten_observation(observation, self._spec.observation_keys)
+
+    def _batched(self, observation: np.ndarray) -> np.ndarray:
+        return observation.reshape(*self._shape, -1)
+
+    def _actions(self, config: Any, state: Any, observation: np.ndarray) -> np.ndarray:
+        actions = _actions(
+            self._algorithm, config, state, self._preprocessing, self._batched(observation)
+        )
+        return to_environment(np.asarray(actions).reshape(len(observation), -1), self._spec)
+
+
+def to_environment(action: np.ndarray, spec: Spec) -> np.ndarray:
+    """Actions in [−1, 1] to the environment's own bounds."""
+    low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
+    return (low + 0.5 * (action + 1.0) * (high - low)).astype(np.float32)
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def _actions(
+    algorithm: Algorithm,
+    config: Any,
+    state: Any,
+    preprocessing: Preprocessing,
+    observation: Float[Array, "*runs episodes O"],
+) -> Float[Array, "*runs episodes A"]:
+    def act(config: Any, state: Any, observation: Array) -> Array:
+        return algorithm.act(config, state, preprocessing.normalize(observation), None)
+
+    return over_runs(act, observation.ndim - 2)(config, state, observation)
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def _values(
+    algorithm: Algorithm,
+    config: Any,
+    state: Any,
+    preprocessing: Preprocessing,
+    observation: Float[Array, "*runs episodes O"],
+) -> Float[Array, "*runs episodes"]:
+    def value(config: Any, state: Any, observation: Array) -> Array:
+        return algorithm.value(config, state, preprocessing.normalize(observation))
+
+    return over_runs(value, observation.ndim - 2)(config, state, observation)

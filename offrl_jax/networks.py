@@ -1,0 +1,96 @@
+"""Networks as flax.linen modules; every algorithm builds on these few."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from offrl_jax.distributions import TanhGaussian
+from offrl_jax.types import Array, Float, Key
+
+# U(±1/√fan_in), PyTorch's default and so the one behind most published offline-RL results.
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+LOG_STD_RANGE = (-5.0, 2.0)  # EDAC, IQL
+
+
+class MLP(nn.Module):
+    """ReLU layers and a linear head."""
+
+    hidden_sizes: Sequence[int]
+    output_size: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B F"]:
+        for size in self.hidden_sizes:
+            x = nn.relu(nn.Dense(size, kernel_init=kernel_init)(x))
+        return nn.Dense(self.output_size, kernel_init=kernel_init, name="head")(x)
+
+
+class StateActionMLP(nn.Module):
+    """An MLP of (s, a) with one output, for one action a state (B, A) or several (B, N, A).
+
+    The first layer is the sum of a state part and an action part, so with several actions the
+    state part is computed once a state; its parameters are those of a layer on [s, a].
+    """
+
+    hidden_sizes: Sequence[int]
+
+    @nn.compact
+    def __call__(
+        self, observation: Float[Array, "*B O"], action: Float[Array, "... A"]
+    ) -> Float[Array, "..."]:
+        width = observation.shape[-1]
+        kernel = self.param("kernel", kernel_init, (width + action.shape[-1], self.hidden_sizes[0]))
+        bias = self.param("bias", nn.initializers.zeros, (self.hidden_sizes[0],))
+        state_part = observation @ kernel[:width] + _row(bias, observation.ndim)
+        if action.ndim > observation.ndim:
+            state_part = jnp.expand_dims(state_part, -2)
+        x = nn.relu(state_part + action @ kernel[width:])
+        return MLP(self.hidden_sizes[1:], 1)(x)[..., 0]
+
+
+def critic_ensemble(hidden_sizes: Sequence[int], size: int) -> nn.Module:
+    """E independent critics with stacked parameters: (s, a) -> (E, B) or (E, B, N)."""
+    ensemble = nn.vmap(
+        StateActionMLP,
+        in_axes=None,
+        out_axes=0,
+        axis_size=size,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+    )
+    return ensemble(tuple(hidden_sizes))
+
+
+def init_policy(
+    hidden_sizes: Sequence[int], observation_size: int, output_size: int, key: Key
+) -> Any:
+    """Parameters of a policy network whose head has `output_size` numbers."""
+    return MLP(hidden_sizes, output_size).init(key, jnp.zeros((1, observation_size)))
+
+
+def gaussian_policy(
+    hidden_sizes: Sequence[int], params: Any, observation: Float[Array, "*B O"]
+) -> TanhGaussian:
+    """π(·|s), a tanh-Gaussian; the head gives the means, then the log standard deviations."""
+    mean, log_std = jnp.split(_apply_policy(hidden_sizes, params, observation), 2, axis=-1)
+    return TanhGaussian(mean, jnp.clip(log_std, *LOG_STD_RANGE))
+
+
+def deterministic_policy(
+    hidden_sizes: Sequence[int], params: Any, observation: Float[Array, "*B O"]
+) -> Float[Array, "*B A"]:
+    """π(s) in (−1, 1)."""
+    return jnp.tanh(_apply_policy(hidden_sizes, params, observation))
+
+
+def _apply_policy(hidden_sizes: Sequence[int], params: Any, observation: Array) -> Array:
+    output_size = params["params"]["head"]["bias"].shape[-1]
+    return MLP(hidden_sizes, output_size).apply(params, observation)
+
+
+def _row(vector: Float[Array, "F"], ndim: int) -> jax.Array:
+    return vector.reshape((1,) * (ndim - 1) + (-1,))

@@ -1,0 +1,170 @@
+"""Trained policies as durable files: npz weights beside a JSON description, nothing pickled."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offrl_jax import environments
+from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.data.dataset import Preprocessing
+from offrl_jax.evaluation.rollouts import to_environment
+from offrl_jax.types import InputError, Spec
+
+FORMAT = 1
+
+
+def save_policy(
+    directory: str | Path,
+    algorithm: Algorithm,
+    config: Any,
+    state: Any,
+    spec: Spec,
+    preprocessing: Preprocessing,
+) -> None:
+    """Writes `policy.json` and `weights.npz`, the latter with just the arrays that acting reads.
+
+    Args:
+      directory: Made if absent.
+      algorithm: Whose `act` will use the weights.
+      config: The run's config.
+      state: States of S seeds, with their axis in front.
+      spec: The dataset's.
+      preprocessing: The dataset's; its observation statistics are stored with the weights.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    one_seed = jax.tree.map(lambda x: x[0], state)
+    is_read = _read_by_act(algorithm, config, one_seed, spec)
+    weights = {
+        path: np.asarray(leaf)
+        for (path, leaf), read in zip(_named_leaves(state), is_read, strict=True)
+        if read
+    }
+    statistics = {
+        name: np.asarray(getattr(preprocessing, name))
+        for name in ("observation_mean", "observation_std")
+    }
+    np.savez(directory / "weights.npz", **weights, **statistics)
+    description = {
+        "format": FORMAT,
+        "algorithm": algorithm.name,
+        "config": dataclasses.asdict(config),
+        "spec": spec.to_json(),
+    }
+    (directory / "policy.json").write_text(json.dumps(description, indent=2))
+
+
+class Policy:
+    """A trained policy: an observation as the environment gives it to an action in its bounds."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        config: Any,
+        state: Any,
+        spec: Spec,
+        preprocessing: Preprocessing,
+    ):
+        self.spec = spec
+        self._act = jax.jit(
+            lambda observation: algorithm.act(
+                config, state, preprocessing.normalize(observation), None
+            )
+        )
+
+    def __call__(self, observation: Any) -> np.ndarray:
+        """The deterministic action.
+
+        Args:
+          observation: One raw observation, (O,) or a Dict; or a batch of flat ones, (B, O).
+
+        Returns:
+          (A,) or (B, A), in the environment's own bounds.
+
+        Raises:
+          InputError: if the observation has another width than the policy was trained on.
+        """
+        if isinstance(observation, dict):
+            observation = environments.flatten_observation(observation, self.spec.observation_keys)
+        observation = np.asarray(observation, np.float32)
+        if observation.shape[-1] != self.spec.observation_size:
+            raise InputError(
+                f"the observation has {observation.shape[-1]} numbers but this policy was trained "
+                f"on {self.spec.observation_size}"
+            )
+        action = np.asarray(self._act(np.atleast_2d(observation)))
+        return to_environment(action.reshape(*observation.shape[:-1], -1), self.spec)
+
+
+def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
+    """The policy of a finished run.
+
+    Args:
+      run_dir: The run's directory, or its `policy` folder.
+      seed_index: Which of the run's seeds, counted from 0.
+
+    Raises:
+      InputError: if there is no policy, the seed is not in it, or it is of another format.
+    """
+    directory = Path(run_dir)
+    if (directory / "policy").is_dir():
+        directory = directory / "policy"
+    try:
+        description = json.loads((directory / "policy.json").read_text())
+        arrays = dict(np.load(directory / "weights.npz", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{run_dir} holds no readable policy ({error}); give a run directory"
+        ) from error
+    if description.get("format") != FORMAT or description["algorithm"] not in ALGORITHMS:
+        raise InputError(
+            f"{directory} holds a policy of format {description.get('format')} and algorithm "
+            f"{description.get('algorithm')}, which this version of offrl_jax does not know"
+        )
+    algorithm = ALGORITHMS[description["algorithm"]]
+    config = algorithm.Config(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in description["config"].items()}
+    )
+    spec = Spec.from_json(description["spec"])
+    preprocessing = Preprocessing(
+        jnp.asarray(arrays.pop("observation_mean")),
+        jnp.asarray(arrays.pop("observation_std")),
+        reward_scale=jnp.ones(()),  # acting has no use for rewards
+        reward_bias=jnp.zeros(()),
+    )
+    num_seeds = len(next(iter(arrays.values())))
+    if not 0 <= seed_index < num_seeds:
+        raise InputError(f"seed_index={seed_index} but the run has seeds 0 to {num_seeds - 1}")
+    template = jax.eval_shape(lambda key: algorithm.init(config, spec, key), jax.random.key(0))
+    leaves = [
+        jnp.asarray(arrays[path][seed_index])
+        if path in arrays
+        else jnp.zeros(leaf.shape, leaf.dtype)
+        for path, leaf in _named_leaves(template)
+    ]
+    state = jax.tree.unflatten(jax.tree.structure(template), leaves)
+    return Policy(algorithm, config, state, spec, preprocessing)
+
+
+def _named_leaves(state: Any) -> list[tuple[str, Any]]:
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    ]
+
+
+def _read_by_act(algorithm: Algorithm, config: Any, state: Any, spec: Spec) -> list[bool]:
+    """For each leaf of the state, whether acting depends on it."""
+    leaves, structure = jax.tree.flatten(state)
+    observation = jnp.zeros((1, spec.observation_size))
+    jaxpr = jax.make_jaxpr(
+        lambda leaves: algorithm.act(config, structure.unflatten(leaves), observation, None)
+    )(leaves)
+    read = {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
+    return [id(variable) in read for variable in jaxpr.jaxpr.invars]

@@ -1,0 +1,60 @@
+"""The table that ends a run."""
+
+import numpy as np
+
+from offrl_jax.data import scores
+from offrl_jax.evaluation.rollouts import Rollouts
+from offrl_jax.evaluation.statistics import bootstrap_interval, interquartile_mean
+from offrl_jax.types import Spec
+
+
+def final_table(rollouts: Rollouts, spec: Spec, data_return: float) -> str:
+    """Scores of the last policies by seed, their mean, interquartile mean with a 95% interval,
+    and the data's own average.
+
+    Args:
+      rollouts: Of S seeds, arrays (S, episodes).
+      spec: The dataset's.
+      data_return: Mean undiscounted return of the data's episodes.
+    """
+    returns = rollouts.episode_return.mean(1)
+    columns = {
+        "return": [f"{x:.1f}" for x in returns],
+        "length": [f"{x:.0f}" for x in rollouts.length.mean(1)],
+    }
+    judged, judged_name, data_judged = returns, "return", data_return
+    if spec.reference_scores is not None:
+        judged = scores.normalized_score(returns, spec.reference_scores)
+        data_judged = scores.normalized_score(data_return, spec.reference_scores)
+        judged_name = "score"
+        columns = {"score": [f"{x:.1f}" for x in judged]} | columns
+    if not np.isnan(rollouts.success).any():
+        columns["success"] = [f"{x:.0%}" for x in rollouts.success.mean(1)]
+    if not np.isnan(rollouts.value_error).any():
+        columns["learned − actual value"] = [f"{x:+.2f}" for x in rollouts.value_error.mean(1)]
+
+    seeds = [str(i) for i in range(len(returns))]
+    lines = _aligned(["seed", *columns], list(zip(seeds, *columns.values(), strict=True)))
+    low, high = bootstrap_interval(judged)
+    interval = (
+        f"95% interval {low:.1f} to {high:.1f} over {len(judged)} seeds"
+        if len(judged) > 1
+        else "no interval from one seed"
+    )
+    lines += [
+        "",
+        f"mean {judged_name} of the last policies    {judged.mean():.1f}",
+        f"interquartile mean            {interquartile_mean(judged):.1f}  ({interval})",
+        f"the data's own average        {data_judged:.1f}",
+    ]
+    if spec.env_id in scores.CAVEATS:
+        lines += ["", f"note: {scores.CAVEATS[spec.env_id]}"]
+    return "\n".join(lines)
+
+
+def _aligned(header: list[str], rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in [header, *rows]
+    ]

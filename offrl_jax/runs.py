@@ -1,0 +1,239 @@
+"""Runs: learn, evaluate, log and save, chunk by chunk, into a run directory."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from offrl_jax import learner
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.checkpoint import Checkpoints
+from offrl_jax.config import validate
+from offrl_jax.data import scores
+from offrl_jax.data.dataset import Dataset
+from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
+from offrl_jax.policy import save_policy
+from offrl_jax.types import InputError, Spec
+
+MAX_CHUNK = 1000  # updates between two signs of life
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run leaves in memory.
+
+    Attributes:
+      state: The last states, S in front.
+      rollouts: The last evaluation, or None without one.
+      seconds: Wall time by part: `training` (with its compile), `evaluation`, `total`.
+      run_dir: Where the rest is.
+    """
+
+    state: Any
+    rollouts: Rollouts | None
+    seconds: dict[str, float]
+    run_dir: Path
+
+
+def train(
+    algorithm: Algorithm,
+    config: Any,
+    dataset: Dataset,
+    *,
+    run_dir: str | Path,
+    num_steps: int,
+    num_seeds: int = 1,
+    seed: int = 0,
+    num_evaluations: int = 5,
+    num_evaluation_episodes: int = 10,
+    record: dict[str, Any] | None = None,
+    report: Callable[[int, dict[str, float]], None] = lambda step, numbers: None,
+) -> Result:
+    """Trains S seeds in one program and leaves a complete run directory.
+
+    The directory holds `config.json`, `environment.json`, `metrics.jsonl` (a row a chunk),
+    `evaluations.jsonl` (a row an evaluation), `checkpoints/` and `policy/`.
+
+    Args:
+      algorithm: One of `offrl_jax.ALGORITHMS`.
+      config: Its config.
+      dataset: Already transformed as wanted.
+      run_dir: A new or empty directory.
+      num_steps: Updates a seed, a multiple of `num_evaluations`.
+      num_seeds: S.
+      seed: Seed i of the run is `seed + i`, so three seeds equal three runs of one.
+      num_evaluations: Evaluations, equally spaced, the last at the end.
+      num_evaluation_episodes: Episodes a seed and evaluation; 0 never makes an environment.
+      record: Further settings to keep in `config.json`.
+      report: Called with the step and numbers to show after every chunk and evaluation.
+
+    Raises:
+      InputError: if the directory is in use or the settings cannot work; nothing is written then.
+    """
+    validate(config)
+    chunk = chunk_size(num_steps, num_evaluations)
+    if config.batch_size > len(dataset):
+        raise InputError(
+            f"batch_size={config.batch_size} is more than the {len(dataset)} transitions of "
+            f"{dataset.spec.name}; give a smaller one"
+        )
+    run_dir = check_run_dir(run_dir)
+    started = time.perf_counter()
+    seconds = {"training": 0.0, "evaluation": 0.0}
+
+    evaluator = None
+    if num_evaluation_episodes > 0:
+        evaluator = Evaluator(algorithm, dataset, (num_seeds,), num_evaluation_episodes, seed)
+    settings = {
+        "algorithm": algorithm.name,
+        "config": dataclasses.asdict(config),
+        "num_steps": num_steps,
+        "num_seeds": num_seeds,
+        "seed": seed,
+        "num_evaluations": num_evaluations,
+        "num_evaluation_episodes": num_evaluation_episodes,
+        "dataset": dataset.spec.to_json(),
+        "discount": dataset.discount,
+        "reward_scale": float(dataset.preprocessing.reward_scale),
+        "reward_bias": float(dataset.preprocessing.reward_bias),
+    } | (record or {})
+    run_dir.mkdir(parents=True, exist_ok=True)
+    _write_json(run_dir / "config.json", settings)
+    _write_json(run_dir / "environment.json", describe_environment(dataset.spec))
+    checkpoints = Checkpoints(run_dir / "checkpoints")
+
+    keys = jax.vmap(jax.random.key)(seed + np.arange(num_seeds))
+    state = learner.init(algorithm, config, dataset.spec, keys)
+    rollouts = None
+    for step in range(chunk, num_steps + 1, chunk):
+        clock = time.perf_counter()
+        state, metrics = learner.learn(algorithm, config, dataset, state, keys, num_steps=chunk)
+        metrics = jax.tree.map(lambda x: np.asarray(x, np.float64), metrics)
+        elapsed = time.perf_counter() - clock
+        seconds["training"] += elapsed
+        row = {"step": step, "steps_per_second": chunk / elapsed}
+        _append_json(run_dir / "metrics.jsonl", row | {k: v.tolist() for k, v in metrics.items()})
+        report(step, {k: float(v.mean()) for k, v in metrics.items() if k.endswith("/loss")})
+        if step % (num_steps // num_evaluations):
+            continue
+        checkpoints.save(step, state)
+        if evaluator is not None:
+            clock = time.perf_counter()
+            rollouts = evaluator(config, state)
+            seconds["evaluation"] += time.perf_counter() - clock
+            row = summarize(rollouts, dataset.spec)
+            _append_json(run_dir / "evaluations.jsonl", {"step": step} | row)
+            report(step, {k: float(np.mean(v)) for k, v in row.items() if k in ("score", "return")})
+    save_policy(run_dir / "policy", algorithm, config, state, dataset.spec, dataset.preprocessing)
+    checkpoints.close()
+    if evaluator is not None:
+        evaluator.close()
+    seconds["total"] = time.perf_counter() - started
+    return Result(state, rollouts, seconds, run_dir)
+
+
+def chunk_size(num_steps: int, num_evaluations: int) -> int:
+    """Updates a dispatch: the largest divisor of an evaluation's share that is at most 1000, so
+    that one compiled program serves the whole run; the whole share if its divisors are tiny.
+
+    Raises:
+      InputError: if the evaluations cannot be equally spaced.
+    """
+    if num_steps < 1 or num_evaluations < 1 or num_steps % num_evaluations:
+        good = max(1, round(num_steps / max(1, num_evaluations))) * max(1, num_evaluations)
+        raise InputError(
+            f"num_steps={num_steps} cannot be split into num_evaluations={num_evaluations} equal "
+            f"parts; num_steps={good} can"
+        )
+    share = num_steps // num_evaluations
+    divisor = next(d for d in range(min(share, MAX_CHUNK), 0, -1) if share % d == 0)
+    return divisor if divisor >= min(share, MAX_CHUNK // 10) else share
+
+
+def check_run_dir(run_dir: str | Path) -> Path:
+    """The directory as a path.
+
+    Raises:
+      InputError: if it holds anything already, is a file, or cannot be written.
+    """
+    path = Path(run_dir)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"run_dir {path} is a file; give a directory")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"run_dir {path} is not empty; give another, so that no run is lost")
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise InputError(f"run_dir {path} cannot be made: {existing} is not writable; give another")
+    return path
+
+
+def summarize(rollouts: Rollouts, spec: Spec) -> dict[str, Any]:
+    """A row of `evaluations.jsonl`: per seed the means over episodes, and every episode's return."""
+    row = {
+        "return": rollouts.episode_return.mean(-1),
+        "discounted_return": rollouts.discounted_return.mean(-1),
+        "length": rollouts.length.mean(-1),
+        "episode_returns": rollouts.episode_return,
+    }
+    if spec.reference_scores is not None:
+        row["score"] = scores.normalized_score(row["return"], spec.reference_scores)
+    if not np.isnan(rollouts.success).any():
+        row["success"] = rollouts.success.mean(-1)
+    if not np.isnan(rollouts.value_error).any():
+        row["value_error"] = rollouts.value_error.mean(-1)
+    return {k: np.asarray(v).tolist() for k, v in row.items()}
+
+
+def describe_environment(spec: Spec) -> dict[str, Any]:
+    """What a number is to be traced to: versions, device, commit, data and command."""
+    packages = ("offrl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "devices": [str(device) for device in jax.devices()],
+        "commit": _commit(),
+        "dataset_fingerprint": spec.fingerprint,
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of a source checkout, with `-dirty` if it was changed; None elsewhere."""
+    if shutil.which("git") is None:
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+    if not git("ls-files", Path(__file__).name):  # installed below someone else's repository
+        return None
+    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2))
+
+
+def _append_json(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(row) + "\n")

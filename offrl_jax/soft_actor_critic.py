@@ -1,0 +1,183 @@
+"""What soft actor-critics share: their state, the actor's and the temperature's losses, acting.
+
+Source: Haarnoja et al. 2018, arXiv:1812.05905, with a minimum over E critics (E = 2: SAC;
+larger: SAC-N, An et al. 2021, arXiv:2110.01548).
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from offrl_jax.config import config, setting
+from offrl_jax.losses.td import polyak
+from offrl_jax.networks import critic_ensemble, gaussian_policy, init_policy
+from offrl_jax.types import Array, Float, Int, Key, Scalar, Spec, Transition
+
+
+@config
+class SoftActorCriticConfig:
+    discount: float = setting(0.99, "γ", low=0, high=1)
+    target_update_rate: float = setting(0.005, "Polyak rate of the target critics", low=0, high=1)
+    actor_learning_rate: float = setting(3e-4, "Adam's step size for the actor", low=0)
+    critic_learning_rate: float = setting(3e-4, "Adam's step size for the critics", low=0)
+    temperature_learning_rate: float = setting(
+        3e-4, "Adam's step size for log α; 0 keeps α fixed", low=0
+    )
+    initial_temperature: float = setting(1.0, "entropy temperature α at the start", low=0)
+    target_entropy_per_action: float = setting(
+        -1.0, "entropy target, times the number of action dimensions"
+    )
+    backup_entropy: bool = setting(True, "whether the TD target includes −α log π")
+    num_critics: int = setting(2, "E, critics whose minimum is used (SAC-N: 10 to 500)", low=1)
+    actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)
+    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critics' hidden layers", low=1)
+    batch_size: int = setting(256, "transitions a step", low=1)
+
+
+class SoftActorCriticState(NamedTuple):
+    step: Int[Array, ""]
+    actor: Any
+    critic: Any  # stacked over E
+    target_critic: Any
+    log_temperature: Float[Array, ""]
+    actor_optimizer: Any
+    critic_optimizer: Any
+    temperature_optimizer: Any
+
+
+def init(config: SoftActorCriticConfig, spec: Spec, key: Key) -> SoftActorCriticState:
+    """Fresh parameters, the target critics equal to the critics."""
+    actor_key, critic_key = jax.random.split(key)
+    actor = init_policy(
+        config.actor_hidden_sizes, spec.observation_size, 2 * spec.action_size, actor_key
+    )
+    critic = critic_ensemble(config.critic_hidden_sizes, config.num_critics).init(
+        critic_key, jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
+    )
+    log_temperature = jnp.log(jnp.float32(config.initial_temperature))
+    return SoftActorCriticState(
+        step=jnp.int32(0),
+        actor=actor,
+        critic=critic,
+        target_critic=critic,
+        log_temperature=log_temperature,
+        actor_optimizer=optax.adam(config.actor_learning_rate).init(actor),
+        critic_optimizer=optax.adam(config.critic_learning_rate).init(critic),
+        temperature_optimizer=optax.adam(config.temperature_learning_rate).init(log_temperature),
+    )
+
+
+def policy_of(config: SoftActorCriticConfig, actor: Any, observation: Float[Array, "B O"]):
+    """π(·|s)."""
+    return gaussian_policy(config.actor_hidden_sizes, actor, observation)
+
+
+def q_values(
+    config: SoftActorCriticConfig,
+    critic: Any,
+    observation: Float[Array, "B O"],
+    action: Float[Array, "B *N A"],
+) -> Float[Array, "E B *N"]:
+    """Q_k(s, a) of every critic."""
+    critics = critic_ensemble(config.critic_hidden_sizes, config.num_critics)
+    return critics.apply(critic, observation, action)
+
+
+def actor_loss(
+    actor: Any, state: SoftActorCriticState, batch: Transition, key: Key, config: Any
+) -> tuple[Float[Array, ""], tuple]:
+    """E_{s~D, a~π}[ α log π(a|s) − min_k Q_k(s, a) ].
+
+    Returns the loss, and π(·|s) with the log-density of its sample for the other losses to share.
+
+    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 7.
+    """
+    policy = policy_of(config, actor, batch.observation)
+    action, log_prob = policy.sample_and_log_prob(key)
+    q = q_values(config, state.critic, batch.observation, action)
+    loss = jnp.mean(jnp.exp(state.log_temperature) * log_prob - jnp.min(q, axis=0))
+    return loss, (policy, log_prob)
+
+
+def temperature_loss(
+    log_temperature: Float[Array, ""], log_prob: Float[Array, "B"], target_entropy: Scalar
+) -> Float[Array, ""]:
+    """−log α · sg E[ log π(a|s) + H̄ ]: raises α while the policy's entropy is below H̄.
+
+    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 18.
+    Departs from the paper: linear in log α instead of α, as most public code (rlkit, CQL).
+    """
+    return -log_temperature * jax.lax.stop_gradient(jnp.mean(log_prob) + target_entropy)
+
+
+def next_state_value(
+    config: Any,
+    state: SoftActorCriticState,
+    batch: Transition,
+    next_action: Float[Array, "B A"],
+    next_log_prob: Float[Array, "B"],
+) -> Float[Array, "B"]:
+    """V̄(s′) = min_k Q̄_k(s′, a′) − α log π(a′|s′), without the second term if not `backup_entropy`.
+
+    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 3.
+    """
+    q = q_values(config, state.target_critic, batch.next_observation, next_action)
+    value = jnp.min(q, axis=0)
+    if config.backup_entropy:
+        value = value - jnp.exp(state.log_temperature) * next_log_prob
+    return value
+
+
+def apply_gradients(
+    config: Any,
+    state: SoftActorCriticState,
+    *,
+    actor_gradient: Any,
+    critic_gradient: Any,
+    temperature_gradient: Float[Array, ""],
+) -> SoftActorCriticState:
+    """One Adam step each, all from the same old state, then the target critics follow."""
+
+    def stepped(learning_rate: Scalar, params: Any, gradient: Any, optimizer: Any) -> Any:
+        updates, optimizer = optax.adam(learning_rate).update(gradient, optimizer)
+        return optax.apply_updates(params, updates), optimizer
+
+    actor, actor_optimizer = stepped(
+        config.actor_learning_rate, state.actor, actor_gradient, state.actor_optimizer
+    )
+    critic, critic_optimizer = stepped(
+        config.critic_learning_rate, state.critic, critic_gradient, state.critic_optimizer
+    )
+    log_temperature, temperature_optimizer = stepped(
+        config.temperature_learning_rate,
+        state.log_temperature,
+        temperature_gradient,
+        state.temperature_optimizer,
+    )
+    return SoftActorCriticState(
+        step=state.step + 1,
+        actor=actor,
+        critic=critic,
+        target_critic=polyak(state.target_critic, critic, config.target_update_rate),
+        log_temperature=log_temperature,
+        actor_optimizer=actor_optimizer,
+        critic_optimizer=critic_optimizer,
+        temperature_optimizer=temperature_optimizer,
+    )
+
+
+def act(
+    config: Any, state: SoftActorCriticState, observation: Float[Array, "B O"], key: Key | None
+) -> Float[Array, "B A"]:
+    policy = policy_of(config, state.actor, observation)
+    return policy.mode() if key is None else policy.sample_and_log_prob(key)[0]
+
+
+def value(
+    config: Any, state: SoftActorCriticState, observation: Float[Array, "B O"]
+) -> Float[Array, "B"]:
+    """min_k Q_k(s, π(s)) at the policy's mode, which is how it acts in evaluation."""
+    action = act(config, state, observation, None)
+    return jnp.min(q_values(config, state.critic, observation, action), axis=0)

@@ -1,0 +1,22 @@
+"""Every test runs with shape annotations checked and silent broadcasting forbidden."""
+
+import os
+
+from jaxtyping import install_import_hook
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+install_import_hook(
+    [
+        "offrl_jax.networks",
+        "offrl_jax.distributions",
+        "offrl_jax.losses",
+        "offrl_jax.soft_actor_critic",
+        "offrl_jax.algorithms",
+        "offrl_jax.data.dataset",
+    ],
+    "beartype.beartype",
+)
+
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,0 +1,44 @@
+"""The contract of DESIGN: every registered algorithm passes the same tests, none by its name."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from offrl_jax import ALGORITHMS
+from tests.arrays import random_dataset
+
+DATASET = random_dataset()
+
+
+def small_config(algorithm):
+    """Tiny networks; the fields are recognised by their names, not by the algorithm."""
+    small = {
+        "hidden_sizes": (16, 16),
+        "actor_hidden_sizes": (16, 16),
+        "critic_hidden_sizes": (16, 16),
+        "batch_size": 8,
+        "num_sampled_actions": 2,
+    }
+    names = {f.name for f in dataclasses.fields(algorithm.Config)}
+    return algorithm.Config(**{k: v for k, v in small.items() if k in names})
+
+
+@pytest.fixture(params=ALGORITHMS.values(), ids=lambda algorithm: algorithm.name, scope="session")
+def algorithm(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def config(algorithm):
+    return small_config(algorithm)
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    return DATASET
+
+
+@pytest.fixture
+def key():
+    return jax.random.key(7)

@@ -1,0 +1,170 @@
+"""What the learner, the rollouts and the command line rely on, for every registered algorithm."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offrl_jax import init, learn, stack
+from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.config import validate
+from offrl_jax.data import sample
+
+TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}  # a batched product sums in another order
+
+
+def one(tree, index):
+    """One run of a batch of runs."""
+    return jax.tree.map(lambda x: np.asarray(x)[index], tree)
+
+
+def assert_close(actual, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), actual, expected)
+
+
+def assert_equal(actual, expected):
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def started(algorithm, config, dataset, key):
+    return init(algorithm, config, dataset.spec, key)
+
+
+# Every test trains for the same number of steps, so that they share their compiled programs.
+NUM_STEPS = 2
+
+
+def trained(algorithm, config, dataset, key, num_steps=NUM_STEPS):
+    state = started(algorithm, config, dataset, key)
+    return learn(algorithm, config, dataset, state, key, num_steps=num_steps)
+
+
+def test_registered_under_its_own_name(algorithm):
+    assert ALGORITHMS[algorithm.name] is algorithm
+    assert algorithm.citation
+
+
+def test_defaults_are_valid_and_every_field_explains_itself(algorithm):
+    validate(algorithm.Config())
+    for field in dataclasses.fields(algorithm.Config):
+        assert field.metadata["help"], field.name
+
+
+def test_update_keeps_the_states_shapes_and_types(algorithm, config, dataset, key):
+    state = started(algorithm, config, dataset, key)
+    batch = sample(dataset, key, config.batch_size)
+    after, metrics = jax.eval_shape(
+        lambda state: algorithm.update(config, state, batch, key), state
+    )
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    same = jax.tree.map(lambda a, b: a.shape == b.shape and a.dtype == b.dtype, after, state)
+    assert all(jax.tree.leaves(same))
+    assert all(metric.shape == () for metric in metrics.values())
+    assert any(name.endswith("/loss") for name in metrics)
+    assert all("/" in name for name in metrics)
+
+
+def test_updates_are_finite_and_counted(algorithm, config, dataset, key):
+    state, metrics = trained(algorithm, config, dataset, key)
+    assert state.step == NUM_STEPS
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics)))
+
+
+def test_every_parameter_learns(algorithm, config, dataset, key):
+    before = started(algorithm, config, dataset, key)
+    kept = jax.tree.map(jnp.copy, before)
+    after, _ = learn(algorithm, config, dataset, before, key, num_steps=NUM_STEPS)
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), kept, after)
+    assert all(jax.tree.leaves(moved)), moved
+
+
+def test_chunks_equal_the_whole_bit_for_bit(algorithm, config, dataset, key):
+    state = started(algorithm, config, dataset, key)
+    for _ in range(2):
+        state, _ = learn(algorithm, config, dataset, state, key, num_steps=NUM_STEPS)
+    whole, _ = trained(algorithm, config, dataset, key, num_steps=2 * NUM_STEPS)
+    assert_equal(state, whole)
+
+
+def test_seeds_in_one_dispatch_equal_separate_runs(algorithm, config, dataset, key):
+    keys = jax.random.split(key, 3)
+    together, metrics = trained(algorithm, config, dataset, keys)
+    for i in range(3):
+        alone, lone_metrics = trained(algorithm, config, dataset, keys[i])
+        assert_close(one(together, i), alone)
+        assert_close(one(metrics, i), lone_metrics)
+
+
+def test_seeds_differ(algorithm, config, dataset, key):
+    _, metrics = trained(algorithm, config, dataset, jax.random.split(key, 3))
+    loss = next(v for k, v in metrics.items() if k.endswith("/loss"))
+    assert loss[0] != loss[1]
+
+
+def test_every_float_setting_can_be_swept(algorithm, config, dataset, key):
+    floats = [f.name for f in dataclasses.fields(config) if f.type is float]
+    changed = dataclasses.replace(config, **{name: 0.9 * getattr(config, name) for name in floats})
+    keys = jax.random.split(key, (2, 2))
+    together, _ = trained(algorithm, stack([config, changed]), dataset, keys)
+    for h, setting in enumerate((config, changed)):
+        alone, _ = trained(algorithm, setting, dataset, keys[h])
+        assert_close(one(together, h), alone)
+
+
+def test_one_trace_serves_a_run_and_other_float_settings(algorithm, config, dataset, key):
+    traces = []
+
+    def update(config, state, batch, key):
+        traces.append(1)
+        return algorithm.update(config, state, batch, key)
+
+    counted = algorithm._replace(update=update)
+    floats = [f.name for f in dataclasses.fields(config) if f.type is float]
+    for factor in (1.0, 0.9, 0.8):
+        setting = dataclasses.replace(config, **{n: factor * getattr(config, n) for n in floats})
+        state = started(counted, setting, dataset, key)
+        for _ in range(2):
+            state, _ = learn(counted, setting, dataset, state, key, num_steps=NUM_STEPS)
+    assert len(traces) == 1
+
+
+def test_the_state_is_donated(algorithm, config, dataset, key):
+    state = started(algorithm, config, dataset, key)
+    learn(algorithm, config, dataset, state, key, num_steps=NUM_STEPS)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_actions_are_in_bounds_and_the_mode_needs_no_key(algorithm, config, dataset, key):
+    state = started(algorithm, config, dataset, key)
+    observation = 100 * jax.random.normal(key, (6, dataset.spec.observation_size))
+    for act_key in (None, key):
+        action = algorithm.act(config, state, observation, act_key)
+        assert action.shape == (6, dataset.spec.action_size)
+        assert (np.abs(action) <= 1).all()
+    assert_equal(
+        algorithm.act(config, state, observation, None),
+        algorithm.act(config, state, observation, None),
+    )
+
+
+def test_values_are_one_number_an_observation(algorithm, config, dataset, key):
+    if algorithm.value is None:
+        pytest.skip("has no critic")
+    state = started(algorithm, config, dataset, key)
+    observation = jax.random.normal(key, (6, dataset.spec.observation_size))
+    assert algorithm.value(config, state, observation).shape == (6,)
+
+
+def test_target_networks_follow_only_by_averaging(algorithm, config, dataset, key):
+    """A frozen target stays put, whatever the gradients do."""
+    state = started(algorithm, config, dataset, key)
+    targets = [name for name in state._fields if name.startswith("target_")]
+    if not targets:
+        pytest.skip("has no target network")
+    frozen = dataclasses.replace(config, target_update_rate=0.0)
+    kept = jax.tree.map(jnp.copy, state)
+    after, _ = learn(algorithm, frozen, dataset, state, key, num_steps=NUM_STEPS)
+    for name in targets:
+        assert_equal(getattr(after, name), getattr(kept, name))

@@ -1,0 +1,86 @@
+import distrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offrl_jax.distributions import TanhGaussian
+
+KEY = jax.random.key(0)
+
+
+def oracle(mean, log_std):
+    return distrax.Transformed(
+        distrax.MultivariateNormalDiag(mean, jnp.exp(log_std)), distrax.Block(distrax.Tanh(), 1)
+    )
+
+
+@pytest.fixture
+def policy():
+    mean_key, std_key = jax.random.split(KEY)
+    return TanhGaussian(jax.random.normal(mean_key, (5, 3)), jax.random.normal(std_key, (5, 3)) / 2)
+
+
+def test_log_prob_agrees_with_distrax(policy):
+    action = jax.random.uniform(KEY, (5, 3), minval=-0.99, maxval=0.99)
+    np.testing.assert_allclose(
+        policy.log_prob(action), oracle(*policy).log_prob(action), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_sample_comes_with_its_own_density(policy):
+    action, log_prob = policy.sample_and_log_prob(KEY, 7)
+    assert action.shape == (5, 7, 3) and log_prob.shape == (5, 7)
+    inside = np.abs(action).max(-1) < 0.99
+    for n in range(7):
+        expected = policy.log_prob(action[:, n])
+        np.testing.assert_allclose(
+            log_prob[:, n][inside[:, n]], expected[inside[:, n]], rtol=1e-3, atol=1e-3
+        )
+    assert inside.mean() > 0.5
+
+
+def test_density_integrates_to_one():
+    policy = TanhGaussian(jnp.full((1, 1), 0.4), jnp.full((1, 1), -0.7))
+    grid = np.linspace(-0.9989, 0.9989, 20_001, dtype=np.float32)
+    density = np.exp(jax.vmap(policy.log_prob)(grid[:, None, None]))[:, 0]
+    assert np.trapezoid(density, grid) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_entropy_is_the_gaussians_plus_the_mean_log_jacobian():
+    policy = TanhGaussian(jnp.full((1, 2), 0.3), jnp.full((1, 2), -1.0))
+    action, log_prob = policy.sample_and_log_prob(KEY, 200_000)
+    gaussian_entropy = 2 * (0.5 * np.log(2 * np.pi * np.e) - 1.0)
+    log_jacobian = np.log(1 - np.asarray(action, np.float64) ** 2).sum(-1).mean()
+    assert -log_prob.mean() == pytest.approx(gaussian_entropy + log_jacobian, abs=0.01)
+
+
+def test_samples_are_independent_across_the_sample_axis(policy):
+    action, _ = policy.sample_and_log_prob(KEY, 2)
+    assert not np.allclose(action[:, 0], action[:, 1])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_saturated_actions_have_a_finite_density_and_gradient(dtype):
+    def loss(mean):
+        return (
+            TanhGaussian(mean, jnp.zeros((1, 2), dtype))
+            .log_prob(jnp.array([[1.0, -1.0]], dtype))
+            .sum()
+        )
+
+    value, gradient = jax.value_and_grad(loss)(jnp.zeros((1, 2), dtype))
+    assert np.isfinite(float(value)) and np.isfinite(np.asarray(gradient, np.float32)).all()
+
+
+def test_large_pre_tanh_values_have_a_finite_density_and_gradient():
+    def loss(mean):
+        return TanhGaussian(mean, jnp.zeros((1, 1))).sample_and_log_prob(KEY)[1].sum()
+
+    for mean in (-50.0, 50.0):
+        value, gradient = jax.value_and_grad(loss)(jnp.full((1, 1), mean))
+        assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_mode_is_the_tanh_of_the_mean(policy):
+    np.testing.assert_allclose(policy.mode(), np.tanh(policy.mean), rtol=1e-6)
