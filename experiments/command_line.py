@@ -19,6 +19,8 @@ def launch(main: Callable[[], None]) -> None:
     """Parses the flags, runs `main`, and answers bad input with one line and exit code 2."""
 
     def guarded(argv: list[str]) -> None:
+        if not FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # libraries narrate at INFO
         try:
             if len(argv) > 1:
                 raise InputError(f"{argv[1]!r} is not a flag; flags look like --num_steps=10000")
@@ -26,7 +28,6 @@ def launch(main: Callable[[], None]) -> None:
         except InputError as error:
             _fail(error)
 
-    FLAGS.set_default("verbosity", logging.WARNING)  # libraries narrate at INFO
     app.run(guarded, flags_parser=_parse)
 
 
@@ -69,7 +70,7 @@ def _algorithm_of(argv: list[str]) -> type:
 def _define_config_flags(config_type: type) -> None:
     for field in dataclasses.fields(config_type):
         name = f"config.{field.name}"
-        text = f"{field.metadata['help']} (default {_written(field.default)}, unless a preset's)"
+        text = f"{field.metadata['help']} (default {_written(field.default)})"
         if field.type is bool:
             flags.DEFINE_bool(name, None, text)
         elif field.type is int:

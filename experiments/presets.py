@@ -21,7 +21,7 @@ class Preset:
 
 
 def find_preset(algorithm: str, domain: str) -> Preset:
-    """The preset of `experiments/configs/<algorithm>.py` for a domain; the bare defaults if none."""
+    """The preset in `experiments/configs/<algorithm>.py` of a domain; bare defaults if none."""
     module = f"experiments.configs.{algorithm}"
     if importlib.util.find_spec(module) is None:
         return Preset()

@@ -30,11 +30,8 @@ class Progress:
             speed = step / (now - self._started)
             shown = "  ".join(f"{name} {value}" for name, value in self._shown.items())
             left = (self._num_steps - step) / speed
-            print(
-                f"step {step:,}/{self._num_steps:,}  {speed:.0f} steps/s  {left:.0f} s left  {shown}",
-                file=sys.stderr,
-                flush=True,
-            )
+            line = f"step {step:,}/{self._num_steps:,}  {speed:.0f} steps/s  {left:.0f} s left"
+            print(f"{line}  {shown}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:

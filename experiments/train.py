@@ -2,9 +2,10 @@
 
   python -m experiments.train
   python -m experiments.train --algorithm=bc --dataset=pointmaze/medium --num_seeds=5
-  python -m experiments.train --algorithm=cql --dataset=hopper.hdf5 --config.conservative_weight=10
+  python -m experiments.train --algorithm=sac --dataset=hopper.hdf5 --config.num_critics=10
 
-Settings come from the preset of the algorithm and the dataset's domain, then from the flags.
+A flag that is not given takes the value of the preset for the algorithm and the dataset's domain
+(experiments/configs/), or else its default. --help lists the settings of the --algorithm beside it.
 """
 
 import dataclasses

@@ -27,7 +27,7 @@ def setting(
     high: float = math.inf,
     choices: Sequence[str] = (),
 ) -> Any:
-    """A config field with the sentence that `--help` prints and the closed range `validate` checks."""
+    """A config field with the sentence of `--help` and the closed range that `validate` checks."""
     return dataclasses.field(
         default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
     )

@@ -4,7 +4,9 @@ import contextlib
 import difflib
 import importlib
 import importlib.util
+import io
 import json
+import warnings
 
 import numpy as np
 
@@ -33,7 +35,7 @@ def make(env_id: str, *, max_episode_steps: int | None = None, **kwargs):
         import gymnasium
     except ImportError as error:
         raise SimulatorMissing("environments need gymnasium; pip install gymnasium") from error
-    with contextlib.suppress(ImportError):
+    with contextlib.suppress(ImportError), _quiet():
         importlib.import_module("gymnasium_robotics")  # registers mazes, Adroit and Kitchen
     registered = gymnasium.registry.keys()
     if env_id not in registered:
@@ -45,11 +47,19 @@ def make(env_id: str, *, max_episode_steps: int | None = None, **kwargs):
         near = difflib.get_close_matches(env_id, registered, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"environment {env_id!r} is not registered in gymnasium{hint}")
-    gymnasium.logger.min_level = gymnasium.logger.ERROR
     try:
-        return gymnasium.make(env_id, max_episode_steps=max_episode_steps, **kwargs)
+        with _quiet():
+            return gymnasium.make(env_id, max_episode_steps=max_episode_steps, **kwargs)
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise SimulatorMissing(f"{env_id} needs a package more: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps back advice on newer versions of environments: the data decide which one is meant."""
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def make_from_spec(spec: Spec, **kwargs):

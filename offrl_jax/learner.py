@@ -58,7 +58,7 @@ def learn(
 
 
 def over_runs(function: Callable, num_axes: int) -> Callable:
-    """Maps `function(config, *per_run)` over the seed axis, then the setting axis, of its arguments.
+    """Maps `function(config, *per_run)` over the seed axis and then the setting axis.
 
     Args:
       function: Takes a config and then arguments that differ by run.

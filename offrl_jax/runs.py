@@ -179,7 +179,7 @@ def check_run_dir(run_dir: str | Path) -> Path:
 
 
 def summarize(rollouts: Rollouts, spec: Spec) -> dict[str, Any]:
-    """A row of `evaluations.jsonl`: per seed the means over episodes, and every episode's return."""
+    """A row of `evaluations.jsonl`: the means over episodes by seed, and every episode's return."""
     row = {
         "return": rollouts.episode_return.mean(-1),
         "discounted_return": rollouts.discounted_return.mean(-1),

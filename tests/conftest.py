@@ -2,6 +2,7 @@
 
 import os
 
+import jax
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -16,7 +17,5 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
-
-import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

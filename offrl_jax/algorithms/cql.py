@@ -74,7 +74,7 @@ def critic_loss(
     log_density: Float[Array, "B M"],
     config: CQLConfig,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k { mean_b ( Q_k(s, a) − y )² + w mean_b [ log Σ_j exp( Q_k(s, a_j) − log μ_j ) − Q_k(s, a) ] }.
+    """Σ_k mean_b { (Q_k(s, a) − y)² + w [ log Σ_j exp(Q_k(s, a_j) − log μ_j) − Q_k(s, a) ] }.
 
     Source: Kumar et al. 2020, arXiv:2006.04779, eq. 4 (CQL(H)) with appendix F's estimate.
     Departs from the paper: the squared error is not halved, as in the authors' code.

@@ -14,6 +14,7 @@ GAIN = 10.0  # action per metre of error
 DAMPING = 1.0  # action per metre a second
 REACHED = 0.1  # metres; the same at a destination, so that the data fill dead ends too
 JITTER = 0.2  # intermediate waypoints are shifted by U(0, 0.2) along each axis
+MAX_PAUSE = 60  # steps; without pauses the data never shows how to stay anywhere
 NOISE = 0.5  # standard deviation of the wanderer's action noise
 
 State = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -44,7 +45,12 @@ def steer(position: np.ndarray, velocity: np.ndarray, waypoint: np.ndarray) -> n
 
 
 def wander(maze: Maze, rng: np.random.Generator) -> Controller:
-    """Walks between uniformly random free cells, with noise, blind to the task's goal."""
+    """Walks between uniformly random free cells, pausing at each, with noise, blind to the goal."""
+
+    def noisy(position: np.ndarray, velocity: np.ndarray, waypoint: np.ndarray) -> np.ndarray:
+        action = steer(position, velocity, waypoint) + rng.normal(0.0, NOISE, 2)
+        return np.clip(action, -1.0, 1.0)
+
     position, velocity, _ = yield
     while True:
         destination = maze.cells[rng.integers(len(maze.cells))]
@@ -54,8 +60,9 @@ def wander(maze: Maze, rng: np.random.Generator) -> Controller:
             waypoint += rng.uniform(0.0, JITTER, 2)
         for waypoint in waypoints:
             while _far(position, waypoint):
-                action = steer(position, velocity, waypoint) + rng.normal(0.0, NOISE, 2)
-                position, velocity, _ = yield np.clip(action, -1.0, 1.0)
+                position, velocity, _ = yield noisy(position, velocity, waypoint)
+        for _ in range(rng.integers(MAX_PAUSE + 1)):
+            position, velocity, _ = yield noisy(position, velocity, maze.position(destination))
 
 
 def seek(maze: Maze) -> Controller:

@@ -10,7 +10,7 @@ from offrl_jax.data.recording import Recording
 from offrl_jax.types import InputError
 
 NUM_TRANSITIONS = 100_000
-GENERATOR = 1  # raised whenever the controller or the tasks change
+GENERATOR = 2  # raised whenever the controller or the tasks change
 NAME = re.compile(rf"pointmaze/({'|'.join(MAZES)})(?:-(\d+))?")
 
 

@@ -1,0 +1,34 @@
+"""Presets of soft actor-critic without a constraint, the baseline that fails where data is narrow.
+
+  python -m experiments.train --algorithm=sac            # PointMaze, minutes on two CPU cores
+
+PointMaze's is CQL's without the penalty; measured results stand in BUILD_NOTES.md. Gym's is SAC-N
+with CORL's networks and E for HalfCheetah (configs/offline/sac_n at eeeeef2; 20 for Walker2d, 200
+to 500 for Hopper).
+"""
+
+from experiments.presets import Preset
+
+WIDE = (256, 256, 256)
+
+PRESETS = {
+    "pointmaze": Preset(
+        config={
+            "actor_learning_rate": 3e-4,
+            "critic_learning_rate": 1e-3,
+            "temperature_learning_rate": 1e-3,
+            "initial_temperature": 0.1,
+            "target_update_rate": 0.02,
+            "actor_hidden_sizes": (128, 128),
+            "critic_hidden_sizes": (128, 128),
+            "batch_size": 128,
+        },
+        num_steps=10_000,
+        normalize_observations=True,
+        reward_scale=5.0,
+    ),
+    "gym": Preset(
+        config={"num_critics": 10, "actor_hidden_sizes": WIDE, "critic_hidden_sizes": WIDE},
+        num_steps=3_000_000,
+    ),
+}

@@ -1,0 +1,108 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offrl_jax import init, stack
+from offrl_jax.data import normalize_observations, transform_rewards
+from offrl_jax.evaluation.rollouts import Evaluator, to_environment
+from offrl_jax.types import InputError
+from tests.toy import RuleConfig, Toy, rule, toy_dataset
+
+NUM_EPISODES = 4
+LENGTHS = [2, 3, 4, 2]  # seeds 0 to 3
+
+
+def rolled(dataset, config=RuleConfig(), runs=(2,), **options):  # noqa: B008
+    state = init(rule, config, dataset.spec, jax.random.split(jax.random.key(0), runs))
+    return Evaluator(rule, dataset, runs, NUM_EPISODES, **options)(config, state)
+
+
+def test_returns_lengths_and_discounting():
+    rollouts = rolled(toy_dataset())
+    assert rollouts.length.tolist() == [LENGTHS] * 2
+    first_action = 0.5 * 2.0  # of [−2, 2]
+    np.testing.assert_allclose(rollouts.episode_return, [[n * first_action for n in LENGTHS]] * 2)
+    discounted = [sum(0.99**t for t in range(n)) * first_action for n in LENGTHS]
+    np.testing.assert_allclose(rollouts.discounted_return, [discounted] * 2, rtol=1e-6)
+
+
+def test_success_at_any_step_counts():
+    assert rolled(toy_dataset()).success.tolist() == [[0, 1, 1, 1]] * 2
+
+
+def test_an_ended_episode_is_not_stepped_again():
+    Toy.steps = 0
+    rolled(toy_dataset())  # the environment asserts it too
+    assert Toy.steps == 2 * sum(LENGTHS)
+
+
+def test_the_first_seed_moves_the_starts():
+    assert rolled(toy_dataset(), seed=1).length.tolist() == [[3, 4, 2, 3]] * 2
+
+
+def test_value_error_is_in_the_learners_rewards():
+    rollouts = rolled(transform_rewards(toy_dataset(), scale=10.0, bias=-1.0))
+    learner = [sum(0.99**t for t in range(n)) * (10.0 * 1.0 - 1.0) for n in LENGTHS]
+    np.testing.assert_allclose(rollouts.value_error, [[100.0 - r for r in learner]] * 2, rtol=1e-5)
+    np.testing.assert_allclose(rollouts.episode_return[0], LENGTHS, rtol=1e-6)  # raw all the same
+
+
+def test_without_a_critic_there_is_no_value_error():
+    dataset = toy_dataset()
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 2))
+    evaluator = Evaluator(rule._replace(value=None), dataset, (2,), 2)
+    assert np.isnan(evaluator(RuleConfig(), state).value_error).all()
+
+
+def test_settings_and_seeds_are_evaluated_together():
+    config = stack([RuleConfig(gain=0.5), RuleConfig(gain=-0.5)])
+    rollouts = rolled(toy_dataset(), config, runs=(2, 3))
+    assert rollouts.episode_return.shape == (2, 3, NUM_EPISODES)
+    np.testing.assert_allclose(rollouts.episode_return[0], -rollouts.episode_return[1])
+
+
+def test_policies_see_normalised_observations():
+    dataset = normalize_observations(toy_dataset())
+    seen = []
+
+    def act(config, state, observation, key):
+        jax.debug.callback(lambda o: seen.append(np.asarray(o)), observation)
+        return jnp.zeros((observation.shape[0], 2))
+
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 1))
+    Evaluator(rule._replace(act=act), dataset, (1,), 2)(RuleConfig(), state)
+    jax.effects_barrier()
+    mean, std = map(np.asarray, dataset.preprocessing[:2])
+    start = (np.array([[0.0, 0.0], [1.0, 0.0]]) - mean) / std
+    np.testing.assert_allclose(np.squeeze(seen[0]), start, rtol=1e-5)
+
+
+def test_the_policy_compiles_once_for_all_steps_and_evaluations():
+    traces = []
+
+    def act(config, state, observation, key):
+        traces.append(1)
+        return rule.act(config, state, observation, key)
+
+    dataset = toy_dataset()
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 2))
+    evaluator = Evaluator(rule._replace(act=act), dataset, (2,), NUM_EPISODES)
+    evaluator(RuleConfig(), state)
+    evaluator(RuleConfig(gain=0.1), state)
+    assert len(traces) == 1
+
+
+def test_actions_reach_the_environments_bounds():
+    spec = toy_dataset().spec
+    actions = to_environment(np.array([[-1.0, -1.0], [0.0, 0.0], [1.0, 1.0]]), spec)
+    np.testing.assert_allclose(actions, [[-2, 0], [0, 5], [2, 10]])
+
+
+def test_environment_and_data_must_agree():
+    with pytest.raises(InputError, match=r"observations of dataset toy have 2 numbers but .* 11"):
+        Evaluator(rule, toy_dataset(env_id="Hopper-v5"), (1,), 1)
+    with pytest.raises(InputError, match="did you mean Hopper-v5"):
+        Evaluator(rule, toy_dataset(env_id="Hoper-v5"), (1,), 1)
+    with pytest.raises(InputError, match="names no environment"):
+        Evaluator(rule, toy_dataset(env_id=None), (1,), 1)

@@ -1,0 +1,124 @@
+"""Imports go strictly downward, algorithms never import one another, only experiments see argv."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = {  # longest prefix decides
+    "offrl_jax.types": 0,
+    "offrl_jax.config": 0,
+    "offrl_jax.distributions": 1,
+    "offrl_jax.networks": 1.5,
+    "offrl_jax.losses": 1,
+    "offrl_jax.environments": 1,
+    "offrl_jax.data": 1.5,
+    "offrl_jax.soft_actor_critic": 1.8,
+    "offrl_jax.algorithms": 2,
+    "offrl_jax.learner": 2.5,
+    "offrl_jax.evaluation": 3,
+    "offrl_jax.checkpoint": 3,
+    "offrl_jax.policy": 3.5,
+    "offrl_jax.reports": 4,
+    "offrl_jax.runs": 4,
+    "offrl_jax": 4.5,
+    "experiments": 5,
+}
+OPTIONAL = {"gymnasium", "gymnasium_robotics", "minari", "h5py", "mujoco", "tqdm", "matplotlib"}
+MODULES = sorted(
+    path for package in ("offrl_jax", "experiments") for path in (ROOT / package).rglob("*.py")
+)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor(module: str) -> float:
+    prefix = max((p for p in FLOORS if f"{module}.".startswith(f"{p}.")), key=len)
+    return FLOORS[prefix]
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    found = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            files = {n for n in names if (ROOT / n.replace(".", "/")).with_suffix(".py").exists()}
+            packages = {n for n in names if (ROOT / n.replace(".", "/")).is_dir()}
+            found |= files | packages | ({node.module} if names - files - packages else set())
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_go_downward(path):
+    here = module_name(path)
+    for imported in imports(path):
+        if not imported.startswith(("offrl_jax", "experiments")):
+            continue
+        same_room = here.rsplit(".", 1)[0] == imported.rsplit(".", 1)[0] or imported.startswith(
+            here + "."
+        )
+        assert floor(imported) < floor(here) or (
+            floor(imported) == floor(here) and (same_room or not here.count("algorithms"))
+        ), f"{here} (floor {floor(here)}) imports {imported} (floor {floor(imported)})"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "offrl_jax/algorithms").glob("*.py")), ids=module_name
+)
+def test_algorithms_never_import_one_another(path):
+    if path.stem == "__init__":
+        return
+    allowed = {"offrl_jax.algorithms.base"}
+    siblings = {i for i in imports(path) if i.startswith("offrl_jax.algorithms")} - allowed
+    assert not siblings
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "offrl_jax").rglob("*.py")), ids=module_name)
+def test_the_library_sees_no_flags_and_imports_simulators_only_where_used(path):
+    source = path.read_text()
+    assert "absl import flags" not in source and "absl import app" not in source
+    assert "sys.argv[" not in source
+    assert not {i.partition(".")[0] for i in imports(path, top_level_only=True)} & OPTIONAL
+
+
+def test_losses_import_only_types():
+    for path in (ROOT / "offrl_jax/losses").glob("*.py"):
+        ours = {i for i in imports(path) if i.startswith("offrl_jax")}
+        assert ours <= {"offrl_jax.types"}, path
+
+
+BARE = """
+import importlib.abc, sys
+
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ImportError(f"{{name}} is not installed here")
+
+sys.meta_path.insert(0, Absent())
+import jax, numpy as np, offrl_jax
+from offrl_jax import data
+dataset = data.from_arrays(np.ones((9, 2)), np.zeros((9, 1)), np.ones(9), np.zeros(9))
+for algorithm in offrl_jax.ALGORITHMS.values():
+    config, key = algorithm.Config(batch_size=4), jax.random.key(0)
+    state = offrl_jax.init(algorithm, config, dataset.spec, key)
+    state, _ = offrl_jax.learn(algorithm, config, dataset, state, key, num_steps=1)
+assert state.step == 1
+"""
+
+
+def test_training_on_arrays_needs_only_the_core():
+    absent = OPTIONAL | {"jaxtyping", "beartype", "platformdirs", "absl", "PIL"}
+    # chex reads absl itself; what matters is that we do not.
+    code = BARE.format(absent=absent - {"absl"})
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

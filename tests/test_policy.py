@@ -1,0 +1,98 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offrl_jax import ALGORITHMS, init
+from offrl_jax.data import normalize_observations
+from offrl_jax.evaluation.rollouts import to_environment
+from offrl_jax.policy import load_policy, save_policy
+from offrl_jax.types import InputError
+from tests.toy import toy_dataset
+
+KEYS = jax.random.split(jax.random.key(0), 3)
+SMALL = {
+    "bc": {"hidden_sizes": (8,)},
+    "sac": {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)},
+    "cql": {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)},
+}
+
+
+@pytest.fixture
+def dataset():
+    return normalize_observations(toy_dataset())
+
+
+def saved(tmp_path, dataset, name):
+    algorithm = ALGORITHMS[name]
+    config = algorithm.Config(**SMALL[name])
+    state = init(algorithm, config, dataset.spec, KEYS)
+    save_policy(tmp_path / "policy", algorithm, config, state, dataset.spec, dataset.preprocessing)
+    return algorithm, config, state
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_loaded_policy_acts_as_the_trained_one(tmp_path, dataset, name):
+    algorithm, config, state = saved(tmp_path, dataset, name)
+    observation = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    for seed_index in range(3):
+        policy = load_policy(tmp_path, seed_index)
+        one = jax.tree.map(lambda x, i=seed_index: x[i], state)
+        normalised = dataset.preprocessing.normalize(jnp.asarray(observation))
+        expected = to_environment(
+            np.asarray(algorithm.act(config, one, normalised, None)), dataset.spec
+        )
+        np.testing.assert_allclose(policy(observation), expected, atol=1e-5)
+        np.testing.assert_allclose(policy(observation[0]), expected[0], atol=1e-5)
+
+
+def test_weights_hold_only_what_acting_reads(tmp_path, dataset):
+    saved(tmp_path, dataset, "cql")
+    names = set(np.load(tmp_path / "policy" / "weights.npz").files)
+    assert names == {
+        "observation_mean",
+        "observation_std",
+        *(
+            f"actor/params/{layer}/{part}"
+            for layer in ("Dense_0", "head")
+            for part in ("kernel", "bias")
+        ),
+    }
+
+
+def test_dict_observations_are_flattened_as_in_training(tmp_path):
+    dataset = toy_dataset(observation_keys=("b", "a"))
+    saved(tmp_path, dataset, "bc")
+    policy = load_policy(tmp_path)
+    np.testing.assert_array_equal(policy({"a": [2.0], "b": [1.0]}), policy(np.array([1.0, 2.0])))
+
+
+def test_actions_are_in_the_environments_bounds(tmp_path, dataset):
+    saved(tmp_path, dataset, "bc")
+    actions = load_policy(tmp_path)(1e3 * np.random.default_rng(0).normal(size=(50, 2)))
+    low, high = np.asarray(dataset.spec.action_low), np.asarray(dataset.spec.action_high)
+    assert (actions >= low).all() and (actions <= high).all()
+    assert np.abs(actions).max() > 1  # not left in [−1, 1]
+
+
+def test_what_cannot_be_loaded_is_said(tmp_path, dataset):
+    with pytest.raises(InputError, match="no readable policy"):
+        load_policy(tmp_path)
+    saved(tmp_path, dataset, "bc")
+    with pytest.raises(InputError, match="seed_index=3 but the run has seeds 0 to 2"):
+        load_policy(tmp_path, 3)
+    with pytest.raises(InputError, match="3 numbers but this policy was trained on 2"):
+        load_policy(tmp_path)(np.zeros(3))
+    path = tmp_path / "policy" / "policy.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"algorithm": "dreamer"}))
+    with pytest.raises(InputError, match="dreamer"):
+        load_policy(tmp_path)
+
+
+def test_a_pickle_in_the_weights_is_refused(tmp_path, dataset):
+    saved(tmp_path, dataset, "bc")
+    np.savez(tmp_path / "policy" / "weights.npz", actor=np.array([{"a": 1}], object))
+    with pytest.raises(InputError, match="no readable policy"):
+        load_policy(tmp_path)

@@ -1,0 +1,36 @@
+"""The README's commands and example do what they say."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_there_are_two_one_line_commands_and_ci_runs_the_second():
+    commands = [line for block in blocks("sh") for line in block.splitlines() if "venv" in line]
+    assert len(commands) == 2
+    assert commands[0].endswith("-m experiments.train")
+    assert commands[1].endswith("-m pytest")
+    assert commands[1] in (ROOT / ".ci/run").read_text().splitlines()
+
+
+def test_every_command_names_flags_that_exist():
+    from experiments import train  # noqa: F401
+    from experiments.command_line import FLAGS
+
+    for block in blocks("sh"):
+        for flag in re.findall(r"--(\w[\w.]*)=", block):
+            assert flag in FLAGS or flag.startswith("config."), flag
+
+
+def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path))
+    (example,) = blocks("python")[:1]
+    assert len(example.strip().splitlines()) <= 10
+    exec(example, {})
+    assert capsys.readouterr().out

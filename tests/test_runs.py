@@ -1,0 +1,182 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from offrl_jax import ALGORITHMS
+from offrl_jax.checkpoint import Checkpoints
+from offrl_jax.policy import load_policy
+from offrl_jax.runs import check_run_dir, chunk_size, train
+from offrl_jax.types import InputError
+from tests.arrays import random_dataset
+from tests.toy import RuleConfig, rule, toy_dataset
+
+BC = ALGORITHMS["bc"]
+CONFIG = BC.Config(hidden_sizes=(8,), batch_size=8)
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    reports = []
+    result = train(
+        BC,
+        CONFIG,
+        toy_dataset(),
+        run_dir=tmp_path_factory.mktemp("runs") / "run",
+        num_steps=4,
+        num_seeds=3,
+        seed=5,
+        num_evaluations=2,
+        num_evaluation_episodes=2,
+        record={"note": "kept"},
+        report=lambda step, numbers: reports.append((step, numbers)),
+    )
+    return result, reports
+
+
+def test_the_run_directory_is_complete(run):
+    result, _ = run
+    run_dir = result.run_dir
+    assert {p.name for p in run_dir.iterdir()} == {
+        "config.json",
+        "environment.json",
+        "metrics.jsonl",
+        "evaluations.jsonl",
+        "checkpoints",
+        "policy",
+    }
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["algorithm"] == "bc" and config["config"]["hidden_sizes"] == [8]
+    assert config["note"] == "kept" and config["seed"] == 5
+    environment = json.loads((run_dir / "environment.json").read_text())
+    assert environment["dataset_fingerprint"] == toy_dataset().spec.fingerprint
+    assert environment["versions"]["jax"] == jax.__version__
+    assert environment["devices"]
+    metrics = rows(run_dir / "metrics.jsonl")
+    assert [row["step"] for row in metrics] == [2, 4]
+    assert all(len(row["actor/loss"]) == 3 for row in metrics)
+    evaluations = rows(run_dir / "evaluations.jsonl")
+    assert [row["step"] for row in evaluations] == [2, 4]
+    assert len(evaluations[0]["score"]) == 3
+    assert np.shape(evaluations[0]["episode_returns"]) == (3, 2)
+    assert load_policy(run_dir)(np.zeros(2)).shape == (2,)
+
+
+def test_progress_reports_losses_and_scores(run):
+    _, reports = run
+    assert [step for step, _ in reports] == [2, 2, 4, 4]
+    assert "actor/loss" in reports[0][1] and "score" in reports[1][1]
+
+
+def test_the_last_checkpoint_is_the_last_state(run):
+    result, _ = run
+    step, state = Checkpoints(result.run_dir / "checkpoints").restore(result.state)
+    assert step == 4
+    jax.tree.map(np.testing.assert_array_equal, state, result.state)
+
+
+def test_an_empty_folder_has_no_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Checkpoints(tmp_path).restore({})
+
+
+def test_three_seeds_equal_three_runs_of_one(tmp_path, run):
+    together, _ = run
+    for i in range(3):
+        alone = train(
+            BC,
+            CONFIG,
+            toy_dataset(),
+            run_dir=tmp_path / str(i),
+            num_steps=4,
+            seed=5 + i,
+            num_evaluations=2,
+            num_evaluation_episodes=0,
+        )
+        jax.tree.map(
+            lambda a, b, i=i: np.testing.assert_allclose(
+                np.asarray(a)[i], np.asarray(b)[0], rtol=1e-4, atol=1e-6
+            ),
+            together.state,
+            alone.state,
+        )
+
+
+def test_one_trace_serves_the_whole_run(tmp_path):
+    traces = []
+
+    def update(config, state, batch, key):
+        traces.append("update")
+        return rule.update(config, state, batch, key)
+
+    def act(config, state, observation, key):
+        traces.append("act")
+        return rule.act(config, state, observation, key)
+
+    counted = rule._replace(update=update, act=act)
+    train(
+        counted,
+        RuleConfig(),
+        toy_dataset(),
+        run_dir=tmp_path / "run",
+        num_steps=2500,
+        num_seeds=2,
+        num_evaluations=5,
+        num_evaluation_episodes=2,
+    )
+    assert traces.count("update") == 1
+    assert traces.count("act") == 2  # once for the rollouts, once to see which weights it reads
+
+
+def test_without_an_environment_nothing_is_evaluated(tmp_path):
+    result = train(
+        BC,
+        CONFIG,
+        random_dataset(),
+        run_dir=tmp_path / "run",
+        num_steps=2,
+        num_evaluations=1,
+        num_evaluation_episodes=0,
+    )
+    assert result.rollouts is None
+    assert not (tmp_path / "run" / "evaluations.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "num_evaluations", "chunk"),
+    [(10_000, 5, 1000), (8_000, 5, 800), (50, 5, 10), (10_015, 5, 2003), (7, 1, 7)],
+)
+def test_chunks_divide_the_run_equally(num_steps, num_evaluations, chunk):
+    assert chunk_size(num_steps, num_evaluations) == chunk
+
+
+def test_unequal_evaluations_are_refused_with_a_number_that_works():
+    with pytest.raises(InputError, match="num_steps=10005 can"):
+        chunk_size(10_007, 5)
+
+
+def test_a_used_directory_is_left_alone(tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(InputError, match="not empty"):
+        check_run_dir(tmp_path)
+    with pytest.raises(InputError, match="is a file"):
+        check_run_dir(tmp_path / "precious")
+    with pytest.raises(InputError, match="not writable"):
+        check_run_dir(tmp_path / "precious" / "below")
+
+
+def test_bad_settings_write_nothing(tmp_path):
+    run_dir = tmp_path / "run"
+    options = {"run_dir": run_dir, "num_steps": 2, "num_evaluations": 1}
+    with pytest.raises(InputError, match="batch_size=64 is more than the 60 transitions"):
+        train(BC, BC.Config(batch_size=64), toy_dataset(), **options)
+    with pytest.raises(InputError, match="learning_rate=-1"):
+        train(BC, BC.Config(learning_rate=-1.0), toy_dataset(), **options)
+    with pytest.raises(InputError, match="11"):
+        train(BC, CONFIG, toy_dataset(env_id="Hopper-v5"), **options)
+    assert not run_dir.exists()
