@@ -25,12 +25,12 @@ class Progress:
             return
         now = time.perf_counter()
         is_score = not any(name.endswith("loss") for name in numbers)
-        if is_score or step == self._num_steps or now - self._last_line > SECONDS_BETWEEN_LINES:
+        if is_score or now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             speed = step / (now - self._started)
             shown = "  ".join(f"{name} {value}" for name, value in self._shown.items())
             left = (self._num_steps - step) / speed
-            line = f"step {step:,}/{self._num_steps:,}  {speed:.0f} steps/s  {left:.0f} s left"
+            line = f"step {step:,}/{self._num_steps:,}  {speed:.3g} steps/s  {left:.0f} s left"
             print(f"{line}  {shown}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

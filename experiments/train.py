@@ -85,7 +85,7 @@ def main() -> None:
     seconds = result.seconds
     print(
         f"\nwall time {seconds['total']:.0f} s (training {seconds['training']:.0f} s, evaluation "
-        f"{seconds['evaluation']:.0f} s), {preset.num_steps / seconds['training']:.0f} steps/s of "
+        f"{seconds['evaluation']:.0f} s), {preset.num_steps / seconds['training']:.3g} steps/s of "
         f"{FLAGS.num_seeds} seeds at once\nrun directory: {result.run_dir}"
     )
 
