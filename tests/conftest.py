@@ -2,10 +2,13 @@
 
 import os
 
+# Tests compile many programs and run each a little: LLVM's optimisation costs more than it saves.
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get("XLA_FLAGS", "")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 import jax
 from jaxtyping import install_import_hook
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
 install_import_hook(
     [
         "offrl_jax.networks",

@@ -57,7 +57,7 @@ def test_a_run_ends_with_its_table_and_directory(tmp_path):
     config = json.loads((run_dir / "config.json").read_text())
     assert config["config"]["conservative_weight"] == 2.5  # the flag
     assert config["config"]["num_sampled_actions"] == 4  # the preset
-    assert config["reward_scale"] == 10.0
+    assert config["reward_scale"] == 5.0
     assert len((run_dir / "evaluations.jsonl").read_text().splitlines()) == 2
     observation = {"observation": np.zeros(4), "desired_goal": np.zeros(2)}
     assert load_policy(run_dir, 1)(observation).shape == (2,)
