@@ -27,12 +27,17 @@ class Progress:
         is_score = not any(name.endswith("loss") for name in numbers)
         if is_score or now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            speed = step / (now - self._started)
+            rate = step / (now - self._started)
             shown = "  ".join(f"{name} {value}" for name, value in self._shown.items())
-            left = (self._num_steps - step) / speed
-            line = f"step {step:,}/{self._num_steps:,}  {speed:.3g} steps/s  {left:.0f} s left"
+            left = (self._num_steps - step) / rate
+            line = f"step {step:,}/{self._num_steps:,}  {speed(rate)}  {left:.0f} s left"
             print(f"{line}  {shown}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def speed(rate: float) -> str:
+    """Steps a second, with decimals where there are few."""
+    return f"{rate:,.0f} steps/s" if rate >= 10 else f"{rate:.2g} steps/s"

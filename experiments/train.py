@@ -9,6 +9,7 @@ A flag that is not given takes the value of the preset for the algorithm and the
 """
 
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from absl import flags
 
 from experiments.command_line import FLAGS, config_overrides, launch
 from experiments.presets import DOMAINS, Preset, find_preset
-from experiments.progress import Progress
+from experiments.progress import Progress, speed
 from offrl_jax import data, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.data import Dataset, scores
@@ -33,7 +34,7 @@ flags.DEFINE_string(
 flags.DEFINE_string("run_dir", None, "new directory for the run (default: one under runs/)")
 flags.DEFINE_integer("num_steps", None, "updates a seed (default: the preset's)", 1)
 flags.DEFINE_integer("num_seeds", 3, "seeds trained at once", 1)
-flags.DEFINE_integer("seed", 0, "the first seed; the others follow on")
+flags.DEFINE_integer("seed", 0, "the first seed; the others follow on", 0)
 flags.DEFINE_integer("num_evaluations", 5, "equally spaced evaluations, the last at the end", 1)
 flags.DEFINE_integer("num_evaluation_episodes", 10, "episodes a seed; 0: no environment", 0)
 flags.DEFINE_enum(
@@ -53,16 +54,17 @@ flags.DEFINE_float("best_fraction", 1.0, "keep this share of the episodes, by re
 
 
 def main() -> None:
+    started = time.perf_counter()
     algorithm = ALGORITHMS[FLAGS.algorithm]
     run_dir = runs.check_run_dir(FLAGS.run_dir or _default_run_dir())
     dataset = data.load(
         FLAGS.dataset, env_id=FLAGS.env_id, observation_keys=tuple(FLAGS.observation_keys)
     )
-    preset = _preset(dataset)
-    config = algorithm.Config(**preset.config | config_overrides(algorithm.Config))
-    dataset = prepare(dataset, preset, getattr(config, "discount", dataset.discount))
     card = summary(dataset)
     print(_headline(dataset, card))
+    preset = _preset(dataset)
+    config = algorithm.Config(**preset.config | config_overrides(algorithm.Config))
+    dataset = prepare(dataset, preset)
 
     progress = Progress(preset.num_steps)
     result = runs.train(
@@ -76,23 +78,29 @@ def main() -> None:
         num_evaluations=FLAGS.num_evaluations,
         num_evaluation_episodes=FLAGS.num_evaluation_episodes,
         record={"preset": dataclasses.asdict(preset), "best_fraction": FLAGS.best_fraction},
+        command=sys.argv,
         report=progress,
     )
     progress.close()
     print(f"\n{algorithm.name} on {dataset.spec.name}, {preset.num_steps:,} steps a seed\n")
-    if result.rollouts is not None:
+    if result.rollouts is None:
+        print("not evaluated, as num_evaluation_episodes=0 asks")
+    else:
         print(final_table(result.rollouts, dataset.spec, card["mean_return"]))
-    seconds = result.seconds
+    for i, what in enumerate(result.diverged):
+        if what is not None:
+            print(f"warning: seed {i} diverged, its {what} no longer being finite")
+    seconds = {"in all": time.perf_counter() - started} | result.seconds
     print(
-        f"\nwall time {seconds['total']:.0f} s (training {seconds['training']:.0f} s, evaluation "
-        f"{seconds['evaluation']:.0f} s), {preset.num_steps / seconds['training']:.3g} steps/s of "
-        f"{FLAGS.num_seeds} seeds at once\nrun directory: {result.run_dir}"
+        "\nwall time "
+        + ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds.items())
+        + f"; {speed(preset.num_steps / result.seconds['training'])} of {FLAGS.num_seeds} seeds at "
+        f"once\nrun directory: {result.run_dir}"
     )
 
 
-def prepare(dataset: Dataset, preset: Preset, discount: float) -> Dataset:
+def prepare(dataset: Dataset, preset: Preset) -> Dataset:
     """The dataset as the learner sees it: filtered, then transformed."""
-    dataset = dataclasses.replace(dataset, discount=discount)
     if FLAGS.best_fraction < 1:
         dataset = data.keep_best_episodes(dataset, FLAGS.best_fraction)
     if preset.scale_rewards_by_return_range:

@@ -44,28 +44,42 @@ def config(cls: type[C]) -> type[C]:
 
 
 def validate(config: Any) -> None:
-    """Checks every field's type, range and choices.
+    """Checks every field's type, range and choices; a stacked config's every setting.
 
     Raises:
       InputError: naming the field, its value and what is allowed.
     """
     for field in dataclasses.fields(config):
         value, meta = getattr(config, field.name), field.metadata
-        kind = typing.get_origin(field.type) or field.type
-        accepted = (int, float) if kind is float else kind
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(
-                f"{field.name}={value!r} is a {type(value).__name__}; give a {kind.__name__}"
-            )
-        if meta.get("choices") and value not in meta["choices"]:
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if field.type is float and isinstance(value, jax.Array):
+            numbers = value.ravel().tolist()
+        else:
+            _check_type(field, value)
+            numbers = value if isinstance(value, tuple) else (value,)
+        if meta["choices"] and value not in meta["choices"]:
             raise InputError(f"{field.name}={value!r} is not one of {', '.join(meta['choices'])}")
-        for number in value if isinstance(value, tuple) else (value,):
+        if not numbers:
+            raise InputError(f"{field.name} is empty; give at least one number")
+        for number in numbers:
             if isinstance(number, str | bool):
                 continue
-            if not meta.get("low", -math.inf) <= number <= meta.get("high", math.inf):
+            if not math.isfinite(number):
+                raise InputError(f"{field.name}={number!r} is not finite; give a number")
+            if not meta["low"] <= number <= meta["high"]:
                 raise InputError(
                     f"{field.name}={value!r} is outside [{meta['low']:g}, {meta['high']:g}]"
                 )
+
+
+def _check_type(field: dataclasses.Field, value: Any) -> None:
+    kind = typing.get_origin(field.type) or field.type
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(
+            f"{field.name}={value!r} is a {type(value).__name__}; give a {kind.__name__}"
+        )
 
 
 def grid(config: C, **axes: Sequence[float]) -> list[C]:
@@ -82,6 +96,8 @@ def stack(configs: Sequence[C]) -> C:
     Raises:
       InputError: if the configs differ in a static field, which no single program can hold.
     """
+    if not configs:
+        raise InputError("there are no configs to stack; give at least one")
     structures = {jax.tree.structure(c) for c in configs}
     if len(structures) != 1:
         raise InputError(

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import importlib
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -12,16 +13,23 @@ import numpy as np
 
 from offrl_jax.types import InputError, Spec
 
-PACKAGES = ("gymnasium", "gymnasium_robotics", "mujoco")
+PACKAGES = ("gymnasium", "gymnasium-robotics", "mujoco")
 
 
 class SimulatorMissing(InputError):
     """A package that the environment needs is not installed."""
 
 
-def installed() -> list[bool]:
-    """Which of the simulators' packages are here: what an environment's description depends on."""
-    return [importlib.util.find_spec(package) is not None for package in PACKAGES]
+def versions() -> list[str | None]:
+    """Versions of the simulators' packages, None where one is absent: what an environment's
+    description and its physics depend on."""
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            found.append(None)
+    return found
 
 
 def make(env_id: str, *, max_episode_steps: int | None = None, **kwargs):
@@ -35,7 +43,8 @@ def make(env_id: str, *, max_episode_steps: int | None = None, **kwargs):
         import gymnasium
     except ImportError as error:
         raise SimulatorMissing("environments need gymnasium; pip install gymnasium") from error
-    with contextlib.suppress(ImportError), _quiet():
+    missing = (ImportError, gymnasium.error.DependencyNotInstalled)
+    with contextlib.suppress(*missing), _quiet():
         importlib.import_module("gymnasium_robotics")  # registers mazes, Adroit and Kitchen
     registered = gymnasium.registry.keys()
     if env_id not in registered:
@@ -50,8 +59,13 @@ def make(env_id: str, *, max_episode_steps: int | None = None, **kwargs):
     try:
         with _quiet():
             return gymnasium.make(env_id, max_episode_steps=max_episode_steps, **kwargs)
-    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+    except missing as error:
         raise SimulatorMissing(f"{env_id} needs a package more: {error}") from error
+    except (TypeError, ValueError, gymnasium.error.Error) as error:
+        raise InputError(
+            f"environment {env_id} cannot be made with {kwargs} and "
+            f"max_episode_steps={max_episode_steps} ({error}); correct the dataset's description"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -78,6 +92,16 @@ def make_from_spec(spec: Spec, **kwargs):
         max_episode_steps=spec.max_episode_steps,
         **json.loads(spec.env_kwargs) | kwargs,
     )
+    if not hasattr(env.action_space, "low"):
+        raise InputError(
+            f"{spec.env_id} has {type(env.action_space).__name__} actions; "
+            "no algorithm here learns other than continuous ones yet"
+        )
+    if env.spec.max_episode_steps is None:
+        raise InputError(
+            f"{spec.env_id} has no time limit, so that its episodes need not end; "
+            "give the dataset max_episode_steps"
+        )
     observation_size = flat_size(env.observation_space, spec.observation_keys)
     for what, in_env, in_data in (
         ("observations", observation_size, spec.observation_size),
@@ -93,9 +117,21 @@ def make_from_spec(spec: Spec, **kwargs):
 
 
 def flat_size(space, keys: tuple[str, ...]) -> int:
-    """Width of an observation flattened by `flatten_observation`."""
-    parts = [space[k] for k in keys] if keys else [space]
-    return sum(int(np.prod(part.shape)) for part in parts)
+    """Width of an observation flattened by `flatten_observation`.
+
+    Raises:
+      InputError: if the keys do not name arrays of the space.
+    """
+    entries = getattr(space, "spaces", None)
+    parts = [space] if entries is None else [entries[k] for k in keys if k in entries]
+    arrays = [part for part in parts if getattr(part, "shape", None)]
+    if len(arrays) != max(1, len(keys)) or (entries is None and keys):
+        have = ", ".join(map(str, entries)) if entries is not None else "a single array"
+        raise InputError(
+            f"observations made of {', '.join(keys) or 'a single array'} are wanted, but the "
+            f"environment's are {have}; give observation_keys that name its arrays"
+        )
+    return sum(int(np.prod(part.shape)) for part in arrays)
 
 
 def flatten_observation(observation, keys: tuple[str, ...]) -> np.ndarray:

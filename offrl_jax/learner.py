@@ -8,13 +8,24 @@ import jax
 import jax.numpy as jnp
 
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, sample
-from offrl_jax.types import Key, Metrics, Spec
+from offrl_jax.types import InputError, Key, Metrics, Spec
 
 
-@partial(jax.jit, static_argnames=("algorithm", "spec"))
 def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
-    """Fresh states. The shape of `key` sets the axes, as in `learn`."""
+    """Fresh states. The shape of `key` sets the axes, as in `learn`.
+
+    Raises:
+      InputError: if the config has a value that the algorithm does not take, or the key is not one.
+    """
+    validate(config)
+    _check_key(key)
+    return _init(algorithm, config, spec, key)
+
+
+@partial(jax.jit, static_argnames=("algorithm", "spec"))  # so that no two leaves share a buffer
+def _init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     return over_runs(lambda config, key: algorithm.init(config, spec, key), key.ndim)(config, key)
 
 
@@ -36,7 +47,13 @@ def learn(
 
     Returns:
       The new state and the metrics' means over the steps, with the axes of `key` in front.
+
+    Raises:
+      InputError: if `num_steps` is not positive or the key is not one.
     """
+    _check_key(key)
+    if num_steps < 1:
+        raise InputError(f"num_steps={num_steps}; give at least one")
 
     def run(config: Any, state: Any, key: Key) -> tuple[Any, Metrics]:
         @jax.jit  # traced once for its shapes and once for the scan otherwise
@@ -55,6 +72,11 @@ def learn(
         return state, jax.tree.map(lambda x: x / num_steps, total)
 
     return over_runs(run, key.ndim)(config, state, key)
+
+
+def _check_key(key: Key) -> None:
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise InputError(f"the key has type {key.dtype}; make it with jax.random.key(seed)")
 
 
 def over_runs(function: Callable, num_axes: int) -> Callable:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def save_policy(
       config: The run's config.
       state: States of S seeds, with their axis in front.
       spec: The dataset's.
-      preprocessing: The dataset's; its observation statistics are stored with the weights.
+      preprocessing: The dataset's; stored with the weights.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -46,10 +47,7 @@ def save_policy(
         for (path, leaf), read in zip(_named_leaves(state), is_read, strict=True)
         if read
     }
-    statistics = {
-        name: np.asarray(getattr(preprocessing, name))
-        for name in ("observation_mean", "observation_std")
-    }
+    statistics = {name: np.asarray(array) for name, array in preprocessing._asdict().items()}
     np.savez(directory / "weights.npz", **weights, **statistics)
     description = {
         "format": FORMAT,
@@ -92,7 +90,7 @@ class Policy:
         """
         if isinstance(observation, dict):
             observation = environments.flatten_observation(observation, self.spec.observation_keys)
-        observation = np.asarray(observation, np.float32)
+        observation = np.atleast_1d(np.asarray(observation, np.float32))
         if observation.shape[-1] != self.spec.observation_size:
             raise InputError(
                 f"the observation has {observation.shape[-1]} numbers but this policy was trained "
@@ -117,37 +115,38 @@ def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
         directory = directory / "policy"
     try:
         description = json.loads((directory / "policy.json").read_text())
-        arrays = dict(np.load(directory / "weights.npz", allow_pickle=False))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{run_dir} holds no readable policy ({error}); give a run directory"
-        ) from error
-    if description.get("format") != FORMAT or description["algorithm"] not in ALGORITHMS:
-        raise InputError(
-            f"{directory} holds a policy of format {description.get('format')} and algorithm "
-            f"{description.get('algorithm')}, which this version of offrl_jax does not know"
+        with np.load(directory / "weights.npz", allow_pickle=False) as file:
+            arrays = dict(file)
+        if description["format"] != FORMAT:
+            raise InputError(f"{directory} is of format {description['format']}, not {FORMAT}")
+        algorithm = ALGORITHMS[description["algorithm"]]
+        config = algorithm.Config(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in description["config"].items()}
         )
-    algorithm = ALGORITHMS[description["algorithm"]]
-    config = algorithm.Config(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in description["config"].items()}
-    )
-    spec = Spec.from_json(description["spec"])
-    preprocessing = Preprocessing(
-        jnp.asarray(arrays.pop("observation_mean")),
-        jnp.asarray(arrays.pop("observation_std")),
-        reward_scale=jnp.ones(()),  # acting has no use for rewards
-        reward_bias=jnp.zeros(()),
-    )
-    num_seeds = len(next(iter(arrays.values())))
+        spec = Spec.from_json(description["spec"])
+        preprocessing = Preprocessing(*(jnp.asarray(arrays.pop(f)) for f in Preprocessing._fields))
+    except InputError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, BadZipFile) as error:
+        raise InputError(
+            f"{run_dir} holds no policy that this version can read ({error!r}); "
+            "give the directory of a finished run"
+        ) from error
+
+    template = jax.eval_shape(lambda key: algorithm.init(config, spec, key), jax.random.key(0))
+    num_seeds = len(next(iter(arrays.values()), ()))
     if not 0 <= seed_index < num_seeds:
         raise InputError(f"seed_index={seed_index} but the run has seeds 0 to {num_seeds - 1}")
-    template = jax.eval_shape(lambda key: algorithm.init(config, spec, key), jax.random.key(0))
-    leaves = [
-        jnp.asarray(arrays[path][seed_index])
-        if path in arrays
-        else jnp.zeros(leaf.shape, leaf.dtype)
-        for path, leaf in _named_leaves(template)
-    ]
+    leaves = []
+    is_read = _read_by_act(algorithm, config, template, spec)
+    for (path, shape), read in zip(_named_leaves(template), is_read, strict=True):
+        leaf = arrays[path][seed_index] if path in arrays else np.zeros(shape.shape, shape.dtype)
+        if leaf.shape != shape.shape or (read and path not in arrays):
+            raise InputError(
+                f"the weights in {directory} have no {path} of shape {shape.shape}; "
+                "export the policy again with this version"
+            )
+        leaves.append(jnp.asarray(leaf))
     state = jax.tree.unflatten(jax.tree.structure(template), leaves)
     return Policy(algorithm, config, state, spec, preprocessing)
 

@@ -3,13 +3,13 @@
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,15 @@ from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
 from offrl_jax.data import scores
-from offrl_jax.data.dataset import Dataset
+from offrl_jax.data.dataset import Dataset, with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.policy import save_policy
 from offrl_jax.types import InputError, Spec
 
+PACKAGES = (
+    *("offrl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint"),
+    *("gymnasium", "gymnasium-robotics", "mujoco", "minari", "h5py"),
+)
 MAX_CHUNK = 1000  # updates between two signs of life
 
 
@@ -35,12 +39,14 @@ class Result:
 
     Attributes:
       state: The last states, S in front.
+      diverged: By seed, the first metric that was no longer finite, or None.
       rollouts: The last evaluation, or None without one.
-      seconds: Wall time by part: `training` (with its compile), `evaluation`, `total`.
+      seconds: Wall time by part: `training` (with its compile) and `evaluation`.
       run_dir: Where the rest is.
     """
 
     state: Any
+    diverged: list[str | None]
     rollouts: Rollouts | None
     seconds: dict[str, float]
     run_dir: Path
@@ -58,6 +64,7 @@ def train(
     num_evaluations: int = 5,
     num_evaluation_episodes: int = 10,
     record: dict[str, Any] | None = None,
+    command: Sequence[str] = (),
     report: Callable[[int, dict[str, float]], None] = lambda step, numbers: None,
 ) -> Result:
     """Trains S seeds in one program and leaves a complete run directory.
@@ -76,6 +83,7 @@ def train(
       num_evaluations: Evaluations, equally spaced, the last at the end.
       num_evaluation_episodes: Episodes a seed and evaluation; 0 never makes an environment.
       record: Further settings to keep in `config.json`.
+      command: What was typed, to keep in `environment.json`.
       report: Called with the step and numbers to show after every chunk and evaluation.
 
     Raises:
@@ -89,12 +97,12 @@ def train(
             f"{dataset.spec.name}; give a smaller one"
         )
     run_dir = check_run_dir(run_dir)
-    started = time.perf_counter()
+    dataset = with_discount(dataset, getattr(config, "discount", dataset.discount))
     seconds = {"training": 0.0, "evaluation": 0.0}
 
     evaluator = None
     if num_evaluation_episodes > 0:
-        evaluator = Evaluator(algorithm, dataset, (num_seeds,), num_evaluation_episodes, seed)
+        evaluator = Evaluator(algorithm, dataset, (num_seeds,), num_evaluation_episodes)
     settings = {
         "algorithm": algorithm.name,
         "config": dataclasses.asdict(config),
@@ -105,23 +113,25 @@ def train(
         "num_evaluation_episodes": num_evaluation_episodes,
         "dataset": dataset.spec.to_json(),
         "discount": dataset.discount,
-        "reward_scale": float(dataset.preprocessing.reward_scale),
-        "reward_bias": float(dataset.preprocessing.reward_bias),
+        "preprocessing": {k: v.tolist() for k, v in dataset.preprocessing._asdict().items()},
     } | (record or {})
     run_dir.mkdir(parents=True, exist_ok=True)
     _write_json(run_dir / "config.json", settings)
-    _write_json(run_dir / "environment.json", describe_environment(dataset.spec))
+    _write_json(run_dir / "environment.json", describe_environment(dataset.spec, command))
     checkpoints = Checkpoints(run_dir / "checkpoints")
 
     keys = jax.vmap(jax.random.key)(seed + np.arange(num_seeds))
     state = learner.init(algorithm, config, dataset.spec, keys)
-    rollouts = None
+    rollouts, diverged = None, [None] * num_seeds
     for step in range(chunk, num_steps + 1, chunk):
         clock = time.perf_counter()
         state, metrics = learner.learn(algorithm, config, dataset, state, keys, num_steps=chunk)
         metrics = jax.tree.map(lambda x: np.asarray(x, np.float64), metrics)
         elapsed = time.perf_counter() - clock
         seconds["training"] += elapsed
+        for name, values in metrics.items():
+            for i in np.flatnonzero(~np.isfinite(values)):
+                diverged[i] = diverged[i] or f"{name} at step {step}"
         row = {"step": step, "steps_per_second": chunk / elapsed}
         _append_json(run_dir / "metrics.jsonl", row | {k: v.tolist() for k, v in metrics.items()})
         report(step, {k: float(v.mean()) for k, v in metrics.items() if k.endswith("/loss")})
@@ -139,8 +149,7 @@ def train(
     checkpoints.close()
     if evaluator is not None:
         evaluator.close()
-    seconds["total"] = time.perf_counter() - started
-    return Result(state, rollouts, seconds, run_dir)
+    return Result(state, diverged, rollouts, seconds, run_dir)
 
 
 def chunk_size(num_steps: int, num_evaluations: int) -> int:
@@ -195,11 +204,10 @@ def summarize(rollouts: Rollouts, spec: Spec) -> dict[str, Any]:
     return {k: np.asarray(v).tolist() for k, v in row.items()}
 
 
-def describe_environment(spec: Spec) -> dict[str, Any]:
+def describe_environment(spec: Spec, command: Sequence[str]) -> dict[str, Any]:
     """What a number is to be traced to: versions, device, commit, data and command."""
-    packages = ("offrl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco")
     versions = {}
-    for package in packages:
+    for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -211,7 +219,7 @@ def describe_environment(spec: Spec) -> dict[str, Any]:
         "devices": [str(device) for device in jax.devices()],
         "commit": _commit(),
         "dataset_fingerprint": spec.fingerprint,
-        "command": sys.argv,
+        "command": list(command),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
@@ -236,4 +244,13 @@ def _write_json(path: Path, value: Any) -> None:
 
 def _append_json(path: Path, row: dict[str, Any]) -> None:
     with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """The value with null, which JSON knows, for NaN and infinity, which it does not."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

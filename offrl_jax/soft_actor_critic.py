@@ -4,6 +4,7 @@ Source: Haarnoja et al. 2018, arXiv:1812.05905, with a minimum over E critics (E
 larger: SAC-N, An et al. 2021, arXiv:2110.01548).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +12,10 @@ import jax.numpy as jnp
 import optax
 
 from offrl_jax.config import config, setting
-from offrl_jax.losses.td import polyak
+from offrl_jax.distributions import TanhGaussian
+from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks import critic_ensemble, gaussian_policy, init_policy
-from offrl_jax.types import Array, Float, Int, Key, Scalar, Spec, Transition
+from offrl_jax.types import Array, Float, Int, Key, Metrics, Scalar, Spec, Transition
 
 
 @config
@@ -69,7 +71,9 @@ def init(config: SoftActorCriticConfig, spec: Spec, key: Key) -> SoftActorCritic
     )
 
 
-def policy_of(config: SoftActorCriticConfig, actor: Any, observation: Float[Array, "B O"]):
+def policy_of(
+    config: SoftActorCriticConfig, actor: Any, observation: Float[Array, "B O"]
+) -> TanhGaussian:
     """π(·|s)."""
     return gaussian_policy(config.actor_hidden_sizes, actor, observation)
 
@@ -130,15 +134,53 @@ def next_state_value(
     return value
 
 
-def apply_gradients(
+def update(
+    config: Any, state: SoftActorCriticState, batch: Transition, key: Key, critic_loss: Callable
+) -> tuple[SoftActorCriticState, Metrics]:
+    """One step of actor, critics and temperature, their gradients all at the same old parameters,
+    so that each policy is evaluated once; then the target critics follow.
+
+    Args:
+      config: The algorithm's.
+      state: Before the step.
+      batch: (B, ...).
+      key: Of this step.
+      critic_loss: (critic, batch, target, policy, next_policy, key, config) -> (loss, metrics),
+        where target is the TD target (B,) and the policies are π(·|s) and π(·|s′).
+    """
+    actor_key, next_key, critic_key = jax.random.split(key, 3)
+    (policy_loss, (policy, log_prob)), actor_gradient = jax.value_and_grad(
+        actor_loss, has_aux=True
+    )(state.actor, state, batch, actor_key, config)
+
+    next_policy = policy_of(config, state.actor, batch.next_observation)
+    next_action, next_log_prob = next_policy.sample_and_log_prob(next_key)
+    next_value = next_state_value(config, state, batch, next_action, next_log_prob)
+    target = td_target(batch.reward, batch.terminal, next_value, config.discount)
+    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
+        state.critic, batch, target, policy, next_policy, critic_key, config
+    )
+
+    target_entropy = config.target_entropy_per_action * batch.action.shape[-1]
+    temperature_gradient = jax.grad(temperature_loss)(
+        state.log_temperature, log_prob, target_entropy
+    )
+    metrics |= {
+        "actor/loss": policy_loss,
+        "actor/entropy": -jnp.mean(log_prob),
+        "actor/temperature": jnp.exp(state.log_temperature),
+    }
+    return _stepped(config, state, actor_gradient, critic_gradient, temperature_gradient), metrics
+
+
+def _stepped(
     config: Any,
     state: SoftActorCriticState,
-    *,
     actor_gradient: Any,
     critic_gradient: Any,
     temperature_gradient: Float[Array, ""],
 ) -> SoftActorCriticState:
-    """One Adam step each, all from the same old state, then the target critics follow."""
+    """One Adam step each, then the target critics follow."""
 
     def stepped(learning_rate: Scalar, params: Any, gradient: Any, optimizer: Any) -> Any:
         updates, optimizer = optax.adam(learning_rate).update(gradient, optimizer)

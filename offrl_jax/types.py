@@ -59,6 +59,7 @@ class Spec:
     Attributes:
       observation_size: O, the width of a flattened observation.
       action_size: A.
+      discrete: Whether actions are indices; such tasks are refused until an algorithm takes them.
       action_low: The environment's lower action bounds, A numbers.
       action_high: The environment's upper action bounds, A numbers.
       name: How the user named the dataset.
@@ -74,6 +75,7 @@ class Spec:
     action_size: int
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
+    discrete: bool = False
     name: str = "arrays"
     env_id: str | None = None
     env_kwargs: str = "{}"

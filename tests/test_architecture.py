@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {  # longest prefix decides
     "offrl_jax.types": 0,
-    "offrl_jax.config": 0,
+    "offrl_jax.config": 0.5,
     "offrl_jax.distributions": 1,
     "offrl_jax.networks": 1.5,
     "offrl_jax.losses": 1,
@@ -22,10 +22,12 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.evaluation": 3,
     "offrl_jax.checkpoint": 3,
     "offrl_jax.policy": 3.5,
-    "offrl_jax.reports": 4,
+    "offrl_jax.reports": 3.5,
     "offrl_jax.runs": 4,
     "offrl_jax": 4.5,
     "experiments": 5,
+    "experiments.configs": 5.2,
+    "experiments.train": 5.5,
 }
 OPTIONAL = {"gymnasium", "gymnasium_robotics", "minari", "h5py", "mujoco", "tqdm", "matplotlib"}
 MODULES = sorted(
@@ -63,12 +65,10 @@ def test_imports_go_downward(path):
     for imported in imports(path):
         if not imported.startswith(("offrl_jax", "experiments")):
             continue
-        same_room = here.rsplit(".", 1)[0] == imported.rsplit(".", 1)[0] or imported.startswith(
-            here + "."
+        same_room = here.split(".")[:2] == imported.split(".")[:2]
+        assert floor(imported) < floor(here) or (same_room and here.count(".")), (
+            f"{here} (floor {floor(here)}) imports {imported} (floor {floor(imported)})"
         )
-        assert floor(imported) < floor(here) or (
-            floor(imported) == floor(here) and (same_room or not here.count("algorithms"))
-        ), f"{here} (floor {floor(here)}) imports {imported} (floor {floor(imported)})"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_algorithms_never_import_one_another(path):
 def test_the_library_sees_no_flags_and_imports_simulators_only_where_used(path):
     source = path.read_text()
     assert "absl import flags" not in source and "absl import app" not in source
-    assert "sys.argv[" not in source
+    assert "argv" not in source
     assert not {i.partition(".")[0] for i in imports(path, top_level_only=True)} & OPTIONAL
 
 

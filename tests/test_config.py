@@ -61,13 +61,17 @@ def test_grid_and_stack():
 def test_configs_of_different_programs_do_not_stack():
     with pytest.raises(InputError, match="static"):
         stack([Example(), Example(count=3)])
+    with pytest.raises(InputError, match="no configs"):
+        stack([])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"rate": 1.5}, r"rate=1.5 is outside \[0, 1\]"),
-        ({"rate": float("nan")}, "rate=nan is outside"),
+        ({"rate": float("nan")}, "rate=nan is not finite"),
+        ({"rate": float("inf")}, "rate=inf is not finite"),
+        ({"layers": ()}, "layers is empty"),
         ({"rate": "fast"}, "is a str; give a float"),
         ({"mode": "c"}, "mode='c' is not one of a, b"),
         ({"layers": (8, 0)}, "layers"),

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import learn
+from offrl_jax import init, learn
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
 from offrl_jax.data import sample
+from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 
 
@@ -36,6 +37,15 @@ count = Algorithm("count", CountConfig, None, update, None, None, "none")
 @pytest.fixture
 def state():
     return CountState(jnp.int32(0), jnp.float32(0))
+
+
+def test_what_cannot_be_learnt_with_is_said(state):
+    with pytest.raises(InputError, match="num_steps=0"):
+        learn(count, CountConfig(), random_dataset(), state, jax.random.key(0), num_steps=0)
+    with pytest.raises(InputError, match=r"jax.random.key\(seed\)"):
+        learn(count, CountConfig(), random_dataset(), state, jax.random.PRNGKey(0), num_steps=1)
+    with pytest.raises(InputError, match="rate=nan"):
+        init(count, CountConfig(rate=float("nan")), random_dataset().spec, jax.random.key(0))
 
 
 def test_metrics_are_means_over_the_steps(state):

@@ -52,8 +52,7 @@ def test_weights_hold_only_what_acting_reads(tmp_path, dataset):
     saved(tmp_path, dataset, "cql")
     names = set(np.load(tmp_path / "policy" / "weights.npz").files)
     assert names == {
-        "observation_mean",
-        "observation_std",
+        *dataset.preprocessing._fields,
         *(
             f"actor/params/{layer}/{part}"
             for layer in ("Dense_0", "head")
@@ -78,7 +77,7 @@ def test_actions_are_in_the_environments_bounds(tmp_path, dataset):
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path, dataset):
-    with pytest.raises(InputError, match="no readable policy"):
+    with pytest.raises(InputError, match="holds no policy"):
         load_policy(tmp_path)
     saved(tmp_path, dataset, "bc")
     with pytest.raises(InputError, match="seed_index=3 but the run has seeds 0 to 2"):
@@ -91,8 +90,27 @@ def test_what_cannot_be_loaded_is_said(tmp_path, dataset):
         load_policy(tmp_path)
 
 
+@pytest.mark.parametrize("missing", ["actor/params/head/kernel", "observation_mean"])
+def test_missing_weights_are_never_made_up(tmp_path, dataset, missing):
+    saved(tmp_path, dataset, "bc")
+    path = tmp_path / "policy" / "weights.npz"
+    with np.load(path) as file:
+        kept = {name: array for name, array in file.items() if name != missing}
+    np.savez(path, **kept)
+    with pytest.raises(InputError, match=missing):
+        load_policy(tmp_path)
+
+
+def test_a_truncated_file_is_said(tmp_path, dataset):
+    saved(tmp_path, dataset, "bc")
+    path = tmp_path / "policy" / "weights.npz"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(InputError, match="holds no policy"):
+        load_policy(tmp_path)
+
+
 def test_a_pickle_in_the_weights_is_refused(tmp_path, dataset):
     saved(tmp_path, dataset, "bc")
     np.savez(tmp_path / "policy" / "weights.npz", actor=np.array([{"a": 1}], object))
-    with pytest.raises(InputError, match="no readable policy"):
+    with pytest.raises(InputError, match="holds no policy"):
         load_policy(tmp_path)

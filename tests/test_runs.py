@@ -1,6 +1,7 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -96,7 +97,10 @@ def test_three_seeds_equal_three_runs_of_one(tmp_path, run):
             num_steps=4,
             seed=5 + i,
             num_evaluations=2,
-            num_evaluation_episodes=0,
+            num_evaluation_episodes=2,
+        )
+        np.testing.assert_allclose(
+            together.rollouts.episode_return[i], alone.rollouts.episode_return[0], rtol=1e-4
         )
         jax.tree.map(
             lambda a, b, i=i: np.testing.assert_allclose(
@@ -131,6 +135,42 @@ def test_one_trace_serves_the_whole_run(tmp_path):
     )
     assert traces.count("update") == 1
     assert traces.count("act") == 2  # once for the rollouts, once to see which weights it reads
+
+
+def test_a_diverged_seed_is_named_and_the_rows_stay_json(tmp_path):
+    def update(config, state, batch, key):
+        state = state._replace(step=state.step + 1)
+        return state, {"rule/loss": jnp.where(state.step > 2, jnp.nan, 0.0)}
+
+    result = train(
+        rule._replace(update=update),
+        RuleConfig(),
+        toy_dataset(),
+        run_dir=tmp_path / "run",
+        num_steps=4,
+        num_evaluations=2,
+        num_evaluation_episodes=0,
+    )
+    assert result.diverged == ["rule/loss at step 4"]
+    text = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "NaN" not in text and rows(tmp_path / "run" / "metrics.jsonl")[1]["rule/loss"] == [None]
+
+
+def test_the_configs_discount_is_the_evaluations(tmp_path):
+    cql = ALGORITHMS["cql"]
+    small = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "batch_size": 8}
+    result = train(
+        cql,
+        cql.Config(discount=0.5, num_sampled_actions=1, **small),
+        toy_dataset(),
+        run_dir=tmp_path / "run",
+        num_steps=1,
+        num_evaluations=1,
+        num_evaluation_episodes=3,
+    )
+    ratio = result.rollouts.discounted_return / result.rollouts.episode_return * [[2, 3, 4]]
+    np.testing.assert_allclose(ratio, [[1.5, 1.75, 1.875]], rtol=0.7)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["discount"] == 0.5
 
 
 def test_without_an_environment_nothing_is_evaluated(tmp_path):

@@ -38,7 +38,7 @@ class Toy(gymnasium.Env):
 
 
 if ENV_ID not in gymnasium.registry:
-    gymnasium.register(ENV_ID, entry_point=Toy, disable_env_checker=True)
+    gymnasium.register(ENV_ID, entry_point=Toy, disable_env_checker=True, max_episode_steps=9)
 
 
 @config

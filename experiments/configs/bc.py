@@ -3,8 +3,8 @@
   python -m experiments.train --algorithm=bc      # PointMaze, under a minute on two CPU cores
 
 PointMaze's is ours, with the networks and the budget of CQL's; measured results stand in
-BUILD_NOTES.md. The others are CORL's (configs/offline/bc at eeeeef2); give --best_fraction=0.1 for
-its 10% BC.
+BUILD_NOTES.md. The others are CORL's (configs/offline/bc at eeeeef2; Kitchen has none there and
+takes Gym's); give --best_fraction=0.1 for its 10% BC.
 """
 
 from experiments.presets import Preset
@@ -20,4 +20,5 @@ PRESETS = {
     "gym": CORL,
     "antmaze": CORL,
     "adroit": CORL,
+    "kitchen": CORL,
 }

@@ -2,14 +2,20 @@
 
   python -m experiments.train --algorithm=sac            # PointMaze, minutes on two CPU cores
 
-PointMaze's is CQL's without the penalty; measured results stand in BUILD_NOTES.md. Gym's is SAC-N
-with CORL's networks and E for HalfCheetah (configs/offline/sac_n at eeeeef2; 20 for Walker2d, 200
-to 500 for Hopper).
+PointMaze's is CQL's without the penalty; measured results stand in BUILD_NOTES.md. The others are
+SAC-N with CORL's settings (configs/offline/sac_n at eeeeef2); its E for Gym is HalfCheetah's, give
+--config.num_critics=20 for Walker2d and 200 to 500 for Hopper.
 """
 
 from experiments.presets import Preset
 
 WIDE = (256, 256, 256)
+
+
+def sac_n(num_critics: int) -> Preset:
+    networks = {"actor_hidden_sizes": WIDE, "critic_hidden_sizes": WIDE}
+    return Preset(config=networks | {"num_critics": num_critics}, num_steps=3_000_000)
+
 
 PRESETS = {
     "pointmaze": Preset(
@@ -27,8 +33,7 @@ PRESETS = {
         normalize_observations=True,
         reward_scale=5.0,
     ),
-    "gym": Preset(
-        config={"num_critics": 10, "actor_hidden_sizes": WIDE, "critic_hidden_sizes": WIDE},
-        num_steps=3_000_000,
-    ),
+    "gym": sac_n(10),
+    "antmaze": sac_n(25),
+    "adroit": sac_n(100),
 }

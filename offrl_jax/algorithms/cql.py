@@ -2,8 +2,7 @@
 they like and up on the data's.
 
 Citation: Kumar et al. 2020, arXiv:2006.04779.
-Update order: the gradients of actor, critics and temperature are taken at the same old parameters,
-then all step, then the target critics follow.
+Update order: `soft_actor_critic.update`.
 Checked against: the authors' code, `min_q_version` 3, without the Lagrange multiplier.
 """
 
@@ -15,18 +14,9 @@ import jax.numpy as jnp
 from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
+from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.conservative import importance_weighted_logsumexp, uniform_log_density
-from offrl_jax.losses.td import td_target
-from offrl_jax.soft_actor_critic import (
-    SoftActorCriticConfig,
-    SoftActorCriticState,
-    actor_loss,
-    apply_gradients,
-    next_state_value,
-    policy_of,
-    q_values,
-    temperature_loss,
-)
+from offrl_jax.soft_actor_critic import SoftActorCriticConfig, SoftActorCriticState, q_values
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 
@@ -43,7 +33,7 @@ class CQLConfig(SoftActorCriticConfig):
 
 
 def candidate_actions(
-    policy: Any, next_policy: Any, num_samples: int, key: Key
+    policy: TanhGaussian, next_policy: TanhGaussian, num_samples: int, key: Key
 ) -> tuple[Float[Array, "B M A"], Float[Array, "B M"]]:
     """M = 3N actions at s: N uniform, N from π(s), N from π(s′), with their log-densities.
 
@@ -95,42 +85,24 @@ def critic_loss(
     return loss, metrics
 
 
+def sampled_critic_loss(
+    critic: Any,
+    batch: Transition,
+    target: Float[Array, "B"],
+    policy: TanhGaussian,
+    next_policy: TanhGaussian,
+    key: Key,
+    config: CQLConfig,
+) -> tuple[Float[Array, ""], Metrics]:
+    """`critic_loss` on freshly drawn candidates."""
+    drawn = candidate_actions(policy, next_policy, config.num_sampled_actions, key)
+    return critic_loss(critic, batch, target, *drawn, config)
+
+
 def update(
     config: CQLConfig, state: SoftActorCriticState, batch: Transition, key: Key
 ) -> tuple[SoftActorCriticState, Metrics]:
-    actor_key, next_key, candidates_key = jax.random.split(key, 3)
-    (policy_loss, (policy, log_prob)), actor_gradient = jax.value_and_grad(
-        actor_loss, has_aux=True
-    )(state.actor, state, batch, actor_key, config)
-
-    next_policy = policy_of(config, state.actor, batch.next_observation)
-    next_action, next_log_prob = next_policy.sample_and_log_prob(next_key)
-    next_value = next_state_value(config, state, batch, next_action, next_log_prob)
-    target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    candidates, log_density = candidate_actions(
-        policy, next_policy, config.num_sampled_actions, candidates_key
-    )
-    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
-        state.critic, batch, target, candidates, log_density, config
-    )
-
-    target_entropy = config.target_entropy_per_action * batch.action.shape[-1]
-    temperature_gradient = jax.grad(temperature_loss)(
-        state.log_temperature, log_prob, target_entropy
-    )
-    metrics |= {
-        "actor/loss": policy_loss,
-        "actor/entropy": -jnp.mean(log_prob),
-        "actor/temperature": jnp.exp(state.log_temperature),
-    }
-    state = apply_gradients(
-        config,
-        state,
-        actor_gradient=actor_gradient,
-        critic_gradient=critic_gradient,
-        temperature_gradient=temperature_gradient,
-    )
-    return state, metrics
+    return soft_actor_critic.update(config, state, batch, key, sampled_critic_loss)
 
 
 cql = Algorithm(

@@ -9,6 +9,7 @@ from offrl_jax.data.dataset import (
     sample,
     scale_rewards_by_return_range,
     transform_rewards,
+    with_discount,
 )
 from offrl_jax.data.sources import load
 
@@ -22,4 +23,5 @@ __all__ = [
     "sample",
     "scale_rewards_by_return_range",
     "transform_rewards",
+    "with_discount",
 ]

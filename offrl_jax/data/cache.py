@@ -7,6 +7,7 @@ with the cache costs time, never a run.
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -14,12 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from offrl_jax.data.recording import Recording
 
-FORMAT = 1  # raised whenever a source reads the same bytes differently
-FLAGS = ("terminal", "truncation")
+FORMAT = 2  # raised whenever a source reads the same bytes differently
+FLAGS = ("terminal", "truncation", "episode_end")
 
 
 def root() -> Path | None:
@@ -29,10 +29,8 @@ def root() -> Path | None:
     try:
         import platformdirs
     except ImportError:
-        logging.log_first_n(
-            logging.WARNING,
-            "datasets are read anew each time; set OFFRL_JAX_CACHE or pip install platformdirs",
-            1,
+        logging.warning(
+            "datasets are read anew each time; set OFFRL_JAX_CACHE or pip install platformdirs"
         )
         return None
     return Path(platformdirs.user_cache_dir("offrl_jax")) / "datasets"
@@ -85,9 +83,7 @@ def write(directory: Path | None, recording: Recording) -> None:
                 shutil.rmtree(directory, ignore_errors=True)
             _move(fresh, directory)
     except OSError as error:
-        logging.log_first_n(
-            logging.WARNING, "cannot store datasets under %s (%s)", 1, directory.parent, error
-        )
+        logging.warning("cannot store datasets under %s (%s)", directory.parent, error)
 
 
 def _move(fresh: Path, directory: Path) -> None:

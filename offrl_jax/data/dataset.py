@@ -80,6 +80,7 @@ def from_arrays(
     terminal: np.ndarray,
     *,
     truncation: np.ndarray | None = None,
+    episode_end: np.ndarray | None = None,
     next_observation: np.ndarray | None = None,
     action_low: float | Sequence[float] | np.ndarray = -1.0,
     action_high: float | Sequence[float] | np.ndarray = 1.0,
@@ -100,6 +101,8 @@ def from_arrays(
       reward: (N,).
       terminal: (N,), true ends only.
       truncation: (N,), time-outs and cuts.
+      episode_end: (N,), where episodes end, if not wherever one of the two above is set: data may
+        stop the bootstrap in mid-episode (OGBench's masks).
       next_observation: (N, O).
       action_low: Lower action bounds, a number or A numbers.
       action_high: Upper action bounds, a number or A numbers.
@@ -119,6 +122,8 @@ def from_arrays(
     n = len(observation)
     truncation = np.zeros(n, bool) if truncation is None else _flags(name, "truncation", truncation)
     fields = {"action": action, "reward": reward, "terminal": terminal, "truncation": truncation}
+    if episode_end is not None:
+        fields["episode_end"] = episode_end = _flags(name, "episode_end", episode_end)
     if next_observation is not None:
         next_observation = _checked(name, "next_observation", next_observation, 2)
         fields["next_observation"] = next_observation
@@ -144,7 +149,7 @@ def from_arrays(
     low, high = (np.broadcast_to(bound, action.shape[1:]) for bound in bounds)
     action = _to_unit(name, action, low, high)
 
-    end = terminal | truncation
+    end = terminal | truncation if episode_end is None else episode_end
     end[-1] = True
     rows = Transition(
         observation=observation,
@@ -217,7 +222,14 @@ def transform_rewards(dataset: Dataset, *, scale: float = 1.0, bias: float = 0.0
 
     Where nothing terminates this maps Q to scale · Q + bias / (1 − γ), so penalty weights and
     thresholds are tied to it.
+
+    Raises:
+      InputError: if the scale is 0 or a number is not finite, as no return could be told any more.
     """
+    if scale == 0 or not np.isfinite([scale, bias]).all():
+        raise InputError(
+            f"rewards cannot become {scale} r + {bias}; give finite numbers, scale not 0"
+        )
     old = dataset.preprocessing
     reward = dataset.transitions.reward * scale + bias
     transitions = dataset.transitions._replace(
@@ -235,13 +247,18 @@ def transform_rewards(dataset: Dataset, *, scale: float = 1.0, bias: float = 0.0
 def scale_rewards_by_return_range(dataset: Dataset) -> Dataset:
     """r ← r · 1000 / (max return − min return), the Gym locomotion transform of IQL."""
     returns = episode_returns(dataset)
-    spread = float(returns.max() - returns.min())
+    spread = float((returns.max() - returns.min()) * dataset.preprocessing.reward_scale)
     if spread == 0:
         raise InputError(
             f"all {len(returns)} episodes of {dataset.spec.name} have the same return, so rewards "
             "cannot be scaled by the range of returns; leave that transform out"
         )
     return transform_rewards(dataset, scale=1000.0 / spread)
+
+
+def with_discount(dataset: Dataset, discount: float) -> Dataset:
+    """The dataset with its returns-to-go discounted by γ = `discount`."""
+    return transform_rewards(dataclasses.replace(dataset, discount=float(discount)))
 
 
 def keep_best_episodes(dataset: Dataset, fraction: float) -> Dataset:

@@ -40,10 +40,10 @@ FAMILIES = (
     Family(r"Ant-v\d+", "gym", "ant"),
     # D4RL ends an episode at the goal; a continuing one collects 1 a step there.
     Family(r"AntMaze_\w+-v\d+", "antmaze", "antmaze", {"continuing_task": False}),
-    Family(r"AdroitHandDoor\w*-v\d+", "adroit", "door"),
-    Family(r"AdroitHandHammer\w*-v\d+", "adroit", "hammer"),
-    Family(r"AdroitHandPen\w*-v\d+", "adroit", "pen"),
-    Family(r"AdroitHandRelocate\w*-v\d+", "adroit", "relocate"),
+    Family(r"AdroitHandDoor(Dense)?-v\d+", "adroit", "door"),
+    Family(r"AdroitHandHammer(Dense)?-v\d+", "adroit", "hammer"),
+    Family(r"AdroitHandPen(Dense)?-v\d+", "adroit", "pen"),
+    Family(r"AdroitHandRelocate(Dense)?-v\d+", "adroit", "relocate"),
     Family(r"FrankaKitchen-v\d+", "kitchen", "kitchen"),
     Family(r"PointMaze_\w+-v\d+", "pointmaze", None),  # not D4RL's maze2d: another task
 )

@@ -25,7 +25,7 @@ class Rollouts:
       success: 1 if the environment reported success at any step, 0 if not, NaN if it never says.
       value_error: Learned minus actual value: the critic's estimate at the first state, minus the
         discounted return from it in the learner's rewards; NaN without a critic. The estimate looks
-        beyond the time limit, the return does not.
+        beyond the time limit and, in soft critics, counts entropy; the return does neither.
     """
 
     episode_return: np.ndarray

@@ -239,3 +239,39 @@ def test_spec_fields_pass_through():
     assert dataclasses.replace(dataset.spec, name="x") == type(dataset.spec).from_json(
         dataset.spec.to_json() | {"name": "x"}
     )
+
+
+def test_a_bootstrap_can_stop_in_mid_episode():
+    """OGBench masks the steps at the goal while the trajectory goes on."""
+    dataset = data.from_arrays(
+        np.arange(6.0)[:, None],
+        np.zeros((6, 1)),
+        np.ones(6),
+        np.array([0, 1, 1, 0, 0, 0]),
+        episode_end=np.array([0, 0, 0, 0, 0, 1]),
+        next_observation=np.arange(1.0, 7.0)[:, None],
+    )
+    assert dataset.num_episodes == 1
+    assert dataset.transitions.terminal.tolist() == [0, 1, 1, 0, 0, 0]
+    assert dataset.transitions.next_action_valid.tolist() == [1, 1, 1, 1, 1, 0]
+
+
+def test_return_range_scaling_gives_a_range_of_1000_after_any_transform():
+    dataset = data.transform_rewards(data.from_arrays(**arrays(truncation=flags(2))), scale=10.0)
+    scaled = data.scale_rewards_by_return_range(dataset)
+    returns = np.bincount(scaled.episode, weights=scaled.transitions.reward)
+    assert returns.max() - returns.min() == pytest.approx(1000.0, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change", [{"scale": 0.0}, {"scale": float("nan")}, {"bias": float("inf")}]
+)
+def test_rewards_are_not_made_unreadable(change):
+    with pytest.raises(InputError, match="rewards cannot become"):
+        data.transform_rewards(data.from_arrays(**arrays(truncation=flags(2))), **change)
+
+
+def test_another_discount_changes_the_returns_to_go_alone():
+    dataset = data.with_discount(data.from_arrays(**arrays(truncation=flags(2))), 0.0)
+    np.testing.assert_allclose(dataset.transitions.return_to_go, dataset.transitions.reward)
+    assert dataset.discount == 0.0

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from experiments.configs.cql import PRESETS
 from offrl_jax.policy import load_policy
 
 ROOT = Path(__file__).parents[2]
@@ -56,8 +57,9 @@ def test_a_run_ends_with_its_table_and_directory(tmp_path):
     assert "step 20/20" in done.stderr and "INFO" not in done.stderr
     config = json.loads((run_dir / "config.json").read_text())
     assert config["config"]["conservative_weight"] == 2.5  # the flag
-    assert config["config"]["num_sampled_actions"] == 4  # the preset
-    assert config["reward_scale"] == 5.0
+    preset = PRESETS["pointmaze"].config
+    assert config["config"]["target_update_rate"] == preset["target_update_rate"]
+    assert config["preprocessing"]["reward_scale"] == PRESETS["pointmaze"].reward_scale
     assert len((run_dir / "evaluations.jsonl").read_text().splitlines()) == 2
     observation = {"observation": np.zeros(4), "desired_goal": np.zeros(2)}
     assert load_policy(run_dir, 1)(observation).shape == (2,)

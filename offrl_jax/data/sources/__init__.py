@@ -1,6 +1,7 @@
 """From a dataset's name to a `Dataset`: the one place that reads files."""
 
 import difflib
+import os
 from types import ModuleType
 
 from offrl_jax.data import cache
@@ -14,7 +15,7 @@ SOURCES: tuple[ModuleType, ...] = (npz, d4rl_hdf5, pointmaze, minari)
 
 
 def load(
-    name: str,
+    name: str | os.PathLike,
     *,
     env_id: str | None = None,
     observation_keys: tuple[str, ...] = (),
@@ -34,6 +35,7 @@ def load(
     Raises:
       InputError: if the name is unknown (with the nearest known one) or the data cannot be used.
     """
+    name = os.fspath(name)
     source = next((source for source in SOURCES if source.matches(name)), None)
     if source is None:
         raise InputError(_unknown(name))

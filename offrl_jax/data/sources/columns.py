@@ -1,12 +1,12 @@
 """The layout that D4RL's HDF5 and OGBench's npz files share: one flat array a field."""
 
 import json
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from offrl_jax import environments
 from offrl_jax.data import scores
@@ -42,8 +42,8 @@ def record(
 ) -> Recording:
     """Names a file's columns as `from_arrays` does and describes their environment.
 
-    Without `masks`, `terminals` are true ends (D4RL). With them (OGBench), a mask of 0 is a true
-    end and `terminals` mark where trajectories end for whatever reason.
+    Without `masks`, `terminals` are true ends (D4RL). With them (OGBench), a mask of 0 stops the
+    bootstrap, also in mid-trajectory, and `terminals` mark where trajectories end.
     """
     arrays = {
         "observation": columns["observations"],
@@ -54,7 +54,10 @@ def record(
     if "timeouts" in columns:
         arrays["truncation"] = columns["timeouts"]
     if "masks" in columns:
-        arrays |= {"terminal": columns["masks"] == 0, "truncation": columns["terminals"]}
+        masks = np.asarray(columns["masks"])
+        if not np.isin(masks, (0, 1)).all():
+            raise InputError(f"masks of {name} hold other values than 0 and 1; correct the file")
+        arrays |= {"terminal": masks == 0, "episode_end": columns["terminals"]}
     if "next_observations" in columns:
         arrays["next_observation"] = columns["next_observations"]
     fields: dict[str, Any] = {"observation_keys": observation_keys}

@@ -7,6 +7,7 @@ from offrl_jax import environments
 from offrl_jax.data import cache
 from offrl_jax.data.recording import Recording
 from offrl_jax.data.sources import columns, hdf5, paths
+from offrl_jax.types import InputError
 
 
 def matches(name: str) -> bool:
@@ -14,7 +15,7 @@ def matches(name: str) -> bool:
 
 
 def stamp(name: str) -> list:
-    return [cache.stamp(paths.existing(name)), environments.installed()]
+    return [cache.stamp(paths.existing(name)), environments.versions()]
 
 
 def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Recording:
@@ -26,7 +27,12 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         arrays = {field: hdf5.array(name, file, field)[()] for field in fields}
         attributes = {key: _text(value) for key, value in file.attrs.items()}
     reference = recorded_reference(attributes.get("ref_min_score"), attributes.get("ref_max_score"))
-    env_id = env_id or attributes.get("env_id")
+    if env_id:
+        reference = None  # it belongs to the environment that the file names
+    else:
+        env_id = attributes.get("env_id")
+    if not isinstance(env_id, str | None):
+        raise InputError(f"attribute env_id of {name} is {env_id!r}; give --env_id instead")
     return columns.record(name, arrays, env_id, observation_keys, reference)
 
 

@@ -33,6 +33,8 @@ def member(path: str, group: Any, key: str) -> Any:
     """
     h5py = require("h5py", f"reading {path}")
     found = None
+    if not hasattr(group, "keys"):
+        raise InputError(f"{group.name} of {path} is an array where a group is needed")
     if key not in list(group):
         raise InputError(
             f"{path} has no {key!r} in {group.name}: it holds {', '.join(group) or 'nothing'}"
@@ -52,9 +54,9 @@ def array(path: str, group: Any, key: str) -> Any:
     """The dataset of that name, unread.
 
     Raises:
-      InputError: as `member` does, and if it is a group.
+      InputError: as `member` does, and if it is a group or a single value.
     """
     found = member(path, group, key)
-    if not hasattr(found, "shape"):
-        raise InputError(f"{key!r} of {path} is a group where an array is needed")
+    if not getattr(found, "shape", None):
+        raise InputError(f"{key!r} of {path} is a group or a single value; an array is needed")
     return found

@@ -60,7 +60,11 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         widths = [math.prod(box["shape"]) for box in boxes]
         action_size = math.prod(actions["shape"])
         num_transitions = int(metadata["total_steps"])
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        if not 0 < num_transitions <= data.stat().st_size:  # a flag a step is a byte at least
+            raise ValueError(f"{num_transitions} steps in {data.stat().st_size} bytes")
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"metadata.json of {name} is not as Minari writes it ({error!r}); "
             "download the dataset again"
@@ -241,15 +245,14 @@ def _environment(metadata: dict[str, Any], env_id: str | None) -> dict[str, Any]
     """Fields of Spec on evaluation: id, arguments and time limit, never an entry point."""
     recorded = metadata.get("eval_env_spec") or metadata.get("env_spec")
     recorded = json.loads(recorded) if recorded else {}
+    reference = recorded_reference(metadata.get("ref_min_score"), metadata.get("ref_max_score"))
     if env_id and env_id != recorded.get("id"):
         recorded = {"id": env_id, "kwargs": dict(scores.family(env_id).needs)}
+        reference = None  # it belongs to the recorded environment
     kwargs = recorded.get("kwargs") or {}
     return {
         "env_id": recorded.get("id"),
         "env_kwargs": json.dumps(kwargs),
         "max_episode_steps": recorded.get("max_episode_steps"),
-        "reference_scores": recorded_reference(
-            metadata.get("ref_min_score"), metadata.get("ref_max_score")
-        )
-        or scores.reference_scores(recorded.get("id"), kwargs),
+        "reference_scores": reference or scores.reference_scores(recorded.get("id"), kwargs),
     }

@@ -17,7 +17,7 @@ def matches(name: str) -> bool:
 
 
 def stamp(name: str) -> list:
-    return [cache.stamp(paths.existing(name)), environments.installed()]
+    return [cache.stamp(paths.existing(name)), environments.versions()]
 
 
 def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Recording:

@@ -3,6 +3,7 @@
 import re
 import sys
 
+from offrl_jax import environments
 from offrl_jax.data import cache, scores
 from offrl_jax.data.generate.collect import collect
 from offrl_jax.data.generate.mazes import MAZES
@@ -23,7 +24,7 @@ def matches(name: str) -> bool:
 
 
 def stamp(name: str) -> list:
-    return [GENERATOR, *_parse(name)]
+    return [GENERATOR, *_parse(name), environments.versions()]
 
 
 def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Recording:
