@@ -11,6 +11,16 @@ its AntMaze setting are not there yet. For Kitchen nobody published verified set
 from experiments.presets import Preset
 
 WIDE = {"actor_hidden_sizes": (256, 256, 256), "critic_hidden_sizes": (256, 256, 256)}
+SMALL = {
+    "actor_learning_rate": 3e-4,
+    "critic_learning_rate": 1e-3,
+    "temperature_learning_rate": 1e-3,
+    "initial_temperature": 0.1,
+    "target_update_rate": 0.02,
+    "actor_hidden_sizes": (128, 128),
+    "critic_hidden_sizes": (128, 128),
+    "batch_size": 128,
+}
 ADROIT = Preset(
     config=WIDE | {"conservative_weight": 1.0, "actor_learning_rate": 1e-4},
     normalize_observations=True,
@@ -18,18 +28,7 @@ ADROIT = Preset(
 
 PRESETS = {
     "pointmaze": Preset(
-        config={
-            "conservative_weight": 5.0,
-            "num_sampled_actions": 4,
-            "actor_learning_rate": 3e-4,
-            "critic_learning_rate": 1e-3,
-            "temperature_learning_rate": 1e-3,
-            "initial_temperature": 0.1,
-            "target_update_rate": 0.02,
-            "actor_hidden_sizes": (128, 128),
-            "critic_hidden_sizes": (128, 128),
-            "batch_size": 128,
-        },
+        config=SMALL | {"conservative_weight": 5.0, "num_sampled_actions": 4},
         num_steps=10_000,
         normalize_observations=True,
         reward_scale=5.0,

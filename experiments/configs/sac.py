@@ -7,31 +7,17 @@ SAC-N with CORL's settings (configs/offline/sac_n at eeeeef2); its E for Gym is 
 --config.num_critics=20 for Walker2d and 200 to 500 for Hopper.
 """
 
+from experiments.configs.cql import SMALL, WIDE
 from experiments.presets import Preset
-
-WIDE = (256, 256, 256)
 
 
 def sac_n(num_critics: int) -> Preset:
-    networks = {"actor_hidden_sizes": WIDE, "critic_hidden_sizes": WIDE}
-    return Preset(config=networks | {"num_critics": num_critics}, num_steps=3_000_000)
+    return Preset(config=WIDE | {"num_critics": num_critics}, num_steps=3_000_000)
 
 
 PRESETS = {
     "pointmaze": Preset(
-        config={
-            "actor_learning_rate": 3e-4,
-            "critic_learning_rate": 1e-3,
-            "temperature_learning_rate": 1e-3,
-            "initial_temperature": 0.1,
-            "target_update_rate": 0.02,
-            "actor_hidden_sizes": (128, 128),
-            "critic_hidden_sizes": (128, 128),
-            "batch_size": 128,
-        },
-        num_steps=10_000,
-        normalize_observations=True,
-        reward_scale=5.0,
+        config=SMALL, num_steps=10_000, normalize_observations=True, reward_scale=5.0
     ),
     "gym": sac_n(10),
     "antmaze": sac_n(25),

@@ -1,6 +1,7 @@
 """Rollouts of every run's policy, all runs × episodes at once, one compiled call a step."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -60,7 +61,9 @@ class Evaluator:
         Raises:
           InputError: if the environment is unknown or its shapes differ from the data's.
         """
-        self._algorithm, self._spec = algorithm, dataset.spec
+        self._spec = dataset.spec
+        self._act = _over_runs_and_episodes(partial(_mode, algorithm))
+        self._value = algorithm.value and _over_runs_and_episodes(algorithm.value)
         self._preprocessing, self._discount = dataset.preprocessing, dataset.discount
         self._shape = (*runs, num_episodes)
         self._seeds = seed + np.arange(np.prod(self._shape)) % num_episodes
@@ -94,10 +97,8 @@ class Evaluator:
                 running[i] = not (terminated or truncated)
 
         value_error = np.full(num_envs, np.nan)
-        if self._algorithm.value is not None:
-            value = _values(
-                self._algorithm, config, state, self._preprocessing, self._batched(start)
-            )
+        if self._value is not None:
+            value = self._value(config, state, self._preprocessing, self._batched(start))
             value_error = np.ravel(value) - learner_return
         return Rollouts(
             *(
@@ -117,9 +118,7 @@ class Evaluator:
         return observation.reshape(*self._shape, -1)
 
     def _actions(self, config: Any, state: Any, observation: np.ndarray) -> np.ndarray:
-        actions = _actions(
-            self._algorithm, config, state, self._preprocessing, self._batched(observation)
-        )
+        actions = self._act(config, state, self._preprocessing, self._batched(observation))
         return to_environment(np.asarray(actions).reshape(len(observation), -1), self._spec)
 
 
@@ -129,29 +128,22 @@ def to_environment(action: np.ndarray, spec: Spec) -> np.ndarray:
     return (low + 0.5 * (action + 1.0) * (high - low)).astype(np.float32)
 
 
-@partial(jax.jit, static_argnames="algorithm")
-def _actions(
-    algorithm: Algorithm,
-    config: Any,
-    state: Any,
-    preprocessing: Preprocessing,
-    observation: Float[Array, "*runs episodes O"],
-) -> Float[Array, "*runs episodes A"]:
-    def act(config: Any, state: Any, observation: Array) -> Array:
-        return algorithm.act(config, state, preprocessing.normalize(observation), None)
-
-    return over_runs(act, observation.ndim - 2)(config, state, observation)
+def _mode(algorithm: Algorithm, config: Any, state: Any, observation: Array) -> Array:
+    return algorithm.act(config, state, observation, None)
 
 
-@partial(jax.jit, static_argnames="algorithm")
-def _values(
-    algorithm: Algorithm,
-    config: Any,
-    state: Any,
-    preprocessing: Preprocessing,
-    observation: Float[Array, "*runs episodes O"],
-) -> Float[Array, "*runs episodes"]:
-    def value(config: Any, state: Any, observation: Array) -> Array:
-        return algorithm.value(config, state, preprocessing.normalize(observation))
+def _over_runs_and_episodes(function: Callable) -> Callable:
+    """`function(config, state, observation)` as one compiled call on raw observations of
+    (*runs, episodes, O)."""
 
-    return over_runs(value, observation.ndim - 2)(config, state, observation)
+    @jax.jit
+    def batched(
+        config: Any,
+        state: Any,
+        preprocessing: Preprocessing,
+        observation: Float[Array, "*runs_and_episodes O"],
+    ) -> Float[Array, "..."]:
+        observation = preprocessing.normalize(observation)
+        return over_runs(function, observation.ndim - 2)(config, state, observation)
+
+    return batched
