@@ -86,10 +86,10 @@ def main() -> None:
     if result.rollouts is None:
         print("not evaluated, as num_evaluation_episodes=0 asks")
     else:
-        print(final_table(result.rollouts, dataset.spec, card["mean_return"]))
+        print(final_table(result.rollouts, dataset.spec, card["mean_return"], FLAGS.seed))
     for i, what in enumerate(result.diverged):
         if what is not None:
-            print(f"warning: seed {i} diverged, its {what} no longer being finite")
+            print(f"warning: seed {FLAGS.seed + i} diverged, its {what} no longer being finite")
     seconds = {"in all": time.perf_counter() - started} | result.seconds
     print(
         "\nwall time "

@@ -8,7 +8,7 @@ from offrl_jax.evaluation.statistics import bootstrap_interval, interquartile_me
 from offrl_jax.types import Spec
 
 
-def final_table(rollouts: Rollouts, spec: Spec, data_return: float) -> str:
+def final_table(rollouts: Rollouts, spec: Spec, data_return: float, first_seed: int = 0) -> str:
     """Scores of the last policies by seed, their mean, interquartile mean with a 95% interval,
     and the data's own average.
 
@@ -16,6 +16,7 @@ def final_table(rollouts: Rollouts, spec: Spec, data_return: float) -> str:
       rollouts: Of S seeds, arrays (S, episodes).
       spec: The dataset's.
       data_return: Mean undiscounted return of the data's episodes.
+      first_seed: The others follow on.
     """
     returns = rollouts.episode_return.mean(1)
     columns = {
@@ -33,7 +34,7 @@ def final_table(rollouts: Rollouts, spec: Spec, data_return: float) -> str:
     if not np.isnan(rollouts.value_error).any():
         columns["learned − actual value"] = [f"{x:+.2f}" for x in rollouts.value_error.mean(1)]
 
-    seeds = [str(i) for i in range(len(returns))]
+    seeds = [str(first_seed + i) for i in range(len(returns))]
     lines = _aligned(["seed", *columns], list(zip(seeds, *columns.values(), strict=True)))
     low, high = bootstrap_interval(judged)
     interval = (

@@ -1,0 +1,40 @@
+import dataclasses
+
+import numpy as np
+
+from offrl_jax.evaluation.rollouts import Rollouts
+from offrl_jax.reports.table import final_table
+from tests.toy import toy_dataset
+
+SPEC = toy_dataset().spec  # returns of 0 and 10 score 0 and 100
+ROLLOUTS = Rollouts(
+    episode_return=np.array([[1.0, 3.0], [4.0, 4.0], [9.0, 9.0]]),
+    discounted_return=np.zeros((3, 2)),
+    length=np.full((3, 2), 7),
+    success=np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]),
+    value_error=np.array([[1.0, 2.0], [0.0, 0.0], [-4.0, -4.0]]),
+)
+
+
+def test_the_table_holds_scores_by_seed_their_mean_and_the_datas_average():
+    lines = final_table(ROLLOUTS, SPEC, 2.5, first_seed=5).splitlines()
+    assert lines[1].split() == ["5", "20.0", "2.0", "7", "50%", "+1.50"]
+    assert lines[3].split() == ["7", "90.0", "9.0", "7", "0%", "-4.00"]
+    text = "\n".join(lines)
+    assert "mean score of the last policies    50.0" in text
+    assert "95% interval 20.0 to 90.0 over 3 seeds" in text
+    assert lines[-1].split()[-1] == "25.0"
+
+
+def test_what_is_unknown_is_left_out():
+    rollouts = dataclasses.replace(
+        ROLLOUTS, success=np.full((3, 2), np.nan), value_error=np.full((3, 2), np.nan)
+    )
+    text = final_table(rollouts, dataclasses.replace(SPEC, reference_scores=None), 2.5)
+    assert "success" not in text and "learned" not in text and "nan" not in text
+    assert "mean return of the last policies    5.0" in text
+
+
+def test_a_caveat_of_the_environment_is_told():
+    door = dataclasses.replace(SPEC, env_id="AdroitHandDoor-v1")
+    assert "not comparable with published" in final_table(ROLLOUTS, door, 2.5)
