@@ -101,7 +101,7 @@ def main() -> None:
 
 def prepare(dataset: Dataset, preset: Preset) -> Dataset:
     """The dataset as the learner sees it: filtered, then transformed."""
-    if FLAGS.best_fraction < 1:
+    if FLAGS.best_fraction != 1:
         dataset = data.keep_best_episodes(dataset, FLAGS.best_fraction)
     if preset.scale_rewards_by_return_range:
         dataset = data.scale_rewards_by_return_range(dataset)

@@ -80,6 +80,8 @@ def _check_type(field: dataclasses.Field, value: Any) -> None:
         raise InputError(
             f"{field.name}={value!r} is a {type(value).__name__}; give a {kind.__name__}"
         )
+    if kind is tuple and any(type(item) is not int for item in value):
+        raise InputError(f"{field.name}={value!r} holds other things than integers")
 
 
 def grid(config: C, **axes: Sequence[float]) -> list[C]:

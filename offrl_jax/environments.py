@@ -8,6 +8,8 @@ import importlib.util
 import io
 import json
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +34,7 @@ def versions() -> list[str | None]:
     return found
 
 
-def make(env_id: str, *, max_episode_steps: int | None = None, **kwargs):
+def make(env_id: str, env_kwargs: Mapping[str, Any], *, max_episode_steps: int | None = None):
     """Makes a registered environment; never runs an entry point named by data.
 
     Raises:
@@ -58,12 +60,12 @@ def make(env_id: str, *, max_episode_steps: int | None = None, **kwargs):
         raise InputError(f"environment {env_id!r} is not registered in gymnasium{hint}")
     try:
         with _quiet():
-            return gymnasium.make(env_id, max_episode_steps=max_episode_steps, **kwargs)
+            return gymnasium.make(env_id, max_episode_steps=max_episode_steps, **env_kwargs)
     except missing as error:
         raise SimulatorMissing(f"{env_id} needs a package more: {error}") from error
-    except (TypeError, ValueError, gymnasium.error.Error) as error:
+    except Exception as error:  # whatever a constructor makes of arguments that data name
         raise InputError(
-            f"environment {env_id} cannot be made with {kwargs} and "
+            f"environment {env_id} cannot be made with {env_kwargs} and "
             f"max_episode_steps={max_episode_steps} ({error}); correct the dataset's description"
         ) from error
 
@@ -76,7 +78,7 @@ def _quiet():
         yield
 
 
-def make_from_spec(spec: Spec, **kwargs):
+def make_from_spec(spec: Spec):
     """The evaluation environment of a dataset.
 
     Raises:
@@ -87,11 +89,7 @@ def make_from_spec(spec: Spec, **kwargs):
             f"dataset {spec.name} names no environment to evaluate in; give --env_id or "
             "--num_evaluation_episodes=0"
         )
-    env = make(
-        spec.env_id,
-        max_episode_steps=spec.max_episode_steps,
-        **json.loads(spec.env_kwargs) | kwargs,
-    )
+    env = make(spec.env_id, json.loads(spec.env_kwargs), max_episode_steps=spec.max_episode_steps)
     if not hasattr(env.action_space, "low"):
         raise InputError(
             f"{spec.env_id} has {type(env.action_space).__name__} actions; "
@@ -126,7 +124,9 @@ def flat_size(space, keys: tuple[str, ...]) -> int:
     parts = [space] if entries is None else [entries[k] for k in keys if k in entries]
     arrays = [part for part in parts if getattr(part, "shape", None)]
     if len(arrays) != max(1, len(keys)) or (entries is None and keys):
-        have = ", ".join(map(str, entries)) if entries is not None else "a single array"
+        have = (
+            ", ".join(map(str, entries)) if entries is not None else f"one {type(space).__name__}"
+        )
         raise InputError(
             f"observations made of {', '.join(keys) or 'a single array'} are wanted, but the "
             f"environment's are {have}; give observation_keys that name its arrays"

@@ -13,6 +13,7 @@ import numpy as np
 from offrl_jax import environments
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.config import validate
 from offrl_jax.data.dataset import Preprocessing
 from offrl_jax.evaluation.rollouts import to_environment
 from offrl_jax.types import InputError, Spec
@@ -123,31 +124,44 @@ def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
         config = algorithm.Config(
             **{k: tuple(v) if isinstance(v, list) else v for k, v in description["config"].items()}
         )
+        validate(config)
         spec = Spec.from_json(description["spec"])
         preprocessing = Preprocessing(*(jnp.asarray(arrays.pop(f)) for f in Preprocessing._fields))
+        template = jax.eval_shape(lambda key: algorithm.init(config, spec, key), jax.random.key(0))
+        leaves = _named_leaves(template)
+        is_read = _read_by_act(algorithm, config, template, spec)
+        num_seeds = min(len(array) for array in arrays.values())
     except InputError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        BadZipFile,
+    ) as error:
         raise InputError(
             f"{run_dir} holds no policy that this version can read ({error!r}); "
             "give the directory of a finished run"
         ) from error
 
-    template = jax.eval_shape(lambda key: algorithm.init(config, spec, key), jax.random.key(0))
-    num_seeds = len(next(iter(arrays.values()), ()))
     if not 0 <= seed_index < num_seeds:
         raise InputError(f"seed_index={seed_index} but the run has seeds 0 to {num_seeds - 1}")
-    leaves = []
-    is_read = _read_by_act(algorithm, config, template, spec)
-    for (path, shape), read in zip(_named_leaves(template), is_read, strict=True):
-        leaf = arrays[path][seed_index] if path in arrays else np.zeros(shape.shape, shape.dtype)
-        if leaf.shape != shape.shape or (read and path not in arrays):
+    width = (spec.observation_size,)
+    wanted = {path: leaf.shape for (path, leaf), read in zip(leaves, is_read, strict=True) if read}
+    found = {path: array[seed_index] for path, array in arrays.items()}
+    wanted |= dict(zip(Preprocessing._fields, (width, width, (), ()), strict=True))
+    found |= preprocessing._asdict()
+    for path, shape in wanted.items():
+        if path not in found or found[path].shape != shape or not np.isfinite(found[path]).all():
             raise InputError(
-                f"the weights in {directory} have no {path} of shape {shape.shape}; "
+                f"the weights in {directory} have no finite {path} of shape {shape}; "
                 "export the policy again with this version"
             )
-        leaves.append(jnp.asarray(leaf))
-    state = jax.tree.unflatten(jax.tree.structure(template), leaves)
+    state = [jnp.asarray(found.get(path, np.zeros(x.shape, x.dtype))) for path, x in leaves]
+    state = jax.tree.unflatten(jax.tree.structure(template), state)
     return Policy(algorithm, config, state, spec, preprocessing)
 
 

@@ -96,6 +96,13 @@ def train(
             f"batch_size={config.batch_size} is more than the {len(dataset)} transitions of "
             f"{dataset.spec.name}; give a smaller one"
         )
+    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
+        raise InputError("a run takes one setting, not a stack of them; use `learn` for several")
+    if not 0 <= seed <= 2**32 - num_seeds:
+        raise InputError(
+            f"seed={seed} with {num_seeds} seeds leaves the range of 0 to 2**32 - 1, beyond which "
+            "seeds repeat; give a smaller one"
+        )
     run_dir = check_run_dir(run_dir)
     dataset = with_discount(dataset, getattr(config, "discount", dataset.discount))
     seconds = {"training": 0.0, "evaluation": 0.0}
@@ -120,7 +127,7 @@ def train(
     _write_json(run_dir / "environment.json", describe_environment(dataset.spec, command))
     checkpoints = Checkpoints(run_dir / "checkpoints")
 
-    keys = jax.vmap(jax.random.key)(seed + np.arange(num_seeds))
+    keys = jax.vmap(jax.random.key)(np.arange(seed, seed + num_seeds, dtype=np.uint32))
     state = learner.init(algorithm, config, dataset.spec, keys)
     rollouts, diverged = None, [None] * num_seeds
     for step in range(chunk, num_steps + 1, chunk):

@@ -76,6 +76,7 @@ def test_configs_of_different_programs_do_not_stack():
         ({"mode": "c"}, "mode='c' is not one of a, b"),
         ({"layers": (8, 0)}, "layers"),
         ({"layers": 8}, "is a int; give a tuple"),
+        ({"layers": (8, 2.5)}, "other things than integers"),
         ({"count": 2.5}, "count=2.5 is a float; give a int"),
         ({"count": True}, "count=True is a bool"),
     ],

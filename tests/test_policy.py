@@ -101,6 +101,16 @@ def test_missing_weights_are_never_made_up(tmp_path, dataset, missing):
         load_policy(tmp_path)
 
 
+def test_weights_that_are_not_finite_are_refused(tmp_path, dataset):
+    saved(tmp_path, dataset, "bc")
+    path = tmp_path / "policy" / "weights.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **arrays | {"actor/params/head/bias": np.full((3, 4), np.nan)})
+    with pytest.raises(InputError, match="no finite actor/params/head/bias"):
+        load_policy(tmp_path)
+
+
 def test_a_truncated_file_is_said(tmp_path, dataset):
     saved(tmp_path, dataset, "bc")
     path = tmp_path / "policy" / "weights.npz"

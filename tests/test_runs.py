@@ -7,6 +7,7 @@ import pytest
 
 from offrl_jax import ALGORITHMS
 from offrl_jax.checkpoint import Checkpoints
+from offrl_jax.config import config, setting, stack
 from offrl_jax.policy import load_policy
 from offrl_jax.runs import check_run_dir, chunk_size, train
 from offrl_jax.types import InputError
@@ -157,11 +158,13 @@ def test_a_diverged_seed_is_named_and_the_rows_stay_json(tmp_path):
 
 
 def test_the_configs_discount_is_the_evaluations(tmp_path):
-    cql = ALGORITHMS["cql"]
-    small = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "batch_size": 8}
+    @config
+    class DiscountedConfig(RuleConfig):
+        discount: float = setting(0.5, "γ")
+
     result = train(
-        cql,
-        cql.Config(discount=0.5, num_sampled_actions=1, **small),
+        rule._replace(Config=DiscountedConfig),
+        DiscountedConfig(),
         toy_dataset(),
         run_dir=tmp_path / "run",
         num_steps=1,
@@ -169,7 +172,7 @@ def test_the_configs_discount_is_the_evaluations(tmp_path):
         num_evaluation_episodes=3,
     )
     ratio = result.rollouts.discounted_return / result.rollouts.episode_return * [[2, 3, 4]]
-    np.testing.assert_allclose(ratio, [[1.5, 1.75, 1.875]], rtol=0.7)
+    np.testing.assert_allclose(ratio, [[1.5, 1.75, 1.875]], rtol=1e-5)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["discount"] == 0.5
 
 
@@ -217,6 +220,10 @@ def test_bad_settings_write_nothing(tmp_path):
         train(BC, BC.Config(batch_size=64), toy_dataset(), **options)
     with pytest.raises(InputError, match="learning_rate=-1"):
         train(BC, BC.Config(learning_rate=-1.0), toy_dataset(), **options)
+    with pytest.raises(InputError, match="one setting"):
+        train(BC, stack([CONFIG, CONFIG]), toy_dataset(), **options)
+    with pytest.raises(InputError, match="seed=4294967295"):
+        train(BC, CONFIG, toy_dataset(), seed=2**32 - 1, num_seeds=2, **options)
     with pytest.raises(InputError, match="11"):
         train(BC, CONFIG, toy_dataset(env_id="Hopper-v5"), **options)
     assert not run_dir.exists()

@@ -5,10 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from offrl_jax import soft_actor_critic as sac
-from offrl_jax.losses.td import td_target
+from offrl_jax.algorithms.cql import CQLConfig
+from offrl_jax.algorithms.cql import cql as CQL
 from tests.arrays import random_dataset
 
 DATASET = random_dataset()
@@ -59,27 +61,69 @@ def test_temperature_rises_while_the_entropy_is_below_its_target(log_prob, rises
     assert (-gradient > 0) == rises
 
 
-def test_one_step_moves_the_critics_towards_the_target(state, batch):
-    """Gradient of the sum over critics, taken at the shared target y = r + γ (1 − d) V̄(s′)."""
-    seen = {}
-
-    def critic_loss(critic, batch, target, policy, next_policy, key, config):
-        next_key = jax.random.split(KEY, 3)[1]
-        next_action, log_prob = next_policy.sample_and_log_prob(next_key)
-        value = sac.next_state_value(config, state, batch, next_action, log_prob)
-        expected = td_target(batch.reward, batch.terminal, value, config.discount)
-        seen["difference"] = target - expected
-        return jnp.sum(sac.q_values(config, critic, batch.observation, batch.action)), {}
-
-    after, _ = sac.update(CONFIG, state, batch, KEY, critic_loss)
-    np.testing.assert_allclose(seen["difference"], 0.0, atol=1e-6)
-    assert after.step == 1
-    rate = CONFIG.target_update_rate
-    jax.tree.map(
-        lambda target, old, new: np.testing.assert_allclose(
-            target, (1 - rate) * old + rate * new, atol=1e-6
-        ),
-        after.target_critic,
-        state.target_critic,
-        after.critic,
+def test_a_whole_step_of_cql_equals_one_written_out():
+    """Every gradient from the equations, at the old parameters; then Adam; then the targets."""
+    config = CQLConfig(
+        num_critics=3,
+        actor_hidden_sizes=(8,),
+        critic_hidden_sizes=(8,),
+        num_sampled_actions=2,
+        backup_entropy=True,
+        initial_temperature=0.3,
+        target_update_rate=0.1,
     )
+    old = sac.init(config, DATASET.spec, jax.random.key(0))
+    old = old._replace(target_critic=jax.tree.map(lambda x: 1.3 * x, old.critic))
+    batch = jax.tree.map(lambda x: x[:9], DATASET.transitions)
+    s, s_next, action_size = batch.observation, batch.next_observation, 3
+    actor_key, next_key, critic_key = jax.random.split(KEY, 3)
+    own_key, following_key = jax.random.split(critic_key, 3)[1:]
+    alpha = 0.3
+
+    def q(critic, observation, action):
+        return sac.q_values(config, critic, observation, action)
+
+    def actor_objective(actor):
+        action, log_prob = sac.policy_of(config, actor, s).sample_and_log_prob(actor_key)
+        return jnp.mean(alpha * log_prob - q(old.critic, s, action).min(0))
+
+    policy, next_policy = (sac.policy_of(config, old.actor, o) for o in (s, s_next))
+    next_action, next_log_prob = next_policy.sample_and_log_prob(next_key)
+    next_value = q(old.target_critic, s_next, next_action).min(0) - alpha * next_log_prob
+    target = batch.reward + config.discount * (1 - batch.terminal) * next_value
+    uniform = jax.random.uniform(
+        jax.random.split(critic_key, 3)[0], (9, 2, action_size), minval=-1.0, maxval=1.0
+    )
+    own, own_log_prob = policy.sample_and_log_prob(own_key, 2)
+    following, following_log_prob = next_policy.sample_and_log_prob(following_key, 2)
+
+    def critic_objective(critic):
+        weighted = [
+            q(critic, s, uniform) - action_size * jnp.log(0.5),
+            q(critic, s, own) - own_log_prob[None],
+            q(critic, s, following) - following_log_prob[None],
+        ]
+        logsumexp = jnp.log(jnp.sum(jnp.exp(jnp.concatenate(weighted, -1)), -1))
+        q_data = q(critic, s, batch.action)
+        penalty = config.conservative_weight * (logsumexp - q_data)
+        return jnp.sum(jnp.mean(jnp.square(q_data - target[None]) + penalty, axis=1))
+
+    _, log_prob = policy.sample_and_log_prob(actor_key)
+    gradients = {
+        "actor": jax.grad(actor_objective)(old.actor),
+        "critic": jax.grad(critic_objective)(old.critic),
+        "temperature": -(jnp.mean(log_prob) - action_size),
+    }
+    new, _ = CQL.update(config, old, batch, KEY)
+    for name, gradient in gradients.items():
+        field = "log_temperature" if name == "temperature" else name
+        adam = optax.adam(getattr(config, f"{name}_learning_rate"))
+        step, _ = adam.update(gradient, getattr(old, f"{name}_optimizer"))
+        assert_close(getattr(new, field), optax.apply_updates(getattr(old, field), step))
+    averaged = jax.tree.map(lambda t, c: 0.9 * t + 0.1 * c, old.target_critic, new.critic)
+    assert_close(new.target_critic, averaged)
+    assert new.step == 1
+
+
+def assert_close(actual, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), actual, expected)

@@ -226,7 +226,9 @@ def transform_rewards(dataset: Dataset, *, scale: float = 1.0, bias: float = 0.0
     Raises:
       InputError: if the scale is 0 or a number is not finite, as no return could be told any more.
     """
-    if scale == 0 or not np.isfinite([scale, bias]).all():
+    with np.errstate(over="ignore"):
+        stored = np.float32([scale, bias, scale * dataset.preprocessing.reward_scale])
+    if stored[0] == 0 or stored[2] == 0 or not np.isfinite(stored).all():
         raise InputError(
             f"rewards cannot become {scale} r + {bias}; give finite numbers, scale not 0"
         )
@@ -246,9 +248,10 @@ def transform_rewards(dataset: Dataset, *, scale: float = 1.0, bias: float = 0.0
 
 def scale_rewards_by_return_range(dataset: Dataset) -> Dataset:
     """r ← r · 1000 / (max return − min return), the Gym locomotion transform of IQL."""
-    returns = episode_returns(dataset)
-    spread = float((returns.max() - returns.min()) * dataset.preprocessing.reward_scale)
-    if spread == 0:
+    reward = np.asarray(dataset.transitions.reward, np.float64)
+    returns = np.bincount(np.asarray(dataset.episode), weights=reward)
+    spread = returns.max() - returns.min()
+    if spread <= 1e-6 * max(1.0, np.abs(returns).max()):
         raise InputError(
             f"all {len(returns)} episodes of {dataset.spec.name} have the same return, so rewards "
             "cannot be scaled by the range of returns; leave that transform out"

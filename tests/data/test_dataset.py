@@ -256,15 +256,26 @@ def test_a_bootstrap_can_stop_in_mid_episode():
     assert dataset.transitions.next_action_valid.tolist() == [1, 1, 1, 1, 1, 0]
 
 
-def test_return_range_scaling_gives_a_range_of_1000_after_any_transform():
-    dataset = data.transform_rewards(data.from_arrays(**arrays(truncation=flags(2))), scale=10.0)
+@pytest.mark.parametrize(
+    "change", [{"scale": 10.0}, {"scale": -1.0}, {"bias": -5.0}, {"scale": 10.0, "bias": -5.0}]
+)
+def test_return_range_scaling_gives_a_range_of_1000_after_any_transform(change):
+    uneven = arrays(n=12, terminal=flags(2, 11, n=12))
+    dataset = data.transform_rewards(data.from_arrays(**uneven), **change)
     scaled = data.scale_rewards_by_return_range(dataset)
     returns = np.bincount(scaled.episode, weights=scaled.transitions.reward)
     assert returns.max() - returns.min() == pytest.approx(1000.0, rel=1e-4)
 
 
 @pytest.mark.parametrize(
-    "change", [{"scale": 0.0}, {"scale": float("nan")}, {"bias": float("inf")}]
+    "change",
+    [
+        {"scale": 0.0},
+        {"scale": float("nan")},
+        {"bias": float("inf")},
+        {"scale": 1e300},
+        {"scale": 1e-50},
+    ],
 )
 def test_rewards_are_not_made_unreadable(change):
     with pytest.raises(InputError, match="rewards cannot become"):

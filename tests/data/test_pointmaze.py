@@ -50,7 +50,7 @@ def test_steps_follow_one_another_within_an_episode(recording):
 
 def test_goals_lie_in_the_goal_cell_and_starts_in_other_free_ones():
     starts, goals = set(), set()
-    env = environments.make(UMAZE.env_id, max_episode_steps=300, **UMAZE.env_kwargs)
+    env = environments.make(UMAZE.env_id, UMAZE.env_kwargs, max_episode_steps=300)
     for seed in range(60):
         observation, _ = env.reset(seed=seed)
         starts.add(UMAZE.cell(observation["achieved_goal"]))

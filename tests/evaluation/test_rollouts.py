@@ -106,7 +106,7 @@ def test_environment_and_data_must_agree():
         Evaluator(rule, toy_dataset(env_id="Hoper-v5"), (1,), 1)
     with pytest.raises(InputError, match="Discrete actions"):
         Evaluator(rule, toy_dataset(env_id="CartPole-v1"), (1,), 1)
-    with pytest.raises(InputError, match="a single array"):
+    with pytest.raises(InputError, match="are one Box"):
         Evaluator(rule, toy_dataset(observation_keys=("observation",)), (1,), 1)
     with pytest.raises(InputError, match="names no environment"):
         Evaluator(rule, toy_dataset(env_id=None), (1,), 1)

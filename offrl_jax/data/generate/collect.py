@@ -15,12 +15,8 @@ WIDTH = 6  # position, velocity, desired goal
 
 
 def make_task(maze: Maze):
-    return environments.make(
-        maze.env_id,
-        max_episode_steps=maze.horizon,
-        disable_env_checker=True,
-        **maze.env_kwargs,
-    )
+    env_kwargs = maze.env_kwargs | {"disable_env_checker": True}
+    return environments.make(maze.env_id, env_kwargs, max_episode_steps=maze.horizon)
 
 
 def collect(maze: Maze, num_transitions: int, *, seed: int = 0) -> Recording:

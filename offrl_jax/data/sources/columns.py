@@ -55,7 +55,7 @@ def record(
         arrays["truncation"] = columns["timeouts"]
     if "masks" in columns:
         masks = np.asarray(columns["masks"])
-        if not np.isin(masks, (0, 1)).all():
+        if masks.dtype.kind not in "fiub" or not np.isin(masks, (0, 1)).all():
             raise InputError(f"masks of {name} hold other values than 0 and 1; correct the file")
         arrays |= {"terminal": masks == 0, "episode_end": columns["terminals"]}
     if "next_observations" in columns:
@@ -84,7 +84,7 @@ def _described(
 ) -> dict[str, Any]:
     """Action bounds and observation keys of the environment, if its simulator is installed."""
     try:
-        env = environments.make(env_id)
+        env = environments.make(env_id, {})
     except environments.SimulatorMissing as error:
         logging.warning("actions of %s are taken to lie in [-1, 1]: %s", name, error)
         return {}

@@ -46,4 +46,4 @@ def recorded_reference(low: Any, high: Any) -> tuple[float, float] | None:
 
 
 def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

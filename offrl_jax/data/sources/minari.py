@@ -59,12 +59,14 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         boxes = [space["subspaces"][key] for key in keys] if keys else [space]
         widths = [math.prod(box["shape"]) for box in boxes]
         action_size = math.prod(actions["shape"])
+        if not all(isinstance(size, int) and size > 0 for size in (*widths, action_size)):
+            raise ValueError(f"spaces of {widths} and {action_size} numbers")
         num_transitions = int(metadata["total_steps"])
         if not 0 < num_transitions <= data.stat().st_size:  # a flag a step is a byte at least
             raise ValueError(f"{num_transitions} steps in {data.stat().st_size} bytes")
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(
             f"metadata.json of {name} is not as Minari writes it ({error!r}); "
             "download the dataset again"
@@ -249,7 +251,7 @@ def _environment(metadata: dict[str, Any], env_id: str | None) -> dict[str, Any]
     if env_id and env_id != recorded.get("id"):
         recorded = {"id": env_id, "kwargs": dict(scores.family(env_id).needs)}
         reference = None  # it belongs to the recorded environment
-    kwargs = recorded.get("kwargs") or {}
+    kwargs = dict(recorded.get("kwargs") or {})
     return {
         "env_id": recorded.get("id"),
         "env_kwargs": json.dumps(kwargs),
