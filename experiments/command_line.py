@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import itertools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -55,7 +56,7 @@ def _parse(argv: list[str]) -> list[str]:
 def _algorithm_of(argv: list[str]) -> type:
     """The config class behind `--algorithm`, which decides what other flags there are."""
     name = FLAGS["algorithm"].default
-    for argument, following in zip(argv[1:], [*argv[2:], ""], strict=True):
+    for argument, following in itertools.pairwise([*argv[1:], ""]):
         flag, equals, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and flag == "algorithm":
             name = value if equals else following

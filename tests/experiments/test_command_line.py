@@ -1,0 +1,25 @@
+import pytest
+
+from experiments import train  # noqa: F401  (defines the flags)
+from experiments.command_line import _algorithm_of
+from offrl_jax import ALGORITHMS
+from offrl_jax.types import InputError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ([], "cql"),
+        (["--num_steps=5"], "cql"),
+        (["--algorithm=bc"], "bc"),
+        (["-algorithm", "bc", "--seed=1"], "bc"),
+        (["--algorithm=bc", "--algorithm=sac"], "sac"),
+    ],
+)
+def test_the_algorithm_is_found_before_its_flags_are_defined(arguments, name):
+    assert _algorithm_of(["train", *arguments]) is ALGORITHMS[name].Config
+
+
+def test_a_flag_without_its_value_is_no_algorithm():
+    with pytest.raises(InputError, match="no algorithm"):
+        _algorithm_of(["train", "--algorithm"])
