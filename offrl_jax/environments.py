@@ -8,7 +8,7 @@ import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,15 @@ class SimulatorMissing(InputError):
     """A package that the environment needs is not installed."""
 
 
-def versions() -> list[str | None]:
-    """Versions of the simulators' packages, None where one is absent: what an environment's
-    description and its physics depend on."""
-    found = []
-    for package in PACKAGES:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
+    """Installed versions, None where a package is absent; by default of the simulators, on which
+    an environment's description and its physics depend."""
+    found = {}
+    for package in packages:
         try:
-            found.append(importlib.metadata.version(package))
+            found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found.append(None)
+            found[package] = None
     return found
 
 
@@ -90,6 +90,15 @@ def make_from_spec(spec: Spec):
             "--num_evaluation_episodes=0"
         )
     env = make(spec.env_id, json.loads(spec.env_kwargs), max_episode_steps=spec.max_episode_steps)
+    try:
+        _check_fit(env, spec)
+    except InputError:
+        env.close()
+        raise
+    return env
+
+
+def _check_fit(env, spec: Spec) -> None:
     if not hasattr(env.action_space, "low"):
         raise InputError(
             f"{spec.env_id} has {type(env.action_space).__name__} actions; "
@@ -106,12 +115,10 @@ def make_from_spec(spec: Spec):
         ("actions", int(np.prod(env.action_space.shape)), spec.action_size),
     ):
         if in_env != in_data:
-            env.close()
             raise InputError(
                 f"{what} of dataset {spec.name} have {in_data} numbers but those of "
                 f"{spec.env_id} have {in_env}; give the --env_id that the data came from"
             )
-    return env
 
 
 def flat_size(space, keys: tuple[str, ...]) -> int:

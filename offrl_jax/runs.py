@@ -1,7 +1,6 @@
 """Runs: learn, evaluate, log and save, chunk by chunk, into a run directory."""
 
 import dataclasses
-import importlib.metadata
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from offrl_jax import learner
+from offrl_jax import environments, learner
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
@@ -213,16 +212,10 @@ def summarize(rollouts: Rollouts, spec: Spec) -> dict[str, Any]:
 
 def describe_environment(spec: Spec, command: Sequence[str]) -> dict[str, Any]:
     """What a number is to be traced to: versions, device, commit, data and command."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": versions,
+        "versions": environments.versions(PACKAGES),
         "devices": [str(device) for device in jax.devices()],
         "commit": _commit(),
         "dataset_fingerprint": spec.fingerprint,

@@ -248,8 +248,7 @@ def transform_rewards(dataset: Dataset, *, scale: float = 1.0, bias: float = 0.0
 
 def scale_rewards_by_return_range(dataset: Dataset) -> Dataset:
     """r ← r · 1000 / (max return − min return), the Gym locomotion transform of IQL."""
-    reward = np.asarray(dataset.transitions.reward, np.float64)
-    returns = np.bincount(np.asarray(dataset.episode), weights=reward)
+    returns = _sums(dataset, np.asarray(dataset.transitions.reward, np.float64))
     spread = returns.max() - returns.min()
     if spread <= 1e-6 * max(1.0, np.abs(returns).max()):
         raise InputError(
@@ -261,6 +260,8 @@ def scale_rewards_by_return_range(dataset: Dataset) -> Dataset:
 
 def with_discount(dataset: Dataset, discount: float) -> Dataset:
     """The dataset with its returns-to-go discounted by γ = `discount`."""
+    if discount == dataset.discount:
+        return dataset
     return transform_rewards(dataclasses.replace(dataset, discount=float(discount)))
 
 
@@ -286,7 +287,12 @@ def episode_returns(dataset: Dataset) -> np.ndarray:
     """Undiscounted return of each episode in raw reward units, (episodes,)."""
     scale, bias = (float(dataset.preprocessing[i]) for i in (2, 3))
     raw = (np.asarray(dataset.transitions.reward, np.float64) - bias) / scale
-    return np.bincount(np.asarray(dataset.episode), weights=raw)
+    return _sums(dataset, raw)
+
+
+def _sums(dataset: Dataset, reward: np.ndarray) -> np.ndarray:
+    """Sum of a reward over each episode, (episodes,)."""
+    return np.bincount(np.asarray(dataset.episode), weights=reward)
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
