@@ -27,6 +27,11 @@ class TanhGaussian(NamedTuple):
         """tanh of the mean: the Gaussian's mode carried over, which evaluation acts with."""
         return jnp.tanh(self.mean)
 
+    def pre_tanh(self, noise: Float[Array, "... N A"]) -> Float[Array, "*B N A"]:
+        """u = mean + std · noise, of actions tanh u, for N standard normals a state."""
+        mean, log_std = jnp.expand_dims(self.mean, -2), jnp.expand_dims(self.log_std, -2)
+        return mean + jnp.exp(log_std) * noise
+
     def sample_and_log_prob(
         self, key: Key, num_samples: int | None = None
     ) -> tuple[Float[Array, "... A"], Float[Array, "..."]]:

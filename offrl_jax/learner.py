@@ -1,13 +1,14 @@
 """The learner: one compiled scan over steps, for one run, S seeds, or H settings × S seeds."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, sample
 from offrl_jax.types import InputError, Key, Metrics, Spec
@@ -29,13 +30,13 @@ def _init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     return over_runs(lambda config, key: algorithm.init(config, spec, key), key.ndim)(config, key)
 
 
-@partial(jax.jit, static_argnames=("algorithm", "num_steps"), donate_argnames="state")
 def learn(
     algorithm: Algorithm, config: Any, dataset: Dataset, state: Any, key: Key, *, num_steps: int
 ) -> tuple[Any, Metrics]:
-    """Trains for `num_steps` updates in one dispatch.
+    """Trains for `num_steps` updates in one dispatch, or one for each phase that they touch.
 
-    Each step folds `state.step` into its run's key, so 20 + 30 steps equal 50 bit for bit.
+    Each step folds `state.step` into its run's key, and where training has phases `state.step`
+    decides which one it is in, so 20 + 30 steps equal 50 bit for bit.
 
     Args:
       algorithm: One of `offrl_jax.ALGORITHMS`.
@@ -46,7 +47,8 @@ def learn(
       num_steps: Updates; another number is another compile.
 
     Returns:
-      The new state and the metrics' means over the steps, with the axes of `key` in front.
+      The new state, and the mean of each metric over the steps that report it, with the axes of
+      `key` in front.
 
     Raises:
       InputError: if `num_steps` is not positive or the key is not one.
@@ -54,24 +56,97 @@ def learn(
     _check_key(key)
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
+    parts = []
+    for updates, length in _stretches(phases_of(algorithm, config), state, num_steps):
+        state, *part = _learn(updates, config, dataset, state, key, num_steps=length)
+        parts.append(part)
+    return state, parts[0][0] if len(parts) == 1 else _merged(parts)
 
-    def run(config: Any, state: Any, key: Key) -> tuple[Any, Metrics]:
-        @jax.jit  # traced once for its shapes and once for the scan otherwise
-        def step(state: Any) -> tuple[Any, Metrics]:
-            sample_key, update_key = jax.random.split(jax.random.fold_in(key, state.step))
-            batch = sample(dataset, sample_key, config.batch_size)
-            return algorithm.update(config, state, batch, update_key)
 
-        def accumulate(carry: tuple[Any, Metrics], _: None) -> tuple[tuple[Any, Metrics], None]:
+def _stretches(
+    phases: Sequence[Phase], state: Any, num_steps: int
+) -> list[tuple[tuple[Callable, ...], int]]:
+    """The next `num_steps` steps, by phase: the updates to be taken in turn, and how many."""
+    if len(phases) == 1 and len(phases[0].updates) == 1:
+        return [(phases[0].updates, num_steps)]  # whatever the step, so `learn` can be traced
+    if isinstance(state.step, jax.core.Tracer):
+        raise InputError(
+            "training in phases reads the step to choose its program, so `learn` cannot be traced "
+            "for this algorithm; call it outside of jax.jit and jax.vmap"
+        )
+    step = int(jnp.ravel(state.step)[0])
+    stretches = []
+    for updates, length in phases:
+        length = math.inf if length is None else length
+        taken = min(max(length - step, 0), num_steps)
+        if taken > 0:
+            first = step % len(updates)
+            stretches.append((updates[first:] + updates[:first], taken))
+        num_steps -= taken
+        step = max(step - length, 0)
+    return stretches
+
+
+@partial(jax.jit, static_argnames=("updates", "num_steps"), donate_argnames="state")
+def _learn(
+    updates: tuple[Callable, ...],
+    config: Any,
+    dataset: Dataset,
+    state: Any,
+    key: Key,
+    *,
+    num_steps: int,
+) -> tuple[Any, Metrics, Metrics]:
+    """`num_steps` steps of the updates in turn: the state, the metrics' means, and over how many
+    steps each was taken."""
+
+    def run(config: Any, state: Any, key: Key) -> tuple[Any, Metrics, Metrics]:
+        def compiled(update: Callable) -> Callable:
+            @jax.jit  # traced once for its metrics and once for the scan otherwise
+            def step(state: Any) -> tuple[Any, Metrics]:
+                sample_key, update_key = jax.random.split(jax.random.fold_in(key, state.step))
+                batch = sample(dataset, sample_key, config.batch_size)
+                return update(config, state, batch, update_key)
+
+            return step
+
+        steps = {update: compiled(update) for update in updates}
+
+        def take(carry: tuple[Any, Metrics], updates: Sequence[Callable]) -> tuple[Any, Metrics]:
             state, total = carry
-            state, metrics = step(state)
-            return (state, jax.tree.map(jnp.add, total, metrics)), None
+            for update in updates:
+                state, metrics = steps[update](state)
+                total = total | {name: total[name] + metrics[name] for name in metrics}
+            return state, total
 
-        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(step, state)[1])
-        (state, total), _ = jax.lax.scan(accumulate, (state, zeros), length=num_steps)
-        return state, jax.tree.map(lambda x: x / num_steps, total)
+        cycles, rest = divmod(num_steps, len(updates))
+        taken = updates * min(cycles, 1) + updates[:rest]
+        reported = {update: jax.eval_shape(steps[update], state)[1] for update in taken}
+        carry = state, {n: jnp.zeros_like(x) for r in reported.values() for n, x in r.items()}
+        if cycles:
+            carry, _ = jax.lax.scan(lambda c, _: (take(c, updates), None), carry, length=cycles)
+        state, total = take(carry, updates[:rest])
+        counts = {
+            name: jnp.float32(
+                sum(
+                    (cycles + (i < rest)) * (name in reported.get(update, ()))
+                    for i, update in enumerate(updates)
+                )
+            )
+            for name in total
+        }
+        return state, {name: total[name] / counts[name] for name in total}, counts
 
     return over_runs(run, key.ndim)(config, state, key)
+
+
+def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
+    """Means over several stretches from each one's means and counts."""
+    merged = {}
+    for name in dict.fromkeys(name for means, _ in parts for name in means):
+        having = [(means[name], counts[name]) for means, counts in parts if name in means]
+        merged[name] = sum(m * n for m, n in having) / sum(n for _, n in having)
+    return merged
 
 
 def _check_key(key: Key) -> None:

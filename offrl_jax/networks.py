@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from offrl_jax.distributions import TanhGaussian
-from offrl_jax.types import Array, Float, Key
+from offrl_jax.types import Array, Float, Key, Spec
 
 # U(±1/√fan_in), PyTorch's default and so the one behind most published offline-RL results.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -17,31 +17,35 @@ LOG_STD_RANGE = (-5.0, 2.0)  # EDAC, IQL
 
 
 class MLP(nn.Module):
-    """ReLU layers and a linear head."""
+    """ReLU layers, each followed by a LayerNorm if asked for, and a linear head."""
 
     hidden_sizes: Sequence[int]
     output_size: int
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B F"]:
         for size in self.hidden_sizes:
             x = nn.relu(nn.Dense(size, kernel_init=kernel_init)(x))
+            x = nn.LayerNorm()(x) if self.layer_norm else x
         return nn.Dense(self.output_size, kernel_init=kernel_init, name="head")(x)
 
 
 class StateActionMLP(nn.Module):
-    """An MLP of (s, a) with one output, for one action a state (B, A) or several (B, N, A).
+    """An MLP of (s, a), for one action a state (B, A) or several (B, N, A).
 
     The first layer is the sum of a state part and an action part, so with several actions the
     state part is computed once a state; its parameters are those of a layer on [s, a].
     """
 
     hidden_sizes: Sequence[int]
+    output_size: int
+    layer_norm: bool = False
 
     @nn.compact
     def __call__(
         self, observation: Float[Array, "*B O"], action: Float[Array, "... A"]
-    ) -> Float[Array, "..."]:
+    ) -> Float[Array, "... F"]:
         width = observation.shape[-1]
         kernel = self.param("kernel", kernel_init, (width + action.shape[-1], self.hidden_sizes[0]))
         bias = self.param("bias", nn.initializers.zeros, (self.hidden_sizes[0],))
@@ -49,11 +53,32 @@ class StateActionMLP(nn.Module):
         if action.ndim > observation.ndim:
             state_part = jnp.expand_dims(state_part, -2)
         x = nn.relu(state_part + action @ kernel[width:])
-        return MLP(self.hidden_sizes[1:], 1)(x)[..., 0]
+        x = nn.LayerNorm()(x) if self.layer_norm else x
+        return MLP(self.hidden_sizes[1:], self.output_size, self.layer_norm)(x)
 
 
-def critic_ensemble(hidden_sizes: Sequence[int], size: int) -> nn.Module:
-    """E independent critics with stacked parameters: (s, a) -> (E, B) or (E, B, N)."""
+def init_critics(
+    hidden_sizes: Sequence[int], size: int, spec: Spec, key: Key, *, layer_norm: bool = False
+) -> Any:
+    """Stacked parameters of E = `size` independent critics."""
+    observation, action = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
+    return _critics(hidden_sizes, size, layer_norm).init(key, observation, action)
+
+
+def critic_values(
+    hidden_sizes: Sequence[int],
+    params: Any,
+    observation: Float[Array, "B O"],
+    action: Float[Array, "B *N A"],
+    *,
+    layer_norm: bool = False,
+) -> Float[Array, "E B *N"]:
+    """Q_k(s, a) of every critic, for one action a state or several."""
+    size = params["params"]["bias"].shape[0]
+    return _critics(hidden_sizes, size, layer_norm).apply(params, observation, action)[..., 0]
+
+
+def _critics(hidden_sizes: Sequence[int], size: int, layer_norm: bool) -> nn.Module:
     ensemble = nn.vmap(
         StateActionMLP,
         in_axes=None,
@@ -62,7 +87,7 @@ def critic_ensemble(hidden_sizes: Sequence[int], size: int) -> nn.Module:
         variable_axes={"params": 0},
         split_rngs={"params": True},
     )
-    return ensemble(tuple(hidden_sizes))
+    return ensemble(tuple(hidden_sizes), 1, layer_norm)
 
 
 def init_policy(
@@ -73,11 +98,14 @@ def init_policy(
 
 
 def gaussian_policy(
-    hidden_sizes: Sequence[int], params: Any, observation: Float[Array, "*B O"]
+    hidden_sizes: Sequence[int],
+    params: Any,
+    observation: Float[Array, "*B O"],
+    log_std_range: tuple[float, float] = LOG_STD_RANGE,
 ) -> TanhGaussian:
     """π(·|s), a tanh-Gaussian; the head gives the means, then the log standard deviations."""
     mean, log_std = jnp.split(_apply_policy(hidden_sizes, params, observation), 2, axis=-1)
-    return TanhGaussian(mean, jnp.clip(log_std, *LOG_STD_RANGE))
+    return TanhGaussian(mean, jnp.clip(log_std, *log_std_range))
 
 
 def deterministic_policy(

@@ -14,8 +14,11 @@ import optax
 from offrl_jax.config import config, setting
 from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks import critic_ensemble, gaussian_policy, init_policy
+from offrl_jax.networks import critic_values, gaussian_policy, init_critics, init_policy
+from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Scalar, Spec, Transition
+
+MIN_TEMPERATURE = 1e-8  # stands for 0, whose logarithm is not a number to learn
 
 
 @config
@@ -27,7 +30,9 @@ class SoftActorCriticConfig:
     temperature_learning_rate: float = setting(
         3e-4, "Adam's step size for log α; 0 keeps α fixed", low=0
     )
-    initial_temperature: float = setting(1.0, "entropy temperature α at the start", low=0)
+    initial_temperature: float = setting(
+        1.0, "entropy temperature α at the start; 0 leaves entropy out", low=0
+    )
     target_entropy_per_action: float = setting(
         -1.0, "entropy target, times the number of action dimensions"
     )
@@ -55,10 +60,8 @@ def init(config: SoftActorCriticConfig, spec: Spec, key: Key) -> SoftActorCritic
     actor = init_policy(
         config.actor_hidden_sizes, spec.observation_size, 2 * spec.action_size, actor_key
     )
-    critic = critic_ensemble(config.critic_hidden_sizes, config.num_critics).init(
-        critic_key, jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
-    )
-    log_temperature = jnp.log(jnp.float32(config.initial_temperature))
+    critic = init_critics(config.critic_hidden_sizes, config.num_critics, spec, critic_key)
+    log_temperature = jnp.log(jnp.maximum(jnp.float32(config.initial_temperature), MIN_TEMPERATURE))
     return SoftActorCriticState(
         step=jnp.int32(0),
         actor=actor,
@@ -85,8 +88,7 @@ def q_values(
     action: Float[Array, "B *N A"],
 ) -> Float[Array, "E B *N"]:
     """Q_k(s, a) of every critic."""
-    critics = critic_ensemble(config.critic_hidden_sizes, config.num_critics)
-    return critics.apply(critic, observation, action)
+    return critic_values(config.critic_hidden_sizes, critic, observation, action)
 
 
 def actor_loss(
@@ -170,10 +172,11 @@ def update(
         "actor/entropy": -jnp.mean(log_prob),
         "actor/temperature": jnp.exp(state.log_temperature),
     }
-    return _stepped(config, state, actor_gradient, critic_gradient, temperature_gradient), metrics
+    state = apply_gradients(config, state, actor_gradient, critic_gradient, temperature_gradient)
+    return state, metrics
 
 
-def _stepped(
+def apply_gradients(
     config: Any,
     state: SoftActorCriticState,
     actor_gradient: Any,
@@ -182,20 +185,16 @@ def _stepped(
 ) -> SoftActorCriticState:
     """One Adam step each, then the target critics follow."""
 
-    def stepped(learning_rate: Scalar, params: Any, gradient: Any, optimizer: Any) -> Any:
-        updates, optimizer = optax.adam(learning_rate).update(gradient, optimizer)
-        return optax.apply_updates(params, updates), optimizer
-
-    actor, actor_optimizer = stepped(
-        config.actor_learning_rate, state.actor, actor_gradient, state.actor_optimizer
+    actor, actor_optimizer = adam_step(
+        config.actor_learning_rate, actor_gradient, state.actor, state.actor_optimizer
     )
-    critic, critic_optimizer = stepped(
-        config.critic_learning_rate, state.critic, critic_gradient, state.critic_optimizer
+    critic, critic_optimizer = adam_step(
+        config.critic_learning_rate, critic_gradient, state.critic, state.critic_optimizer
     )
-    log_temperature, temperature_optimizer = stepped(
+    log_temperature, temperature_optimizer = adam_step(
         config.temperature_learning_rate,
-        state.log_temperature,
         temperature_gradient,
+        state.log_temperature,
         state.temperature_optimizer,
     )
     return SoftActorCriticState(

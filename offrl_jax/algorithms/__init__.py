@@ -2,7 +2,14 @@
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.algorithms.bc import bc
+from offrl_jax.algorithms.bcq import bcq
+from offrl_jax.algorithms.bear import bear
+from offrl_jax.algorithms.brac import brac
 from offrl_jax.algorithms.cql import cql
+from offrl_jax.algorithms.rebrac import rebrac
 from offrl_jax.algorithms.sac import sac
+from offrl_jax.algorithms.td3_bc import td3_bc
 
-ALGORITHMS: dict[str, Algorithm] = {algorithm.name: algorithm for algorithm in (bc, sac, cql)}
+ALGORITHMS: dict[str, Algorithm] = {
+    algorithm.name: algorithm for algorithm in (bc, sac, bcq, bear, brac, td3_bc, rebrac, cql)
+}

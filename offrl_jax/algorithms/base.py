@@ -1,7 +1,7 @@
 """The contract of an algorithm: pure functions over a config, a state, a batch and a key."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Algorithm(NamedTuple):
@@ -17,6 +17,7 @@ class Algorithm(NamedTuple):
       value: (config, state, observation) -> the critic's estimate (B,) of what acting from these
         observations returns, discounted, in transformed rewards; None without a critic.
       citation: The paper.
+      phases: (config) -> the phases of training in order; None if every step is an `update`.
     """
 
     name: str
@@ -26,3 +27,25 @@ class Algorithm(NamedTuple):
     act: Callable
     value: Callable | None
     citation: str
+    phases: Callable | None = None
+
+
+class Phase(NamedTuple):
+    """A stretch of training. Which updates it takes is known before it is compiled, so that no
+    step pays for a branch that it does not take.
+
+    Attributes:
+      updates: Functions like `Algorithm.update`, taken in turn, one a step: (critic_update, update)
+        steps the actor every other time.
+      num_steps: Its length; None, for the last phase only, if it goes on for ever.
+    """
+
+    updates: tuple[Callable, ...]
+    num_steps: int | None = None
+
+
+def phases_of(algorithm: Algorithm, config: Any) -> tuple[Phase, ...]:
+    """The phases that training with this config goes through, leaving out empty ones."""
+    if algorithm.phases is None:
+        return (Phase((algorithm.update,)),)
+    return tuple(phase for phase in algorithm.phases(config) if phase.num_steps != 0)

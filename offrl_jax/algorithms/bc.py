@@ -14,6 +14,7 @@ import optax
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
 from offrl_jax.networks import deterministic_policy, gaussian_policy, init_policy
+from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -59,8 +60,7 @@ def update(
     """One Adam step on the cloning loss; needs no randomness."""
     del key
     loss, gradient = jax.value_and_grad(actor_loss)(state.actor, batch, config)
-    updates, optimizer = optax.adam(config.learning_rate).update(gradient, state.actor_optimizer)
-    actor = optax.apply_updates(state.actor, updates)
+    actor, optimizer = adam_step(config.learning_rate, gradient, state.actor, state.actor_optimizer)
     return BCState(state.step + 1, actor, optimizer), {"actor/loss": loss}
 
 

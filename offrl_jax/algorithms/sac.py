@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.distributions import TanhGaussian
+from offrl_jax.losses.td import ensemble_loss
 from offrl_jax.soft_actor_critic import SoftActorCriticConfig, SoftActorCriticState, q_values
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
@@ -32,7 +33,7 @@ def critic_loss(
     """
     del policy, next_policy, key  # for the losses that constrain
     q = q_values(config, critic, batch.observation, batch.action)
-    loss = jnp.sum(jnp.mean(jnp.square(q - target[None]), axis=1))
+    loss = ensemble_loss(q, target)
     return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
 
 

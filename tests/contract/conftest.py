@@ -17,8 +17,18 @@ def small_config(algorithm):
         "hidden_sizes": (16, 16),
         "actor_hidden_sizes": (16, 16),
         "critic_hidden_sizes": (16, 16),
+        "behavior_hidden_sizes": (16, 16),
         "batch_size": 8,
         "num_sampled_actions": 2,
+        "num_mmd_samples": 2,
+        "num_target_actions": 3,
+        "num_action_samples": 3,
+        "num_warmup_steps": 0,
+        # Within the two steps of a test every phase is met and everything that can learn learns.
+        "num_behavior_steps": 1,
+        "temperature_learning_rate": 1e-3,
+        "divergence_weight_learning_rate": 1e-3,
+        "initial_temperature": 0.5,
     }
     names = {f.name for f in dataclasses.fields(algorithm.Config)}
     return algorithm.Config(**{k: v for k, v in small.items() if k in names})

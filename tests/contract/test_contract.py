@@ -9,6 +9,7 @@ import pytest
 
 from offrl_jax import init, learn, stack
 from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.algorithms.base import Phase, phases_of
 from offrl_jax.config import validate
 from offrl_jax.data import sample
 
@@ -113,21 +114,32 @@ def test_every_float_setting_can_be_swept(algorithm, config, dataset, key):
         assert_close(one(together, h), alone)
 
 
-def test_one_trace_serves_a_run_and_other_float_settings(algorithm, config, dataset, key):
+def test_one_trace_of_each_update_serves_a_run_and_other_float_settings(
+    algorithm, config, dataset, key
+):
     traces = []
 
-    def update(config, state, batch, key):
-        traces.append(1)
-        return algorithm.update(config, state, batch, key)
+    def counting(update):
+        def counted(*args):
+            traces.append(update)
+            return update(*args)
 
-    counted = algorithm._replace(update=update)
+        return counted
+
+    phases = [
+        Phase(tuple(map(counting, phase.updates)), phase.num_steps)
+        for phase in phases_of(algorithm, config)
+    ]
+    counted = algorithm._replace(phases=lambda config: phases)
     floats = [f.name for f in dataclasses.fields(config) if f.type is float]
     for factor in (1.0, 0.9, 0.8):
         setting = dataclasses.replace(config, **{n: factor * getattr(config, n) for n in floats})
         state = started(counted, setting, dataset, key)
         for _ in range(2):
             state, _ = learn(counted, setting, dataset, state, key, num_steps=NUM_STEPS)
-    assert len(traces) == 1
+    assert set(traces) == {update for phase in phases_of(algorithm, config) for update in phase[0]}
+    lengths = {NUM_STEPS, 1} if len(phases) > 1 else {NUM_STEPS}  # the second phase starts midway
+    assert all(traces.count(update) <= len(lengths) for update in traces)
 
 
 def test_the_state_is_donated(algorithm, config, dataset, key):
@@ -159,12 +171,17 @@ def test_values_are_one_number_an_observation(algorithm, config, dataset, key):
 
 def test_target_networks_follow_only_by_averaging(algorithm, config, dataset, key):
     """A frozen target stays put, whatever the gradients do."""
+
+    def targets(state):
+        leaves = jax.tree_util.tree_leaves_with_path(state)
+        return {
+            jax.tree_util.keystr(p): x for p, x in leaves if "target_" in jax.tree_util.keystr(p)
+        }
+
     state = started(algorithm, config, dataset, key)
-    targets = [name for name in state._fields if name.startswith("target_")]
-    if not targets:
+    if not targets(state):
         pytest.skip("has no target network")
     frozen = dataclasses.replace(config, target_update_rate=0.0)
     kept = jax.tree.map(jnp.copy, state)
     after, _ = learn(algorithm, frozen, dataset, state, key, num_steps=NUM_STEPS)
-    for name in targets:
-        assert_equal(getattr(after, name), getattr(kept, name))
+    assert_equal(targets(after), targets(kept))

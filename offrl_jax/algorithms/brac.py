@@ -1,0 +1,400 @@
+"""BRAC: an actor-critic whose actor (p), or actor and critics (v), pay for leaving the behaviour.
+
+Citation: Wu et al. 2019, arXiv:1911.11361. KL-control (Jaques et al. 2019, arXiv:1907.00456) is
+variant v with divergence kl and a fixed weight.
+Update order: behaviour policy (a phase of its own, for the divergences that need one); then critics
+and actor from the same old parameters → target critics → critic of the divergence → its weight →
+temperature.
+Checked against: the authors' code (google-research, behavior_regularized_offline_rl), whose target
+critics step first and start from other parameters than the critics.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from offrl_jax import soft_actor_critic
+from offrl_jax.algorithms.base import Algorithm, Phase
+from offrl_jax.behavior import MMDConfig, likelihood_loss, mmd_penalty
+from offrl_jax.candidates import best_candidate, candidate_noise
+from offrl_jax.config import config, setting
+from offrl_jax.distributions import TanhGaussian
+from offrl_jax.losses.divergences import (
+    DUAL_DIVERGENCES,
+    dual_estimate,
+    gaussian_kl,
+    gradient_penalty,
+)
+from offrl_jax.losses.td import ensemble_loss, td_target
+from offrl_jax.networks import StateActionMLP, gaussian_policy, init_policy
+from offrl_jax.optimizers import adam_step
+from offrl_jax.soft_actor_critic import (
+    SoftActorCriticConfig,
+    SoftActorCriticState,
+    policy_of,
+    q_values,
+)
+from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
+
+PRIMAL = ("kl", "reverse_kl", "mmd")
+DUAL = {"dual_kl" if name == "kl" else name: name for name in DUAL_DIVERGENCES}
+WEIGHT_RANGE = (0.0, 500.0)
+BEHAVIOR_LOG_STD_RANGE = (-5.0, 0.0)  # a narrow β makes the KL divergence explode
+
+
+@config
+class BRACConfig(MMDConfig, SoftActorCriticConfig):
+    variant: str = setting(
+        "v", "p: only the actor pays for the divergence; v: the value does too", choices=("p", "v")
+    )
+    penalty_position: str = setting(
+        "next_state",
+        "where variant v pays, next_state: α D(s′) inside γ (authors); state: α D(s) outside it",
+        choices=("next_state", "state"),
+    )
+    divergence: str = setting(
+        "kl",
+        "kl: KL(π‖β), reverse_kl: KL(β‖π) and mmd use a model of β; the others learn a critic that "
+        "tells actions of π from the data's",
+        choices=(*PRIMAL, *DUAL),
+    )
+    divergence_weight: float = setting(1.0, "α of the divergence (at the start)", low=0, high=500)
+    divergence_weight_learning_rate: float = setting(
+        0.0, "α grows by this times (mean D − divergence_threshold) a step; 0 keeps it fixed", low=0
+    )
+    divergence_threshold: float = setting(0.0, "ε of the divergence, where α learns")
+    num_warmup_steps: int = setting(
+        20_000, "first steps of the actor in which it minimises the divergence alone", low=0
+    )
+    num_behavior_steps: int = setting(
+        300_000, "steps that pretrain the behaviour policy, where the divergence needs one", low=0
+    )
+    behavior_learning_rate: float = setting(5e-4, "Adam's step size for β", low=0)
+    divergence_critic_learning_rate: float = setting(
+        1e-4, "Adam's step size for the divergence's critic", low=0
+    )
+    num_divergence_critic_steps: int = setting(3, "its steps to one of the others", low=1)
+    gradient_penalty_weight: float = setting(5.0, "weight of its gradient penalty", low=0)
+    num_action_samples: int = setting(
+        1, "actions among which acting takes the best; 1: the policy's mode", low=1
+    )
+    initial_temperature: float = setting(
+        0.0, "entropy temperature at the start; 0 leaves entropy out", low=0
+    )
+    temperature_learning_rate: float = setting(
+        0.0, "Adam's step size for the log temperature; 0 keeps it fixed", low=0
+    )
+    actor_learning_rate: float = setting(3e-5, "Adam's step size for the actor", low=0)
+    critic_learning_rate: float = setting(1e-3, "Adam's step size for the critics", low=0)
+    actor_hidden_sizes: tuple[int, ...] = setting((200, 200), "actor's and β's layers", low=1)
+    critic_hidden_sizes: tuple[int, ...] = setting((300, 300), "all critics' hidden layers", low=1)
+    mmd_sigma_convention: str = setting(
+        "brac", "bear: exp(−distance / 2σ); brac: exp(−distance / σ)", choices=("bear", "brac")
+    )
+    mmd_root: bool = setting(False, "sqrt(MMD² + 1e-6) rather than MMD²")
+    mmd_pre_tanh: bool = setting(False, "compare actions before their tanh rather than after it")
+
+
+class BRACState(NamedTuple):
+    agent: SoftActorCriticState
+    behavior: Any  # policy and log temperature of β; None for a dual divergence
+    behavior_optimizer: Any
+    divergence_critic: Any  # None for a primal one
+    divergence_critic_optimizer: Any
+    divergence_weight: Float[Array, ""]
+
+    @property
+    def step(self) -> Array:
+        return self.agent.step
+
+
+def init(config: BRACConfig, spec: Spec, key: Key) -> BRACState:
+    """The soft actor-critic of the same key, with what the divergence needs beside it."""
+    extra_key = jax.random.fold_in(key, 1)
+    observation, action = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
+    behavior = behavior_optimizer = critic = critic_optimizer = None
+    if config.divergence in PRIMAL:
+        behavior = {
+            "policy": init_policy(
+                config.actor_hidden_sizes, spec.observation_size, 2 * spec.action_size, extra_key
+            ),
+            "log_temperature": jnp.float32(0.0),
+        }
+        behavior_optimizer = optax.adam(config.behavior_learning_rate).init(behavior)
+    else:
+        critic = StateActionMLP(config.critic_hidden_sizes, 1).init(extra_key, observation, action)
+        critic_optimizer = optax.adam(config.divergence_critic_learning_rate).init(critic)
+    return BRACState(
+        agent=soft_actor_critic.init(config, spec, key),
+        behavior=behavior,
+        behavior_optimizer=behavior_optimizer,
+        divergence_critic=critic,
+        divergence_critic_optimizer=critic_optimizer,
+        divergence_weight=jnp.float32(config.divergence_weight),
+    )
+
+
+def behavior_policy(
+    config: BRACConfig, behavior: Any, observation: Float[Array, "B O"]
+) -> TanhGaussian:
+    """β(·|s)."""
+    return gaussian_policy(
+        config.actor_hidden_sizes, behavior["policy"], observation, BEHAVIOR_LOG_STD_RANGE
+    )
+
+
+def behavior_loss(
+    behavior: Any, batch: Transition, key: Key, config: BRACConfig
+) -> tuple[Float[Array, ""], Metrics]:
+    """mean_b [ −log β(a|s) + α log β(ã|s) ], ã ~ β, with α learnt so that β keeps entropy −A.
+
+    Source: Wu et al. 2019, arXiv:1911.11361, section 5, with the entropy term of the authors' code.
+    """
+    policy = behavior_policy(config, behavior, batch.observation)
+    _, sampled_log_prob = policy.sample_and_log_prob(key)
+    entropy = -jnp.mean(sampled_log_prob)
+    temperature = jnp.exp(behavior["log_temperature"])
+    negative_log_likelihood = likelihood_loss(policy, batch.action)
+    loss = negative_log_likelihood - jax.lax.stop_gradient(temperature) * entropy
+    temperature_loss = soft_actor_critic.temperature_loss(
+        behavior["log_temperature"],
+        sampled_log_prob,
+        config.target_entropy_per_action * batch.action.shape[-1],
+    )
+    metrics = {"behavior/loss": negative_log_likelihood, "behavior/entropy": entropy}
+    return loss + temperature_loss, metrics
+
+
+def behavior_update(
+    config: BRACConfig, state: BRACState, batch: Transition, key: Key
+) -> tuple[BRACState, Metrics]:
+    """A step of the pretraining phase: β alone learns."""
+    gradient, metrics = jax.grad(behavior_loss, has_aux=True)(state.behavior, batch, key, config)
+    behavior, optimizer = adam_step(
+        config.behavior_learning_rate, gradient, state.behavior, state.behavior_optimizer
+    )
+    state = state._replace(
+        agent=state.agent._replace(step=state.step + 1),
+        behavior=behavior,
+        behavior_optimizer=optimizer,
+    )
+    return state, metrics
+
+
+def divergence(
+    config: BRACConfig,
+    state: BRACState,
+    policy: TanhGaussian,
+    observation: Float[Array, "B O"],
+    data_action: Float[Array, "B A"],
+    key: Key,
+) -> Float[Array, "B"]:
+    """D(π, β)(s).
+
+    kl, reverse_kl: in closed form, as squashing changes neither. mmd: from samples of π and of the
+    model of β. Otherwise, of the divergence's critic c: an estimate from an action of π and the
+    data's, whose mean is D.
+
+    Source: Wu et al. 2019, arXiv:1911.11361, section 4.
+    Departs from the paper: KL is exact where the authors' code samples it.
+    """
+    if config.divergence in PRIMAL:
+        behavior = behavior_policy(config, state.behavior, observation)
+        if config.divergence == "kl":
+            return gaussian_kl(*policy, *behavior)
+        if config.divergence == "reverse_kl":
+            return gaussian_kl(*behavior, *policy)
+        shape = policy.mean.shape[0], config.num_mmd_samples, policy.mean.shape[1]
+        noise, behavior_noise = jax.random.normal(key, (2, *shape))
+        return mmd_penalty(config, policy.pre_tanh(noise), behavior.pre_tanh(behavior_noise))
+    action, _ = policy.sample_and_log_prob(key)
+    critic = divergence_critic(config, state.divergence_critic, observation)
+    return dual_estimate(DUAL[config.divergence], critic(action), critic(data_action))
+
+
+def divergence_critic(
+    config: BRACConfig, params: Any, observation: Float[Array, "B O"]
+) -> Callable:
+    """a (B, A) -> c(s, a) (B,)."""
+    network = StateActionMLP(config.critic_hidden_sizes, 1)
+    return lambda action: network.apply(params, observation, action)[..., 0]
+
+
+def divergence_critic_loss(
+    params: Any, policy: TanhGaussian, batch: Transition, key: Key, config: BRACConfig
+) -> Float[Array, ""]:
+    """−mean_b D(π, β)(s) + w · gradient penalty: the critic makes the dual bound tight.
+
+    Source: Wu et al. 2019, arXiv:1911.11361, section 4; weight and form of the penalty as in the
+    authors' code.
+    """
+    action_key, mix_key = jax.random.split(key)
+    action, _ = policy.sample_and_log_prob(action_key)
+    critic = divergence_critic(config, params, batch.observation)
+    estimate = dual_estimate(DUAL[config.divergence], critic(action), critic(batch.action))
+    mix = jax.random.uniform(mix_key, action.shape[:1])
+    penalty = gradient_penalty(critic, action, batch.action, mix)
+    return config.gradient_penalty_weight * penalty - jnp.mean(estimate)
+
+
+def divergence_critic_steps(
+    config: BRACConfig, state: BRACState, policy: TanhGaussian, batch: Transition, key: Key
+) -> tuple[BRACState, Metrics]:
+    """Several steps of the divergence's critic against the same policy and batch."""
+    params, optimizer = state.divergence_critic, state.divergence_critic_optimizer
+    for step_key in jax.random.split(key, config.num_divergence_critic_steps):
+        loss, gradient = jax.value_and_grad(divergence_critic_loss)(
+            params, policy, batch, step_key, config
+        )
+        params, optimizer = adam_step(
+            config.divergence_critic_learning_rate, gradient, params, optimizer
+        )
+    state = state._replace(divergence_critic=params, divergence_critic_optimizer=optimizer)
+    return state, {"divergence_critic/loss": loss}
+
+
+def actor_loss(
+    actor: Any, state: BRACState, batch: Transition, keys: tuple[Key, Key], config: BRACConfig
+) -> tuple[Float[Array, ""], tuple]:
+    """mean_b [ α_e log π(a|s) + α D(π, β)(s) − min_k Q_k(s, a) ], without Q in the warm-up.
+
+    Returns the loss, and π(·|s), the log-density of its sample and the mean divergence.
+
+    Source: Wu et al. 2019, arXiv:1911.11361, eq. 4 (α_e: the temperature of entropy).
+    """
+    policy = policy_of(config, actor, batch.observation)
+    action, log_prob = policy.sample_and_log_prob(keys[0])
+    q = jnp.min(q_values(config, state.agent.critic, batch.observation, action), axis=0)
+    distance = divergence(config, state, policy, batch.observation, batch.action, keys[1])
+    started = state.step >= num_pretraining_steps(config) + config.num_warmup_steps
+    temperature = jnp.exp(state.agent.log_temperature)
+    loss = jnp.mean(temperature * log_prob + state.divergence_weight * distance - started * q)
+    return loss, (policy, log_prob, jnp.mean(distance))
+
+
+def value_target(
+    config: BRACConfig,
+    state: BRACState,
+    batch: Transition,
+    policy: TanhGaussian,
+    keys: tuple[Key, Key],
+) -> Float[Array, "B"]:
+    """p: y = r + γ (1 − d) V̄(s′);   v: y = r + γ (1 − d) ( V̄(s′) − α D(s′) ), or with
+    `penalty_position` state y = r − α D(s) + γ (1 − d) V̄(s′).
+
+    V̄ is that of soft actor-critic. A dual divergence needs the data's next action, so a cut episode
+    pays nothing at its last s′.
+
+    Args:
+      config: The algorithm's.
+      state: Before the step.
+      batch: (B, ...).
+      policy: π(·|s).
+      keys: For the next action and for the divergence.
+
+    Source: Wu et al. 2019, arXiv:1911.11361, eq. 3; the lecture prints the other placement, whose
+    fixed point differs.
+    """
+    next_policy = policy_of(config, state.agent.actor, batch.next_observation)
+    next_action, next_log_prob = next_policy.sample_and_log_prob(keys[0])
+    next_value = soft_actor_critic.next_state_value(
+        config, state.agent, batch, next_action, next_log_prob
+    )
+    distance = partial(divergence, config, state, key=keys[1])
+    reward = batch.reward
+    if config.variant == "v" and config.penalty_position == "state":
+        penalty = distance(policy, batch.observation, batch.action)
+        reward = reward - state.divergence_weight * penalty
+    elif config.variant == "v":
+        penalty = distance(next_policy, batch.next_observation, batch.next_action)
+        if config.divergence in DUAL:
+            penalty = penalty * batch.next_action_valid
+        next_value = next_value - state.divergence_weight * penalty
+    return td_target(reward, batch.terminal, next_value, config.discount)
+
+
+def critic_loss(
+    critic: Any, batch: Transition, target: Float[Array, "B"], config: BRACConfig
+) -> tuple[Float[Array, ""], Metrics]:
+    """Σ_k mean_b ( Q_k(s, a) − y )²."""
+    q = q_values(config, critic, batch.observation, batch.action)
+    loss = ensemble_loss(q, target)
+    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
+
+
+def update(
+    config: BRACConfig, state: BRACState, batch: Transition, key: Key
+) -> tuple[BRACState, Metrics]:
+    actor_key, next_key, _ = jax.random.split(key, 3)  # soft actor-critic's, so α = 0 equals it
+    distance_key, target_key, critic_key = jax.random.split(jax.random.fold_in(key, 1), 3)
+    (loss, (policy, log_prob, distance)), actor_gradient = jax.value_and_grad(
+        actor_loss, has_aux=True
+    )(state.agent.actor, state, batch, (actor_key, distance_key), config)
+    target = value_target(config, state, batch, policy, (next_key, target_key))
+    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
+        state.agent.critic, batch, target, config
+    )
+    temperature_gradient = jax.grad(soft_actor_critic.temperature_loss)(
+        state.agent.log_temperature,
+        log_prob,
+        config.target_entropy_per_action * batch.action.shape[-1],
+    )
+    metrics |= {
+        "actor/loss": loss,
+        "actor/entropy": -jnp.mean(log_prob),
+        "actor/divergence": distance,
+        "actor/divergence_weight": state.divergence_weight,
+    }
+    if config.divergence in DUAL:
+        state, critic_metrics = divergence_critic_steps(config, state, policy, batch, critic_key)
+        metrics |= critic_metrics
+    agent = soft_actor_critic.apply_gradients(
+        config, state.agent, actor_gradient, critic_gradient, temperature_gradient
+    )
+    rate = config.divergence_weight_learning_rate
+    weight = state.divergence_weight + rate * (distance - config.divergence_threshold)
+    return state._replace(agent=agent, divergence_weight=jnp.clip(weight, *WEIGHT_RANGE)), metrics
+
+
+def num_pretraining_steps(config: BRACConfig) -> int:
+    return config.num_behavior_steps if config.divergence in PRIMAL else 0
+
+
+def phases(config: BRACConfig) -> tuple[Phase, ...]:
+    return Phase((behavior_update,), num_pretraining_steps(config)), Phase((update,))
+
+
+def act(
+    config: BRACConfig, state: BRACState, observation: Float[Array, "B O"], key: Key | None
+) -> Float[Array, "B A"]:
+    """The mode, or with `num_action_samples` the sample of highest Q_1."""
+    if config.num_action_samples == 1:
+        return soft_actor_critic.act(config, state.agent, observation, key)
+    policy = policy_of(config, state.agent.actor, observation)
+    shape = observation.shape[0], config.num_action_samples, policy.mean.shape[-1]
+    action = jnp.tanh(policy.pre_tanh(candidate_noise(key, *shape)))
+    return best_candidate(action, q_values(config, state.agent.critic, observation, action)[0])
+
+
+def value(
+    config: BRACConfig, state: BRACState, observation: Float[Array, "B O"]
+) -> Float[Array, "B"]:
+    """min_k Q_k(s, a) of the action taken."""
+    action = act(config, state, observation, None)
+    return jnp.min(q_values(config, state.agent.critic, observation, action), axis=0)
+
+
+brac = Algorithm(
+    name="brac",
+    Config=BRACConfig,
+    init=init,
+    update=update,
+    act=act,
+    value=value,
+    citation="Wu et al. 2019, arXiv:1911.11361",
+    phases=phases,
+)
