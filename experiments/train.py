@@ -21,6 +21,7 @@ from experiments.presets import DOMAINS, Preset, find_preset
 from experiments.progress import Progress, speed
 from offrl_jax import data, runs
 from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.algorithms.base import phases_of
 from offrl_jax.data import Dataset, scores
 from offrl_jax.data.summary import summary
 from offrl_jax.reports.table import final_table
@@ -39,6 +40,9 @@ flags.DEFINE_integer("num_evaluations", 5, "equally spaced evaluations, the last
 flags.DEFINE_integer("num_evaluation_episodes", 10, "episodes a seed; 0: no environment", 0)
 flags.DEFINE_enum(
     "preset", "auto", ("auto", "none", *DOMAINS), "auto: by the dataset's environment"
+)
+flags.DEFINE_list(
+    "variant", [], "named settings on top of the preset, such as quick, or brac's kl_control"
 )
 flags.DEFINE_string("env_id", None, "evaluation environment, where the data names none or another")
 flags.DEFINE_list(
@@ -66,7 +70,9 @@ def main() -> None:
     config = algorithm.Config(**preset.config | config_overrides(algorithm.Config))
     dataset = prepare(dataset, preset)
 
-    progress = Progress(preset.num_steps)
+    pretraining = sum(phase.num_steps or 0 for phase in phases_of(algorithm, config))
+    total_steps = pretraining + preset.num_steps
+    progress = Progress(total_steps)
     result = runs.train(
         algorithm,
         config,
@@ -82,7 +88,8 @@ def main() -> None:
         report=progress,
     )
     progress.close()
-    print(f"\n{algorithm.name} on {dataset.spec.name}, {preset.num_steps:,} steps a seed\n")
+    after = f" after {pretraining:,} of pretraining" if pretraining else ""
+    print(f"\n{algorithm.name} on {dataset.spec.name}, {preset.num_steps:,} steps a seed{after}\n")
     if result.rollouts is None:
         print("not evaluated, as num_evaluation_episodes=0 asks")
     else:
@@ -94,7 +101,7 @@ def main() -> None:
     print(
         "\nwall time "
         + ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds.items())
-        + f"; {speed(preset.num_steps / result.seconds['training'])} of {FLAGS.num_seeds} seeds at "
+        + f"; {speed(total_steps / result.seconds['training'])} of {FLAGS.num_seeds} seeds at "
         f"once\nrun directory: {result.run_dir}"
     )
 
@@ -112,7 +119,7 @@ def prepare(dataset: Dataset, preset: Preset) -> Dataset:
 def _preset(dataset: Dataset) -> Preset:
     """The chosen preset with the given flags on top."""
     domain = scores.domain(dataset.spec.env_id) if FLAGS.preset == "auto" else FLAGS.preset
-    preset = Preset() if FLAGS.preset == "none" else find_preset(FLAGS.algorithm, domain)
+    preset = find_preset(FLAGS.algorithm, domain, FLAGS.variant)
     fields = [f.name for f in dataclasses.fields(Preset) if f.name != "config"]
     given = {name: FLAGS[name].value for name in fields if FLAGS[name].value is not None}
     return dataclasses.replace(preset, **given)

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from offrl_jax import environments, learner
-from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
 from offrl_jax.data import scores
@@ -76,10 +76,11 @@ def train(
       config: Its config.
       dataset: Already transformed as wanted.
       run_dir: A new or empty directory.
-      num_steps: Updates a seed, a multiple of `num_evaluations`.
+      num_steps: Updates a seed, a multiple of `num_evaluations`; where training has phases, of the
+        last one, and those of the others come on top.
       num_seeds: S.
       seed: Seed i of the run is `seed + i`, so three seeds equal three runs of one.
-      num_evaluations: Evaluations, equally spaced, the last at the end.
+      num_evaluations: Evaluations, equally spaced over `num_steps`, the last at the end.
       num_evaluation_episodes: Episodes a seed and evaluation; 0 never makes an environment.
       record: Further settings to keep in `config.json`.
       command: What was typed, to keep in `environment.json`.
@@ -89,7 +90,7 @@ def train(
       InputError: if the directory is in use or the settings cannot work; nothing is written then.
     """
     validate(config)
-    chunk = chunk_size(num_steps, num_evaluations)
+    dispatches = schedule(phases_of(algorithm, config), num_steps, num_evaluations)
     if config.batch_size > len(dataset):
         raise InputError(
             f"batch_size={config.batch_size} is more than the {len(dataset)} transitions of "
@@ -129,7 +130,9 @@ def train(
     keys = jax.vmap(jax.random.key)(np.arange(seed, seed + num_seeds, dtype=np.uint32))
     state = learner.init(algorithm, config, dataset.spec, keys)
     rollouts, diverged = None, [None] * num_seeds
-    for step in range(chunk, num_steps + 1, chunk):
+    step = 0
+    for chunk, evaluates in dispatches:
+        step += chunk
         clock = time.perf_counter()
         state, metrics = learner.learn(algorithm, config, dataset, state, keys, num_steps=chunk)
         metrics = jax.tree.map(lambda x: np.asarray(x, np.float64), metrics)
@@ -141,7 +144,7 @@ def train(
         row = {"step": step, "steps_per_second": chunk / elapsed}
         _append_json(run_dir / "metrics.jsonl", row | {k: v.tolist() for k, v in metrics.items()})
         report(step, {k: float(v.mean()) for k, v in metrics.items() if k.endswith("/loss")})
-        if step % (num_steps // num_evaluations):
+        if not evaluates:
             continue
         checkpoints.save(step, state)
         if evaluator is not None:
@@ -158,9 +161,35 @@ def train(
     return Result(state, diverged, rollouts, seconds, run_dir)
 
 
-def chunk_size(num_steps: int, num_evaluations: int) -> int:
+def schedule(
+    phases: Sequence[Phase], num_steps: int, num_evaluations: int
+) -> list[tuple[int, bool]]:
+    """The lengths of a run's dispatches, and whether an evaluation follows.
+
+    Args:
+      phases: All but the last have their own lengths and are not evaluated.
+      num_steps: Of the last phase.
+      num_evaluations: Equally spaced over the last phase.
+
+    Raises:
+      InputError: if the evaluations cannot be equally spaced.
+    """
+    *earlier, last = phases
+    dispatches = []
+    for phase in earlier:
+        chunk = chunk_size(phase.num_steps, 1, len(phase.updates))
+        dispatches += [(chunk, False)] * (phase.num_steps // chunk)
+    chunk = chunk_size(num_steps, num_evaluations, len(last.updates))
+    each = num_steps // num_evaluations // chunk
+    return dispatches + [(chunk, i % each == 0) for i in range(1, num_steps // chunk + 1)]
+
+
+def chunk_size(num_steps: int, num_evaluations: int, cycle: int = 1) -> int:
     """Updates a dispatch: the largest divisor of an evaluation's share that is at most 1000, so
     that one compiled program serves the whole run; the whole share if its divisors are tiny.
+
+    Divisors that hold whole cycles of alternating updates come first, since another program is
+    compiled for each place in the cycle that a dispatch starts at.
 
     Raises:
       InputError: if the evaluations cannot be equally spaced.
@@ -172,7 +201,8 @@ def chunk_size(num_steps: int, num_evaluations: int) -> int:
             f"parts; num_steps={good} can"
         )
     share = num_steps // num_evaluations
-    divisor = next(d for d in range(min(share, MAX_CHUNK), 0, -1) if share % d == 0)
+    divisors = [d for d in range(min(share, MAX_CHUNK), 0, -1) if share % d == 0]
+    divisor = next((d for d in divisors if d % cycle == 0), divisors[0])
     return divisor if divisor >= min(share, MAX_CHUNK // 10) else share
 
 

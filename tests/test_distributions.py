@@ -84,3 +84,25 @@ def test_large_pre_tanh_values_have_a_finite_density_and_gradient():
 
 def test_mode_is_the_tanh_of_the_mean(policy):
     np.testing.assert_allclose(policy.mode(), np.tanh(policy.mean), rtol=1e-6)
+
+
+def test_pre_tanh_scales_each_states_noise_and_shifts_it(policy):
+    noise = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
+    expected = [
+        [policy.mean[b] + np.exp(policy.log_std[b]) * noise[b, n] for n in range(4)]
+        for b in range(5)
+    ]
+    np.testing.assert_allclose(policy.pre_tanh(jnp.asarray(noise)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_states_that_share_noise_equal_states_given_the_same_noise_each(policy):
+    noise = jax.random.normal(KEY, (1, 4, 3))
+    np.testing.assert_array_equal(
+        policy.pre_tanh(noise), policy.pre_tanh(jnp.repeat(noise, 5, axis=0))
+    )
+
+
+def test_samples_are_the_tanh_of_pre_tanh(policy):
+    action, _ = policy.sample_and_log_prob(KEY, 7)
+    noise = jax.random.normal(KEY, (5, 7, 3))
+    np.testing.assert_allclose(np.tanh(policy.pre_tanh(noise)), action, rtol=1e-5, atol=1e-6)

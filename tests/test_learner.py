@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import init, learn
-from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.config import config, setting
 from offrl_jax.data import sample
 from offrl_jax.types import InputError
@@ -63,3 +63,87 @@ def test_equals_a_plain_loop_over_updates(state):
         expected += float(sample(dataset, sample_key, 4).reward.sum())
     after, _ = learn(count, CountConfig(), dataset, state, key, num_steps=4)
     np.testing.assert_allclose(after.total, expected, rtol=1e-5)
+
+
+def doubling(config, state, batch, key):
+    state, _ = update(config, state, batch, key)
+    return state._replace(total=2 * state.total), {"double/total": state.total}
+
+
+def adding(config, state, batch, key):
+    total = state.total + 1
+    return CountState(state.step + 1, total), {"add/total": total}
+
+
+def adding_two(config, state, batch, key):
+    total = state.total + 2
+    return CountState(state.step + 1, total), {"two/total": total}
+
+
+def phased(*phases):
+    return count._replace(phases=lambda config: phases)
+
+
+def run(algorithm, lengths, key=None):
+    state = CountState(jnp.int32(0), jnp.float32(0))
+    key = jax.random.key(3) if key is None else key
+    if key.ndim:
+        state = jax.tree.map(lambda x: jnp.broadcast_to(x, key.shape).copy(), state)
+    for length in lengths:
+        config, dataset = CountConfig(), random_dataset()
+        state, metrics = learn(algorithm, config, dataset, state, key, num_steps=length)
+    return state, metrics
+
+
+THREE = phased(Phase((adding,), 3), Phase((adding, adding, doubling), 5), Phase((adding, update)))
+
+
+def test_phases_run_in_order_and_updates_take_turns():
+    algorithm = phased(Phase((adding,), 2), Phase((doubling, adding)))
+    state, key = CountState(jnp.int32(0), jnp.float32(0)), jax.random.key(3)
+    dataset = random_dataset()
+    for step, taken in enumerate([adding, adding, doubling, adding, doubling]):
+        sample_key, update_key = jax.random.split(jax.random.fold_in(key, step))
+        state, _ = taken(CountConfig(), state, sample(dataset, sample_key, 4), update_key)
+    after, _ = run(algorithm, [5])
+    np.testing.assert_allclose(after.total, state.total, rtol=1e-6)
+    assert after.step == 5
+
+
+@pytest.mark.parametrize("lengths", [[1] * 12, [2, 3, 7], [5, 7], [4, 8], [11, 1]])
+def test_training_in_phases_resumes_at_any_step(lengths):
+    whole, _ = run(THREE, [12])
+    state, _ = run(THREE, lengths)
+    assert state.step == whole.step == 12
+    np.testing.assert_array_equal(state.total, whole.total)
+
+
+def test_phases_serve_seeds_at_once():
+    keys = jax.random.split(jax.random.key(0), 2)
+    together, metrics = run(THREE, [7], keys)
+    assert metrics["add/total"].shape == (2,)
+    for i in range(2):
+        alone, _ = run(THREE, [7], keys[i])
+        np.testing.assert_allclose(together.total[i], alone.total, rtol=1e-6)
+
+
+def test_an_empty_phase_is_left_out():
+    plain, _ = run(phased(Phase((adding,))), [4])
+    state, _ = run(phased(Phase((doubling,), 0), Phase((adding,))), [4])
+    assert state.total == plain.total == 4
+
+
+def test_a_metric_is_the_mean_over_the_steps_that_report_it():
+    # Totals 1, 2, 3 in the first phase, then (adding, adding, doubling): 4, 5, then a doubling.
+    _, metrics = run(THREE, [5])
+    assert metrics["add/total"] == 3.0  # over two stretches of three and two steps
+    assert "double/total" not in metrics
+    algorithm = phased(Phase((adding, adding_two)))
+    _, metrics = run(algorithm, [5])  # not a whole number of cycles
+    assert metrics["add/total"] == (1 + 4 + 7) / 3
+    assert metrics["two/total"] == (3 + 6) / 2
+
+
+def test_phases_cannot_be_traced_and_say_so():
+    with pytest.raises(InputError, match=r"outside of jax.jit"):
+        jax.jit(lambda: run(THREE, [1])[0])()

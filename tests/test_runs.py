@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS
+from offrl_jax.algorithms.base import Phase
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import config, setting, stack
 from offrl_jax.policy import load_policy
-from offrl_jax.runs import check_run_dir, chunk_size, train
+from offrl_jax.runs import check_run_dir, chunk_size, schedule, train
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 from tests.toy import RuleConfig, rule, toy_dataset
@@ -196,6 +197,37 @@ def test_without_an_environment_nothing_is_evaluated(tmp_path):
 )
 def test_chunks_divide_the_run_equally(num_steps, num_evaluations, chunk):
     assert chunk_size(num_steps, num_evaluations) == chunk
+
+
+def test_chunks_hold_whole_cycles_where_they_can():
+    assert chunk_size(9_000, 3, 2) == 1000
+    assert chunk_size(4_500, 3, 2) == 750 and chunk_size(4_500, 3) == 750
+    assert chunk_size(2_997, 1, 2) == 999  # no even number divides it
+    assert chunk_size(1_800, 1, 7) == 900
+
+
+def test_earlier_phases_come_on_top_and_are_not_evaluated():
+    phases = [Phase(("a",), 2500), Phase(("b", "c"))]
+    lengths = schedule(phases, 4000, 2)
+    assert lengths == [(625, False)] * 4 + [(1000, False), (1000, True)] * 2
+
+
+def test_a_run_goes_through_its_phases(tmp_path):
+    def pretrain(config, state, batch, key):
+        state, _ = rule.update(config, state, batch, key)
+        return state._replace(offset=state.offset + 0.1), {"pretraining/loss": state.offset}
+
+    phased = rule._replace(phases=lambda config: (Phase((pretrain,), 3), Phase((rule.update,))))
+    options = {"num_evaluations": 2, "num_evaluation_episodes": 1}
+    result = train(
+        phased, RuleConfig(), toy_dataset(), run_dir=tmp_path / "run", num_steps=4, **options
+    )
+    assert result.state.step == 7
+    np.testing.assert_allclose(result.state.offset, 0.3, rtol=1e-6)
+    metrics = rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in metrics] == [3, 5, 7]
+    assert "pretraining/loss" in metrics[0] and "pretraining/loss" not in metrics[1]
+    assert [row["step"] for row in rows(tmp_path / "run" / "evaluations.jsonl")] == [5, 7]
 
 
 def test_unequal_evaluations_are_refused_with_a_number_that_works():

@@ -7,7 +7,7 @@ SAC-N with CORL's settings (configs/offline/sac_n at eeeeef2); its E for Gym is 
 --config.num_critics=20 for Walker2d and 200 to 500 for Hopper.
 """
 
-from experiments.configs.cql import SMALL, WIDE
+from experiments.configs.common import SMALL_SOFT, WIDE, pointmaze, quick
 from experiments.presets import Preset
 
 
@@ -16,10 +16,14 @@ def sac_n(num_critics: int) -> Preset:
 
 
 PRESETS = {
-    "pointmaze": Preset(
-        config=SMALL, num_steps=10_000, normalize_observations=True, reward_scale=5.0
-    ),
+    "pointmaze": pointmaze(SMALL_SOFT),
     "gym": sac_n(10),
     "antmaze": sac_n(25),
     "adroit": sac_n(100),
+}
+
+VARIANTS = {
+    "quick": quick(
+        {"num_critics": 2, "actor_hidden_sizes": (256, 256), "critic_hidden_sizes": (256, 256)}
+    )
 }
