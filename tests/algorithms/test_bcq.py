@@ -13,7 +13,6 @@ from offrl_jax.algorithms.bcq import (
     BCQConfig,
     actor_loss,
     candidates,
-    constrained_update,
     next_state_value,
     perturbed,
 )
@@ -63,7 +62,7 @@ def assert_equal(actual, expected):
 
 def assert_close(actual, expected):
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), actual, expected
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, expected
     )
 
 
@@ -226,14 +225,6 @@ def moved(after, before):
 def test_without_pretraining_every_step_is_a_whole_one():
     ((updates, length),) = BCQ.phases(CONFIG)
     assert updates == (BCQ.update,) and length is None
-
-
-def test_a_step_after_pretraining_uses_the_model_as_it_is():
-    """It is a whole step whose model does not learn, with the same key for the rest."""
-    still = dataclasses.replace(CONFIG, behavior_learning_rate=0.0)
-    whole, _ = update(still, STATE, BATCH, KEY)
-    rest, _ = jax.jit(constrained_update)(CONFIG, STATE, BATCH, jax.random.split(KEY)[1])
-    assert_close(rest, whole._replace(behavior_optimizer=STATE.behavior_optimizer))
 
 
 @pytest.fixture(scope="module")
