@@ -1,9 +1,17 @@
-"""Acting by choosing among candidates: draw several actions a state, take the one that Q likes."""
+"""Learners that choose among candidates: draw several actions a state, take the one Q likes.
+
+What BCQ and BEAR share.
+"""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.types import Array, Float, Key
+from offrl_jax.losses.td import ensemble_loss, ensemble_mix
+from offrl_jax.networks import critic_values
+from offrl_jax.optimizers import adam_step
+from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 
 def candidate_noise(
@@ -20,3 +28,40 @@ def best_candidate(action: Float[Array, "B N A"], q: Float[Array, "B N"]) -> Flo
     """argmax_j Q(s, a_j) over the N candidates of each state."""
     index = jnp.argmax(q, axis=1)[:, None, None]
     return jnp.take_along_axis(action, index, axis=1)[:, 0]
+
+
+def best_candidate_value(
+    config: Any, critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B N A"]
+) -> Float[Array, "B"]:
+    """max_j [ λ min_k Q_k(s, a_j) + (1 − λ) max_k Q_k(s, a_j) ] over the N candidates.
+
+    Source: Fujimoto et al. 2019 (BCQ), arXiv:1812.02900, eq. 13; Kumar et al. 2019 (BEAR),
+    arXiv:1906.00949, algorithm 1.
+    """
+    q = critic_values(config.critic_hidden_sizes, critic, observation, action)
+    return jnp.max(ensemble_mix(q, config.minimum_weight), axis=1)
+
+
+def critic_step(
+    config: Any, state: Any, batch: Transition, target: Float[Array, "B"]
+) -> tuple[Any, Metrics]:
+    """One step of the critics on Σ_k mean_b ( Q_k(s, a) − y )²."""
+
+    def loss(critic: Any) -> tuple[Float[Array, ""], Array]:
+        q = critic_values(config.critic_hidden_sizes, critic, batch.observation, batch.action)
+        return ensemble_loss(q, target), jnp.mean(q)
+
+    (value, q), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
+    critic, optimizer = adam_step(
+        config.critic_learning_rate, gradient, state.critic, state.critic_optimizer
+    )
+    state = state._replace(critic=critic, critic_optimizer=optimizer)
+    return state, {"critic/loss": value, "critic/q": q}
+
+
+def candidate_value(
+    config: Any, critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B A"]
+) -> Float[Array, "B"]:
+    """min_k Q_k(s, a) of the action taken."""
+    q = critic_values(config.critic_hidden_sizes, critic, observation, action)
+    return jnp.min(q, axis=0)

@@ -13,7 +13,7 @@ import optax
 
 from offrl_jax.config import config, setting
 from offrl_jax.distributions import TanhGaussian
-from offrl_jax.losses.td import polyak, td_target
+from offrl_jax.losses.td import ensemble_loss, polyak, td_target
 from offrl_jax.networks import critic_values, gaussian_policy, init_critics, init_policy
 from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Scalar, Spec, Transition
@@ -134,6 +134,19 @@ def next_state_value(
     if config.backup_entropy:
         value = value - jnp.exp(state.log_temperature) * next_log_prob
     return value
+
+
+def td_loss(
+    critic: Any, batch: Transition, target: Float[Array, "B"], config: Any
+) -> tuple[Float[Array, ""], Metrics]:
+    """Σ_k mean_b ( Q_k(s, a) − y )².
+
+    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 5.
+    Departs from the paper: no factor ½; summed over critics, as the SAC-N authors do.
+    """
+    q = q_values(config, critic, batch.observation, batch.action)
+    loss = ensemble_loss(q, target)
+    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
 
 
 def update(

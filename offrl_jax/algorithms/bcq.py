@@ -14,9 +14,14 @@ import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.behavior import cvae_loss, init_cvae, sample_cvae
-from offrl_jax.candidates import best_candidate
+from offrl_jax.candidates import (
+    best_candidate,
+    best_candidate_value,
+    candidate_value,
+    critic_step,
+)
 from offrl_jax.config import config, setting
-from offrl_jax.losses.td import ensemble_loss, ensemble_mix, polyak, td_target
+from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks import StateActionMLP, critic_values, init_critics
 from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
@@ -111,31 +116,10 @@ def candidates(
 def next_state_value(
     config: BCQConfig, state: BCQState, batch: Transition, key: Key
 ) -> Float[Array, "B"]:
-    """V̄(s′) = max_j [ λ min_k Q̄_k(s′, a_j) + (1 − λ) max_k Q̄_k(s′, a_j) ] over the candidates.
-
-    Source: Fujimoto et al. 2019, arXiv:1812.02900, eq. 13.
-    """
-    action = candidates(
-        config,
-        state.behavior,
-        state.target_actor,
-        batch.next_observation,
-        config.num_target_actions,
-        key,
-    )
-    q = critic_values(
-        config.critic_hidden_sizes, state.target_critic, batch.next_observation, action
-    )
-    return jnp.max(ensemble_mix(q, config.minimum_weight), axis=1)
-
-
-def critic_loss(
-    critic: Any, batch: Transition, target: Float[Array, "B"], config: BCQConfig
-) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k mean_b ( Q_k(s, a) − y )²."""
-    q = critic_values(config.critic_hidden_sizes, critic, batch.observation, batch.action)
-    loss = ensemble_loss(q, target)
-    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
+    """V̄(s′): `best_candidate_value` of the target critics and the target perturbation."""
+    num, observation = config.num_target_actions, batch.next_observation
+    action = candidates(config, state.behavior, state.target_actor, observation, num, key)
+    return best_candidate_value(config, state.target_critic, observation, action)
 
 
 def actor_loss(
@@ -173,13 +157,7 @@ def constrained_update(
     next_key, actor_key = jax.random.split(key)
     next_value = next_state_value(config, state, batch, next_key)
     target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    gradient, critic_metrics = jax.grad(critic_loss, has_aux=True)(
-        state.critic, batch, target, config
-    )
-    critic, critic_optimizer = adam_step(
-        config.critic_learning_rate, gradient, state.critic, state.critic_optimizer
-    )
-    state = state._replace(step=state.step + 1, critic=critic, critic_optimizer=critic_optimizer)
+    state, critic_metrics = critic_step(config, state, batch, target)
     gradient, actor_metrics = jax.grad(actor_loss, has_aux=True)(
         state.actor, state, batch, actor_key, config
     )
@@ -188,10 +166,11 @@ def constrained_update(
     )
     rate = config.target_update_rate
     state = state._replace(
+        step=state.step + 1,
         actor=actor,
         actor_optimizer=actor_optimizer,
         target_actor=polyak(state.target_actor, actor, rate),
-        target_critic=polyak(state.target_critic, critic, rate),
+        target_critic=polyak(state.target_critic, state.critic, rate),
     )
     return state, critic_metrics | actor_metrics
 
@@ -228,8 +207,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, a) of the action taken."""
     action = act(config, state, observation, None)
-    q = critic_values(config.critic_hidden_sizes, state.critic, observation, action)
-    return jnp.min(q, axis=0)
+    return candidate_value(config, state.critic, observation, action)
 
 
 bcq = Algorithm(

@@ -22,9 +22,15 @@ from offrl_jax.behavior import (
     mmd_penalty,
     sample_cvae,
 )
-from offrl_jax.candidates import best_candidate, candidate_noise
+from offrl_jax.candidates import (
+    best_candidate,
+    best_candidate_value,
+    candidate_noise,
+    candidate_value,
+    critic_step,
+)
 from offrl_jax.config import config, setting
-from offrl_jax.losses.td import ensemble_loss, ensemble_mix, polyak, td_target
+from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks import critic_values, gaussian_policy, init_critics, init_policy
 from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
@@ -130,32 +136,11 @@ def sample_behavior(
 def next_state_value(
     config: BEARConfig, state: BEARState, batch: Transition, key: Key
 ) -> Float[Array, "B"]:
-    """V̄(s′) = max_j [ λ min_k Q̄_k(s′, a_j) + (1 − λ) max_k Q̄_k(s′, a_j) ], a_j ~ π̄(·|s′).
-
-    Source: Kumar et al. 2019, arXiv:1906.00949, algorithm 1.
-    """
-    action = jnp.tanh(
-        sample_policy(
-            config.actor_hidden_sizes,
-            state.target_actor,
-            batch.next_observation,
-            config.num_target_actions,
-            key,
-        )
-    )
-    q = critic_values(
-        config.critic_hidden_sizes, state.target_critic, batch.next_observation, action
-    )
-    return jnp.max(ensemble_mix(q, config.minimum_weight), axis=1)
-
-
-def critic_loss(
-    critic: Any, batch: Transition, target: Float[Array, "B"], config: BEARConfig
-) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k mean_b ( Q_k(s, a) − y )²."""
-    q = critic_values(config.critic_hidden_sizes, critic, batch.observation, batch.action)
-    loss = ensemble_loss(q, target)
-    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
+    """V̄(s′): `best_candidate_value` of the target critics and the target actor."""
+    num, observation = config.num_target_actions, batch.next_observation
+    hidden_sizes = config.actor_hidden_sizes
+    action = jnp.tanh(sample_policy(hidden_sizes, state.target_actor, observation, num, key))
+    return best_candidate_value(config, state.target_critic, observation, action)
 
 
 def actor_loss(
@@ -220,12 +205,7 @@ def constrained_update(
     next_key, actor_key = jax.random.split(key)
     next_value = next_state_value(config, state, batch, next_key)
     target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    gradient, metrics = jax.grad(critic_loss, has_aux=True)(state.critic, batch, target, config)
-    critic, critic_optimizer = adam_step(
-        config.critic_learning_rate, gradient, state.critic, state.critic_optimizer
-    )
-    state = state._replace(critic=critic, critic_optimizer=critic_optimizer)
-
+    state, metrics = critic_step(config, state, batch, target)
     (loss, mmd), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
         state.actor, state, batch, actor_key, config
     )
@@ -246,7 +226,7 @@ def constrained_update(
         log_multiplier=log_multiplier,
         multiplier_optimizer=multiplier_optimizer,
         target_actor=polyak(state.target_actor, actor, rate),
-        target_critic=polyak(state.target_critic, critic, rate),
+        target_critic=polyak(state.target_critic, state.critic, rate),
     )
     at_clip = (log_multiplier <= low) | (log_multiplier >= high)
     return state, metrics | {
@@ -289,8 +269,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, a) of the action taken."""
     action = act(config, state, observation, None)
-    q = critic_values(config.critic_hidden_sizes, state.critic, observation, action)
-    return jnp.min(q, axis=0)
+    return candidate_value(config, state.critic, observation, action)
 
 
 bear = Algorithm(

@@ -29,7 +29,7 @@ from offrl_jax.losses.divergences import (
     gaussian_kl,
     gradient_penalty,
 )
-from offrl_jax.losses.td import ensemble_loss, td_target
+from offrl_jax.losses.td import td_target
 from offrl_jax.networks import StateActionMLP, gaussian_policy, init_policy
 from offrl_jax.optimizers import adam_step
 from offrl_jax.soft_actor_critic import (
@@ -317,15 +317,6 @@ def value_target(
     return td_target(reward, batch.terminal, next_value, config.discount)
 
 
-def critic_loss(
-    critic: Any, batch: Transition, target: Float[Array, "B"], config: BRACConfig
-) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k mean_b ( Q_k(s, a) − y )²."""
-    q = q_values(config, critic, batch.observation, batch.action)
-    loss = ensemble_loss(q, target)
-    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
-
-
 def update(
     config: BRACConfig, state: BRACState, batch: Transition, key: Key
 ) -> tuple[BRACState, Metrics]:
@@ -335,7 +326,7 @@ def update(
         actor_loss, has_aux=True
     )(state.agent.actor, state, batch, (actor_key, distance_key), config)
     target = value_target(config, state, batch, policy, (next_key, target_key))
-    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
+    critic_gradient, metrics = jax.grad(soft_actor_critic.td_loss, has_aux=True)(
         state.agent.critic, batch, target, config
     )
     temperature_gradient = jax.grad(soft_actor_critic.temperature_loss)(

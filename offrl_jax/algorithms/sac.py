@@ -7,13 +7,10 @@ Checked against: the authors' EDAC code (`num_critics`, sum over critics of the 
 
 from typing import Any
 
-import jax.numpy as jnp
-
 from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.distributions import TanhGaussian
-from offrl_jax.losses.td import ensemble_loss
-from offrl_jax.soft_actor_critic import SoftActorCriticConfig, SoftActorCriticState, q_values
+from offrl_jax.soft_actor_critic import SoftActorCriticConfig, SoftActorCriticState
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 
@@ -26,15 +23,9 @@ def critic_loss(
     key: Key,
     config: SoftActorCriticConfig,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k mean_b ( Q_k(s, a) − y )².
-
-    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 5.
-    Departs from the paper: no factor ½; summed over critics, as the SAC-N authors do.
-    """
-    del policy, next_policy, key  # for the losses that constrain
-    q = q_values(config, critic, batch.observation, batch.action)
-    loss = ensemble_loss(q, target)
-    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
+    """`soft_actor_critic.td_loss`; the policies and the key are for the losses that constrain."""
+    del policy, next_policy, key
+    return soft_actor_critic.td_loss(critic, batch, target, config)
 
 
 def update(
