@@ -23,23 +23,22 @@ class Preset:
     scale_rewards_by_return_range: bool = False
 
 
-def find_preset(algorithm: str, domain: str, variants: Sequence[str] = ()) -> Preset:
+def find_preset(algorithm: str, domain: str, recipes: Sequence[str] = ()) -> Preset:
     """The preset of a domain in `experiments/configs/<algorithm>.py`, bare defaults if none, with
-    the settings of named variants on top, in order.
+    the settings of named recipes on top, in order.
 
     Raises:
-      InputError: if the algorithm has no such variant.
+      InputError: if the algorithm has no such recipe.
     """
     module = f"experiments.configs.{algorithm}"
     found = importlib.import_module(module) if importlib.util.find_spec(module) else None
     preset = getattr(found, "PRESETS", {}).get(domain, Preset())
-    known = getattr(found, "VARIANTS", {})
-    for variant in variants:
-        if variant not in known:
-            raise InputError(
-                f"{algorithm} has no variant {variant!r}; it has {', '.join(known) or 'none'}"
-            )
-        changes = dict(known[variant])
+    known = getattr(found, "RECIPES", {})
+    for recipe in recipes:
+        if recipe not in known:
+            have = ", ".join(known) or "no recipe at all"
+            raise InputError(f"{algorithm} has no recipe {recipe!r}; it has {have}")
+        changes = dict(known[recipe])
         config = preset.config | changes.pop("config", {})
         preset = dataclasses.replace(preset, config=config, **changes)
     return preset

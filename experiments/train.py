@@ -42,7 +42,7 @@ flags.DEFINE_enum(
     "preset", "auto", ("auto", "none", *DOMAINS), "auto: by the dataset's environment"
 )
 flags.DEFINE_list(
-    "variant", [], "named settings on top of the preset, such as quick, or brac's kl_control"
+    "recipe", [], "named settings on top of the preset, such as quick, or brac's kl_control"
 )
 flags.DEFINE_string("env_id", None, "evaluation environment, where the data names none or another")
 flags.DEFINE_list(
@@ -119,7 +119,7 @@ def prepare(dataset: Dataset, preset: Preset) -> Dataset:
 def _preset(dataset: Dataset) -> Preset:
     """The chosen preset with the given flags on top."""
     domain = scores.domain(dataset.spec.env_id) if FLAGS.preset == "auto" else FLAGS.preset
-    preset = find_preset(FLAGS.algorithm, domain, FLAGS.variant)
+    preset = find_preset(FLAGS.algorithm, domain, FLAGS.recipe)
     fields = [f.name for f in dataclasses.fields(Preset) if f.name != "config"]
     given = {name: FLAGS[name].value for name in fields if FLAGS[name].value is not None}
     return dataclasses.replace(preset, **given)

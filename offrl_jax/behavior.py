@@ -109,7 +109,7 @@ class MMDConfig:
     )
     mmd_root: bool = setting(True, "sqrt(MMD² + 1e-6) rather than MMD²")
     mmd_pre_tanh: bool = setting(True, "compare actions before their tanh rather than after it")
-    num_mmd_samples: int = setting(4, "actions of each policy in the MMD", low=1)
+    num_mmd_samples: int = setting(4, "actions of each policy in the MMD", low=2)
 
 
 def mmd_penalty(

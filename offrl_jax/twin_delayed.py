@@ -25,7 +25,9 @@ class TwinDelayedConfig:
     critic_learning_rate: float = setting(3e-4, "Adam's step size for the critics", low=0)
     target_noise: float = setting(0.2, "standard deviation of the target action's noise", low=0)
     target_noise_clip: float = setting(0.5, "bound of the target action's noise", low=0)
-    policy_delay: int = setting(2, "critic steps to one of the actor and the targets", low=1)
+    policy_delay: int = setting(
+        2, "critic steps to one of the actor and the targets", low=1, high=100
+    )
     num_critics: int = setting(2, "E, critics whose minimum is the target", low=1)
     actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)
     critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critics' hidden layers", low=1)

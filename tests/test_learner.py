@@ -144,6 +144,12 @@ def test_a_metric_is_the_mean_over_the_steps_that_report_it():
     assert metrics["two/total"] == (3 + 6) / 2
 
 
+def test_only_the_last_phase_goes_on_for_ever():
+    for phases in [(Phase((adding,), 3),), (Phase((adding,)), Phase((adding,)))]:
+        with pytest.raises(ValueError, match="every phase but the last needs a length"):
+            run(phased(*phases), [1])
+
+
 def test_phases_cannot_be_traced_and_say_so():
     with pytest.raises(InputError, match=r"outside of jax.jit"):
         jax.jit(lambda: run(THREE, [1])[0])()

@@ -258,4 +258,8 @@ def test_bad_settings_write_nothing(tmp_path):
         train(BC, CONFIG, toy_dataset(), seed=2**32 - 1, num_seeds=2, **options)
     with pytest.raises(InputError, match="11"):
         train(BC, CONFIG, toy_dataset(env_id="Hopper-v5"), **options)
+    brac = ALGORITHMS["brac"]
+    lone = brac.Config(divergence="mmd", mmd_unbiased=True, num_mmd_samples=1)
+    with pytest.raises(InputError, match="num_mmd_samples=1"):
+        train(brac, lone, toy_dataset(), **options)
     assert not run_dir.exists()

@@ -1,6 +1,9 @@
 """Presets of behaviour cloning.
 
-  python -m experiments.train --algorithm=bc      # PointMaze, under a minute on two CPU cores
+  python -m experiments.train --algorithm=bc
+      PointMaze umaze, 30 s on two CPU cores: score 11.8 (the data 7.0)
+  python -m experiments.train --algorithm=bc --dataset=hopper.hdf5 --recipe=quick
+      3 minutes on two CPU cores: 111.6 on hopper-medium-expert rebuilt (the data 65.2)
 
 PointMaze's is ours, with the networks and the budget of CQL's; measured results stand in
 BUILD_NOTES.md. The others are CORL's (configs/offline/bc at eeeeef2; Kitchen has none there and
@@ -21,7 +24,7 @@ PRESETS = {
     "kitchen": CORL,
 }
 
-VARIANTS = {
+RECIPES = {
     "quick": quick(
         {
             "policy": "gaussian",

@@ -28,5 +28,5 @@ QUICK = SMALL | {
 
 
 def quick(config: dict, num_steps: int = 20_000) -> dict:
-    """A variant for Gym at a budget of minutes on two CPU cores."""
+    """A recipe for Gym at a budget of minutes on two CPU cores."""
     return {"config": config, "num_steps": num_steps, "normalize_observations": True}

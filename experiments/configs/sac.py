@@ -1,6 +1,10 @@
 """Presets of soft actor-critic without a constraint, the baseline that fails where data is narrow.
 
-  python -m experiments.train --algorithm=sac            # PointMaze, minutes on two CPU cores
+  python -m experiments.train --algorithm=sac
+      PointMaze umaze, 1 minute on two CPU cores: score 22.1 (the data 7.0), and it
+      believes in values above 2,000 where no return exceeds 500
+  python -m experiments.train --algorithm=sac --dataset=hopper.hdf5 --recipe=quick
+      5 minutes on two CPU cores: 0.7 on hopper-medium-expert rebuilt (the data 65.2)
 
 PointMaze's is CQL's without the penalty; measured results stand in BUILD_NOTES.md. The others are
 SAC-N with CORL's settings (configs/offline/sac_n at eeeeef2); its E for Gym is HalfCheetah's, give
@@ -22,7 +26,7 @@ PRESETS = {
     "adroit": sac_n(100),
 }
 
-VARIANTS = {
+RECIPES = {
     "quick": quick(
         {"num_critics": 2, "actor_hidden_sizes": (256, 256), "critic_hidden_sizes": (256, 256)}
     )

@@ -37,7 +37,7 @@ class Phase(NamedTuple):
     Attributes:
       updates: Functions like `Algorithm.update`, taken in turn, one a step: (critic_update, update)
         steps the actor every other time.
-      num_steps: Its length; None, for the last phase only, if it goes on for ever.
+      num_steps: Its length; None for the last phase, and only there, which goes on for ever.
     """
 
     updates: tuple[Callable, ...]
@@ -45,7 +45,14 @@ class Phase(NamedTuple):
 
 
 def phases_of(algorithm: Algorithm, config: Any) -> tuple[Phase, ...]:
-    """The phases that training with this config goes through, leaving out empty ones."""
+    """The phases that training with this config goes through, leaving out empty ones.
+
+    Raises:
+      ValueError: if another than the last has no length, or the last has one.
+    """
     if algorithm.phases is None:
         return (Phase((algorithm.update,)),)
-    return tuple(phase for phase in algorithm.phases(config) if phase.num_steps != 0)
+    *earlier, last = algorithm.phases(config)
+    if last.num_steps is not None or any(phase.num_steps is None for phase in earlier):
+        raise ValueError(f"{algorithm.name}: every phase but the last needs a length")
+    return (*(phase for phase in earlier if phase.num_steps), last)

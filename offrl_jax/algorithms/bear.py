@@ -128,7 +128,7 @@ def sample_policy(
 def sample_behavior(
     config: BEARConfig, behavior: Any, observation: Float[Array, "B O"], key: Key
 ) -> Float[Array, "B N A"]:
-    """u of actions tanh u of the behaviour model, for the MMD."""
+    """u of actions tanh u of the behaviour model, its noise clipped like the actor's."""
     sample = sample_cvae if config.behavior == "cvae" else sample_policy
     return sample(config.behavior_hidden_sizes, behavior, observation, config.num_mmd_samples, key)
 

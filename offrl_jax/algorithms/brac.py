@@ -5,8 +5,10 @@ variant v with divergence kl and a fixed weight.
 Update order: behaviour policy (a phase of its own, for the divergences that need one); then critics
 and actor from the same old parameters → target critics → critic of the divergence → its weight →
 temperature.
-Checked against: the authors' code (google-research, behavior_regularized_offline_rl), whose target
-critics step first and start from other parameters than the critics.
+Checked against: the authors' code (google-research, behavior_regularized_offline_rl). Departures:
+theirs steps the target critics first, from other parameters than the critics', and then one thing
+after the other, each with those before already stepped, where here all gradients are taken at the
+same old parameters; and each step of its divergence's critic draws a batch of its own.
 """
 
 from collections.abc import Callable
@@ -71,14 +73,20 @@ class BRACConfig(MMDConfig, SoftActorCriticConfig):
         20_000, "first steps of the actor in which it minimises the divergence alone", low=0
     )
     num_behavior_steps: int = setting(
-        300_000, "steps that pretrain the behaviour policy, where the divergence needs one", low=0
+        300_000,
+        "steps that pretrain the model of β, where the divergence needs one; 0 leaves it untrained",
+        low=0,
     )
     behavior_learning_rate: float = setting(5e-4, "Adam's step size for β", low=0)
     divergence_critic_learning_rate: float = setting(
         1e-4, "Adam's step size for the divergence's critic", low=0
     )
-    num_divergence_critic_steps: int = setting(3, "its steps to one of the others", low=1)
-    gradient_penalty_weight: float = setting(5.0, "weight of its gradient penalty", low=0)
+    num_divergence_critic_steps: int = setting(
+        3, "steps of the divergence's critic to one of the actor", low=1, high=100
+    )
+    gradient_penalty_weight: float = setting(
+        5.0, "weight of the gradient penalty of the divergence's critic", low=0
+    )
     num_action_samples: int = setting(
         1, "actions among which acting takes the best; 1: the policy's mode", low=1
     )
@@ -114,7 +122,7 @@ class BRACState(NamedTuple):
 
 def init(config: BRACConfig, spec: Spec, key: Key) -> BRACState:
     """The soft actor-critic of the same key, with what the divergence needs beside it."""
-    extra_key = jax.random.fold_in(key, 1)
+    extra_key = jax.random.fold_in(key, 2)  # the agent splits off 0 and 1
     observation, action = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
     behavior = behavior_optimizer = critic = critic_optimizer = None
     if config.divergence in PRIMAL:
@@ -321,7 +329,7 @@ def update(
     config: BRACConfig, state: BRACState, batch: Transition, key: Key
 ) -> tuple[BRACState, Metrics]:
     actor_key, next_key, _ = jax.random.split(key, 3)  # soft actor-critic's, so α = 0 equals it
-    distance_key, target_key, critic_key = jax.random.split(jax.random.fold_in(key, 1), 3)
+    distance_key, target_key, critic_key = jax.random.split(jax.random.fold_in(key, 3), 3)
     (loss, (policy, log_prob, distance)), actor_gradient = jax.value_and_grad(
         actor_loss, has_aux=True
     )(state.agent.actor, state, batch, (actor_key, distance_key), config)
@@ -337,6 +345,7 @@ def update(
     metrics |= {
         "actor/loss": loss,
         "actor/entropy": -jnp.mean(log_prob),
+        "actor/temperature": jnp.exp(state.agent.log_temperature),
         "actor/divergence": distance,
         "actor/divergence_weight": state.divergence_weight,
     }

@@ -370,7 +370,7 @@ def test_without_weight_brac_is_sac(sac_trained, divergence):
         divergence=divergence,
         num_behavior_steps=0,
         num_warmup_steps=0,
-        num_divergence_critic_steps=2,
+        num_divergence_critic_steps=1,
         **SAC_SETTINGS,
     )
     for weight in (0.0, 1.0):
@@ -379,8 +379,6 @@ def test_without_weight_brac_is_sac(sac_trained, divergence):
         for variant in ("p", "v"):
             setting = dataclasses.replace(config, variant=variant)
             state, _ = learn(brac, setting, DATASET, fresh, KEY, num_steps=4)
-            if divergence == "wasserstein":
-                assert state.divergence_critic_optimizer[0].count == 4 * 2
             differences = jax.tree.map(
                 lambda a, b: abs(a - b).max(), double(state.agent), sac_trained
             )
@@ -442,7 +440,7 @@ def test_soft_control_by_kl_on_a_discrete_problem():
 def test_a_step_takes_every_gradient_at_the_old_parameters_and_then_moves_the_weight():
     update = jax.jit(brac.update)
     actor_key, next_key, _ = jax.random.split(KEY, 3)
-    distance_key, target_key, _ = jax.random.split(jax.random.fold_in(KEY, 1), 3)
+    distance_key, target_key, _ = jax.random.split(jax.random.fold_in(KEY, 3), 3)
     old = with_agent(state_of(CONFIG), step=np.int32(9))
     distance = numpy_divergence(
         CONFIG, old, old.agent.actor, DATA.observation, DATA.action, distance_key
@@ -606,7 +604,6 @@ def at_the_pair():
     """Of the divergences with a model of β and of those with a critic, as only these differ."""
     config = BRACConfig(
         num_warmup_steps=10**6,
-        num_divergence_critic_steps=1,
         divergence_critic_learning_rate=2e-2,
         mmd_sigma=0.5,
         actor_learning_rate=0.0,
@@ -631,15 +628,21 @@ def test_the_divergence_is_estimated_and_then_draws_the_actor_to_the_data(at_the
     """First the actor stands still while the critic learns, then it learns too. Without a penalty
     of slopes the bounds of f-divergences are tight, and only the wasserstein distance needs one."""
     config, states = at_the_pair
-    weight = 5.0 if name == "wasserstein" else 0.0
-    config = dataclasses.replace(config, divergence=name, gradient_penalty_weight=weight)
+    config = dataclasses.replace(
+        config,
+        divergence=name,
+        gradient_penalty_weight=5.0 if name == "wasserstein" else 0.0,
+        num_divergence_critic_steps=2 if name == "wasserstein" else 1,
+    )
     keys = jax.random.split(KEY, (3, 100))
     state, first = warm_up(config, states[name in PRIMAL], keys[0])
     state, fitted = warm_up(config, state, keys[1])
     if name in DUAL:
         exact = exact_divergence(name)
-        assert np.mean(first[:3]) < 0.5 * exact
+        assert first[0] < 0.5 * exact
         assert np.mean(fitted[-50:]) == pytest.approx(exact, rel=0.1)
+        steps = 200 * config.num_divergence_critic_steps
+        assert state.divergence_critic_optimizer[0].count == steps
     config = dataclasses.replace(config, actor_learning_rate=3e-3)
     state, drawn = warm_up(config, state, keys[2])
     assert np.mean(drawn[-20:]) < 0.8 * np.mean(fitted[-50:])

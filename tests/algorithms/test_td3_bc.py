@@ -180,3 +180,12 @@ def test_values_of_a_two_state_chain():
     np.testing.assert_allclose(
         TD3_BC.value(config, state, jnp.eye(2)), [1 + 0.9 * 2, 2.0], atol=0.1
     )
+
+
+def test_training_resumes_inside_a_cycle_to_rounding():
+    whole = init(TD3_BC, CONFIG, DATASET.spec, KEY)
+    whole, _ = learn(TD3_BC, CONFIG, DATASET, whole, KEY, num_steps=4)
+    state = init(TD3_BC, CONFIG, DATASET.spec, KEY)
+    for num_steps in (1, 3):
+        state, _ = learn(TD3_BC, CONFIG, DATASET, state, KEY, num_steps=num_steps)
+    assert_close(state, whole)

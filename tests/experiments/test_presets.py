@@ -13,27 +13,28 @@ from offrl_jax.types import InputError
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_every_preset_and_variant_is_one_that_can_run(name):
+def test_every_preset_and_recipe_is_one_that_can_run(name):
     module = importlib.import_module(f"experiments.configs.{name}")
     assert set(module.PRESETS) <= set(DOMAINS)
     for domain in DOMAINS:
-        for variants in [(), *((variant,) for variant in getattr(module, "VARIANTS", {}))]:
-            preset = find_preset(name, domain, variants)
+        for recipes in [(), *((recipe,) for recipe in getattr(module, "RECIPES", {}))]:
+            preset = find_preset(name, domain, recipes)
             config = ALGORITHMS[name].Config(**preset.config)
             validate(config)
             assert schedule(phases_of(ALGORITHMS[name], config), preset.num_steps, 5)
 
 
-def test_variants_go_on_top_of_the_domains_preset_in_order():
+def test_recipes_go_on_top_of_the_domains_preset_in_order():
     plain = find_preset("brac", "pointmaze")
     quick = find_preset("brac", "pointmaze", ["kl_control", "quick"])
     assert quick.reward_scale == plain.reward_scale
     assert quick.num_steps == 20_000 != plain.num_steps
-    assert quick.config["divergence"] == "kl"
+    assert quick.config["divergence_weight"] == 20.0
+    assert find_preset("brac", "gym", ["kl_control"]).config["num_warmup_steps"] == 0
 
 
-def test_an_unknown_variant_is_refused_with_those_there_are():
-    with pytest.raises(InputError, match=r"brac has no variant 'kl'; it has .*kl_control"):
+def test_an_unknown_recipe_is_refused_with_those_there_are():
+    with pytest.raises(InputError, match=r"brac has no recipe 'kl'; it has .*kl_control"):
         find_preset("brac", "gym", ["kl"])
-    with pytest.raises(InputError, match="it has none"):
+    with pytest.raises(InputError, match="it has no recipe at all"):
         find_preset("cql", "gym", ["kl_control"])
