@@ -7,6 +7,7 @@ os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 " + os.environ.get
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook(
@@ -26,3 +27,11 @@ install_import_hook(
 )
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_programs():
+    """Else hundreds of them stay to the end: gigabytes, and more memory mappings than Linux grants
+    a process, which XLA answers with a segmentation fault."""
+    yield
+    jax.clear_caches()

@@ -36,7 +36,8 @@ def small_config(algorithm):
 
 @pytest.fixture(params=ALGORITHMS.values(), ids=lambda algorithm: algorithm.name, scope="session")
 def algorithm(request):
-    return request.param
+    yield request.param
+    jax.clear_caches()  # see tests/conftest.py
 
 
 @pytest.fixture(scope="session")
