@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,7 +42,7 @@ def chosen_actions(name, changes, num_steps=1500):
     keys = jax.random.split(jax.random.key(1), 3)
     state = init(algorithm, config, DATASET.spec, keys)
     state, _ = learn(algorithm, config, DATASET, state, keys, num_steps=num_steps)
-    act = jax.vmap(lambda state: algorithm.act(config, state, np.zeros((1, 2), np.float32), None))
+    act = jax.vmap(lambda state: algorithm.act(config, state, jnp.zeros((1, 2)), None))
     return np.asarray(act(state)).ravel()
 
 
