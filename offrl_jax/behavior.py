@@ -3,6 +3,7 @@
 Two models: a conditional variational auto-encoder (BCQ, BEAR) and a tanh-Gaussian (BRAC).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from offrl_jax.config import config, setting
 from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.divergences import SIGMA_SCALE, mmd_squared, root
 from offrl_jax.networks import StateActionMLP
+from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 LATENTS_PER_ACTION = 2
@@ -93,6 +95,18 @@ def likelihood_loss(policy: TanhGaussian, action: Float[Array, "B A"]) -> Float[
 
 def _action_size(cvae: Any) -> int:
     return cvae["decoder"]["params"]["MLP_0"]["head"]["bias"].shape[-1]
+
+
+def fit_behavior(
+    config: Any, state: Any, batch: Transition, key: Key, behavior_loss: Callable
+) -> tuple[Any, Metrics]:
+    """One step of the model alone on `behavior_loss(behavior, batch, key, config)`, which returns
+    the loss and metrics. Does not count the step."""
+    gradient, metrics = jax.grad(behavior_loss, has_aux=True)(state.behavior, batch, key, config)
+    behavior, optimizer = adam_step(
+        config.behavior_learning_rate, gradient, state.behavior, state.behavior_optimizer
+    )
+    return state._replace(behavior=behavior, behavior_optimizer=optimizer), metrics
 
 
 @config

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.behavior import cvae_loss, init_cvae, sample_cvae
+from offrl_jax.behavior import cvae_loss, fit_behavior, init_cvae, sample_cvae
 from offrl_jax.candidates import (
     best_candidate,
     best_candidate_value,
@@ -135,19 +135,19 @@ def actor_loss(
     return loss, {"actor/loss": loss}
 
 
+def behavior_loss(
+    behavior: Any, batch: Transition, key: Key, config: BCQConfig
+) -> tuple[Float[Array, ""], Metrics]:
+    """`cvae_loss`."""
+    return cvae_loss(behavior, batch, key, config.behavior_hidden_sizes)
+
+
 def behavior_update(
     config: BCQConfig, state: BCQState, batch: Transition, key: Key
 ) -> tuple[BCQState, Metrics]:
     """A step of the behaviour model alone."""
-    gradient, metrics = jax.grad(cvae_loss, has_aux=True)(
-        state.behavior, batch, key, config.behavior_hidden_sizes
-    )
-    behavior, optimizer = adam_step(
-        config.behavior_learning_rate, gradient, state.behavior, state.behavior_optimizer
-    )
-    return state._replace(
-        step=state.step + 1, behavior=behavior, behavior_optimizer=optimizer
-    ), metrics
+    state, metrics = fit_behavior(config, state, batch, key, behavior_loss)
+    return state._replace(step=state.step + 1), metrics
 
 
 def constrained_update(
@@ -180,9 +180,8 @@ def update(
 ) -> tuple[BCQState, Metrics]:
     """A step of everything, the behaviour model first."""
     behavior_key, key = jax.random.split(key)
-    step = state.step
-    state, behavior_metrics = behavior_update(config, state, batch, behavior_key)
-    state, metrics = constrained_update(config, state._replace(step=step), batch, key)
+    state, behavior_metrics = fit_behavior(config, state, batch, behavior_key, behavior_loss)
+    state, metrics = constrained_update(config, state, batch, key)
     return state, behavior_metrics | metrics
 
 

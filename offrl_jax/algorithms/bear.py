@@ -17,6 +17,7 @@ from offrl_jax.behavior import (
     LATENT_LIMIT,
     MMDConfig,
     cvae_loss,
+    fit_behavior,
     init_cvae,
     likelihood_loss,
     mmd_penalty,
@@ -190,12 +191,8 @@ def behavior_update(
     config: BEARConfig, state: BEARState, batch: Transition, key: Key
 ) -> tuple[BEARState, Metrics]:
     """A step of the behaviour model alone."""
-    gradient, metrics = jax.grad(behavior_loss, has_aux=True)(state.behavior, batch, key, config)
-    behavior, optimizer = adam_step(
-        config.behavior_learning_rate, gradient, state.behavior, state.behavior_optimizer
-    )
-    state = state._replace(step=state.step + 1, behavior=behavior, behavior_optimizer=optimizer)
-    return state, metrics
+    state, metrics = fit_behavior(config, state, batch, key, behavior_loss)
+    return state._replace(step=state.step + 1), metrics
 
 
 def constrained_update(
@@ -242,9 +239,8 @@ def update(
 ) -> tuple[BEARState, Metrics]:
     """A step of everything, the behaviour model first."""
     behavior_key, key = jax.random.split(key)
-    step = state.step
-    state, behavior_metrics = behavior_update(config, state, batch, behavior_key)
-    state, metrics = constrained_update(config, state._replace(step=step), batch, key)
+    state, behavior_metrics = fit_behavior(config, state, batch, behavior_key, behavior_loss)
+    state, metrics = constrained_update(config, state, batch, key)
     return state, behavior_metrics | metrics
 
 

@@ -21,7 +21,7 @@ import optax
 
 from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.behavior import MMDConfig, likelihood_loss, mmd_penalty
+from offrl_jax.behavior import MMDConfig, fit_behavior, likelihood_loss, mmd_penalty
 from offrl_jax.candidates import best_candidate, candidate_noise
 from offrl_jax.config import config, setting
 from offrl_jax.distributions import TanhGaussian
@@ -181,16 +181,8 @@ def behavior_update(
     config: BRACConfig, state: BRACState, batch: Transition, key: Key
 ) -> tuple[BRACState, Metrics]:
     """A step of the pretraining phase: β alone learns."""
-    gradient, metrics = jax.grad(behavior_loss, has_aux=True)(state.behavior, batch, key, config)
-    behavior, optimizer = adam_step(
-        config.behavior_learning_rate, gradient, state.behavior, state.behavior_optimizer
-    )
-    state = state._replace(
-        agent=state.agent._replace(step=state.step + 1),
-        behavior=behavior,
-        behavior_optimizer=optimizer,
-    )
-    return state, metrics
+    state, metrics = fit_behavior(config, state, batch, key, behavior_loss)
+    return state._replace(agent=state.agent._replace(step=state.step + 1)), metrics
 
 
 def divergence(
