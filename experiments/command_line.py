@@ -41,7 +41,8 @@ def config_overrides(config_type: type) -> dict[str, Any]:
 def _parse(argv: list[str]) -> list[str]:
     try:
         argv = FLAGS.read_flags_from_files(argv)
-        _define_config_flags(_algorithm_of(argv))
+        if "algorithm" in FLAGS:
+            _define_config_flags(_algorithm_of(argv))
         return FLAGS(argv)
     except InputError as error:
         _fail(error)

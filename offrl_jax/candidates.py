@@ -59,9 +59,8 @@ def critic_step(
     return state, {"critic/loss": value, "critic/q": q}
 
 
-def candidate_value(
-    config: Any, critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B A"]
-) -> Float[Array, "B"]:
-    """min_k Q_k(s, a) of the action taken."""
-    q = critic_values(config.critic_hidden_sizes, critic, observation, action)
-    return jnp.min(q, axis=0)
+def minimum_q(
+    config: Any, critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B *N A"]
+) -> Float[Array, "B *N"]:
+    """min_k Q_k(s, a), for one action a state or several."""
+    return jnp.min(critic_values(config.critic_hidden_sizes, critic, observation, action), axis=0)

@@ -32,6 +32,13 @@ class TanhGaussian(NamedTuple):
         mean, log_std = jnp.expand_dims(self.mean, -2), jnp.expand_dims(self.log_std, -2)
         return mean + jnp.exp(log_std) * noise
 
+    def actions(self, noise: Float[Array, "... N A"]) -> Float[Array, "*B N A"]:
+        """tanh of `pre_tanh`."""
+        return jnp.tanh(self.pre_tanh(noise))
+
+    def sample(self, key: Key) -> Float[Array, "*B A"]:
+        return self.actions(_one_noise(key, self.mean))[..., 0, :]
+
     def sample_and_log_prob(
         self, key: Key, num_samples: int | None = None
     ) -> tuple[Float[Array, "... A"], Float[Array, "..."]]:
@@ -53,7 +60,35 @@ class TanhGaussian(NamedTuple):
         return _log_density(pre_tanh, noise, self.log_std)
 
 
+def _one_noise(key: Key, mean: Array) -> Array:
+    return jax.random.normal(key, (*mean.shape[:-1], 1, mean.shape[-1]))
+
+
 def _log_density(pre_tanh: Array, noise: Array, log_std: Array) -> Array:
     gaussian = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2 * jnp.pi)
     log_jacobian = 2.0 * (jnp.log(2.0) - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh))
     return jnp.sum(gaussian - log_jacobian, axis=-1)
+
+
+class Gaussian(NamedTuple):
+    """N(mean, diag(exp(log_std))²), not squashed: densities at the actions' bounds stay finite, and
+    samples beyond them are clipped."""
+
+    mean: Float[Array, "*B A"]  # in [−1, 1]
+    log_std: Float[Array, "*B A"]
+
+    def mode(self) -> Float[Array, "*B A"]:
+        return self.mean
+
+    def actions(self, noise: Float[Array, "... N A"]) -> Float[Array, "*B N A"]:
+        """mean + std · noise, clipped to [−1, 1], for N standard normals a state."""
+        mean, log_std = jnp.expand_dims(self.mean, -2), jnp.expand_dims(self.log_std, -2)
+        return jnp.clip(mean + jnp.exp(log_std) * noise, -1.0, 1.0)
+
+    def sample(self, key: Key) -> Float[Array, "*B A"]:
+        return self.actions(_one_noise(key, self.mean))[..., 0, :]
+
+    def log_prob(self, action: Float[Array, "*B A"]) -> Float[Array, "*B"]:
+        """Σ_j log N(a_j; mean_j, std_j²)."""
+        noise = (action - self.mean) * jnp.exp(-self.log_std)
+        return jnp.sum(-0.5 * jnp.square(noise) - self.log_std - 0.5 * jnp.log(2 * jnp.pi), axis=-1)

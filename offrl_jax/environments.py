@@ -37,6 +37,9 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
 def make(env_id: str, env_kwargs: Mapping[str, Any], *, max_episode_steps: int | None = None):
     """Makes a registered environment; never runs an entry point named by data.
 
+    `position_noise_range` reaches any maze: gymnasium-robotics' ant mazes hand it on to an ant that
+    knows no such argument. It is a share of a cell, of the noise on start and goal.
+
     Raises:
       SimulatorMissing: if a package is missing.
       InputError: if the id is not registered (with the nearest id).
@@ -58,9 +61,14 @@ def make(env_id: str, env_kwargs: Mapping[str, Any], *, max_episode_steps: int |
         near = difflib.get_close_matches(env_id, registered, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"environment {env_id!r} is not registered in gymnasium{hint}")
+    kwargs = dict(env_kwargs)
+    noise = kwargs.pop("position_noise_range", None)
     try:
         with _quiet():
-            return gymnasium.make(env_id, max_episode_steps=max_episode_steps, **env_kwargs)
+            env = gymnasium.make(env_id, max_episode_steps=max_episode_steps, **kwargs)
+            if noise is not None:
+                env.unwrapped.position_noise_range = float(noise)
+            return env
     except missing as error:
         raise SimulatorMissing(f"{env_id} needs a package more: {error}") from error
     except Exception as error:  # whatever a constructor makes of arguments that data name

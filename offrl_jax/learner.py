@@ -33,7 +33,8 @@ def _init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
 def learn(
     algorithm: Algorithm, config: Any, dataset: Dataset, state: Any, key: Key, *, num_steps: int
 ) -> tuple[Any, Metrics]:
-    """Trains for `num_steps` updates in one dispatch, or one for each phase that they touch.
+    """Trains for `num_steps` updates in one dispatch, or one for each phase that they touch, or for
+    each relabelling of the data.
 
     Each step folds `state.step` into its run's key, and where training has phases `state.step`
     decides which one it is in, so 20 + 30 steps equal 50: bit for bit, or to rounding where a call
@@ -58,39 +59,41 @@ def learn(
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     parts = []
-    for updates, length in _stretches(phases_of(algorithm, config), state, num_steps):
-        state, *part = _learn(updates, config, dataset, state, key, num_steps=length)
+    for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
+        state, *part = _learn(phase, config, dataset, state, key, num_steps=length)
         parts.append(part)
     return state, parts[0][0] if len(parts) == 1 else _merged(parts)
 
 
-def _stretches(
-    phases: Sequence[Phase], state: Any, num_steps: int
-) -> list[tuple[tuple[Callable, ...], int]]:
-    """The next `num_steps` steps, by phase: the updates to be taken in turn, and how many."""
-    if len(phases) == 1 and len(phases[0].updates) == 1:
-        return [(phases[0].updates, num_steps)]  # whatever the step, so `learn` can be traced
+def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple[Phase, int]]:
+    """The next `num_steps` steps: phases whose updates are in the order to be taken, and how many
+    steps of each."""
+    if len(phases) == 1 and len(phases[0].updates) == 1 and phases[0].relabel is None:
+        return [(phases[0], num_steps)]  # whatever the step, so `learn` can be traced
     if isinstance(state.step, jax.core.Tracer):
         raise InputError(
             "training in phases reads the step to choose its program, so `learn` cannot be traced "
             "for this algorithm; call it outside of jax.jit and jax.vmap"
         )
-    step = int(jnp.ravel(state.step)[0])
+    start = step = int(jnp.ravel(state.step)[0])  # of all steps; of the phase's
     stretches = []
-    for updates, length in phases:
-        length = math.inf if length is None else length
-        taken = min(max(length - step, 0), num_steps)
-        if taken > 0:
-            first = step % len(updates)
-            stretches.append((updates[first:] + updates[:first], taken))
-        num_steps -= taken
+    for phase in phases:
+        length = math.inf if phase.num_steps is None else phase.num_steps
+        while num_steps > 0 and step < length:
+            taken = min(length - step, num_steps)
+            if phase.relabel is not None:
+                taken = min(taken, phase.relabel_every - start % phase.relabel_every)
+            first = step % len(phase.updates)
+            turned = phase.updates[first:] + phase.updates[:first]
+            stretches.append((phase._replace(updates=turned, num_steps=None), taken))
+            start, step, num_steps = start + taken, step + taken, num_steps - taken
         step = max(step - length, 0)
     return stretches
 
 
-@partial(jax.jit, static_argnames=("updates", "num_steps"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("phase", "num_steps"), donate_argnames="state")
 def _learn(
-    updates: tuple[Callable, ...],
+    phase: Phase,
     config: Any,
     dataset: Dataset,
     state: Any,
@@ -98,15 +101,20 @@ def _learn(
     *,
     num_steps: int,
 ) -> tuple[Any, Metrics, Metrics]:
-    """`num_steps` steps of the updates in turn: the state, the metrics' means, and over how many
-    steps each was taken."""
+    """`num_steps` steps of the phase's updates in turn: the state, the metrics' means, and over how
+    many steps each was taken."""
+    updates = phase.updates
 
     def run(config: Any, state: Any, key: Key) -> tuple[Any, Metrics, Metrics]:
+        data = dataset
+        if phase.relabel is not None:
+            state, data = phase.relabel(config, state, dataset)
+
         def compiled(update: Callable) -> Callable:
             @jax.jit  # traced once for its metrics and once for the scan otherwise
             def step(state: Any) -> tuple[Any, Metrics]:
                 sample_key, update_key = jax.random.split(jax.random.fold_in(key, state.step))
-                batch = sample(dataset, sample_key, config.batch_size)
+                batch = sample(data, sample_key, config.batch_size)
                 return update(config, state, batch, update_key)
 
             return step

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.distributions import TanhGaussian
+from offrl_jax.distributions import Gaussian, TanhGaussian
 from offrl_jax.types import Array, Float, Key, Spec
 
 # U(±1/√fan_in), PyTorch's default and so the one behind most published offline-RL results.
@@ -17,17 +17,24 @@ LOG_STD_RANGE = (-5.0, 2.0)  # EDAC, IQL
 
 
 class MLP(nn.Module):
-    """ReLU layers, each followed by a LayerNorm if asked for, and a linear head."""
+    """ReLU layers, each followed by a LayerNorm and a dropout if asked for, and a linear head.
+
+    Only calls with a key drop units out.
+    """
 
     hidden_sizes: Sequence[int]
     output_size: int
     layer_norm: bool = False
+    dropout: float = 0.0
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B I"]) -> Float[Array, "*B F"]:
-        for size in self.hidden_sizes:
+    def __call__(self, x: Float[Array, "*B I"], key: Key | None = None) -> Float[Array, "*B F"]:
+        for i, size in enumerate(self.hidden_sizes):
             x = nn.relu(nn.Dense(size, kernel_init=kernel_init)(x))
             x = nn.LayerNorm()(x) if self.layer_norm else x
+            if self.dropout and key is not None:
+                layer_key = jax.random.fold_in(key, i)
+                x = nn.Dropout(self.dropout)(x, deterministic=False, rng=layer_key)
         return nn.Dense(self.output_size, kernel_init=kernel_init, name="head")(x)
 
 
@@ -113,6 +120,53 @@ def deterministic_policy(
 ) -> Float[Array, "*B A"]:
     """π(s) in (−1, 1)."""
     return jnp.tanh(_apply_policy(hidden_sizes, params, observation))
+
+
+def init_tanh_mean_policy(hidden_sizes: Sequence[int], spec: Spec, key: Key) -> Any:
+    """Parameters of a `tanh_mean_policy`, its standard deviations 1."""
+    mean = init_policy(hidden_sizes, spec.observation_size, spec.action_size, key)
+    return {"mean": mean, "log_std": jnp.zeros(spec.action_size)}
+
+
+def tanh_mean_policy(
+    hidden_sizes: Sequence[int],
+    params: Any,
+    observation: Float[Array, "B O"],
+    *,
+    dropout: float = 0.0,
+    key: Key | None = None,
+) -> Gaussian:
+    """π(·|s) = N(tanh f(s), σ²) with one σ for all states: the policy of IQL and AWAC.
+
+    Args:
+      hidden_sizes: Of f.
+      params: From `init_tanh_mean_policy`.
+      observation: s.
+      dropout: Share of the hidden units dropped where there is a key.
+      key: For the dropout; None in evaluation.
+    """
+    output_size = params["log_std"].shape[-1]
+    network = MLP(hidden_sizes, output_size, dropout=dropout)
+    mean = jnp.tanh(network.apply(params["mean"], observation, key))
+    log_std = jnp.clip(params["log_std"], *LOG_STD_RANGE)
+    return Gaussian(mean, jnp.broadcast_to(_row(log_std, mean.ndim), mean.shape))
+
+
+def init_value(hidden_sizes: Sequence[int], spec: Spec, key: Key) -> Any:
+    """Parameters of V."""
+    return MLP(hidden_sizes, 1).init(key, jnp.zeros((1, spec.observation_size)))
+
+
+def state_value(
+    hidden_sizes: Sequence[int],
+    params: Any,
+    observation: Float[Array, "B O"],
+    *,
+    dropout: float = 0.0,
+    key: Key | None = None,
+) -> Float[Array, "B"]:
+    """V(s); `dropout` and `key` as in `tanh_mean_policy`."""
+    return MLP(hidden_sizes, 1, dropout=dropout).apply(params, observation, key)[..., 0]
 
 
 def _apply_policy(hidden_sizes: Sequence[int], params: Any, observation: Array) -> Array:

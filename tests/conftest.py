@@ -18,6 +18,7 @@ install_import_hook(
         "offrl_jax.optimizers",
         "offrl_jax.candidates",
         "offrl_jax.behavior",
+        "offrl_jax.advantage_weighted",
         "offrl_jax.soft_actor_critic",
         "offrl_jax.twin_delayed",
         "offrl_jax.algorithms",

@@ -19,6 +19,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.optimizers": 1,
     "offrl_jax.candidates": 1.7,
     "offrl_jax.behavior": 1.8,
+    "offrl_jax.advantage_weighted": 1.8,
     "offrl_jax.soft_actor_critic": 1.8,
     "offrl_jax.twin_delayed": 1.8,
     "offrl_jax.algorithms": 2,
@@ -31,6 +32,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax": 4.5,
     "experiments": 5,
     "experiments.configs": 5.2,
+    "experiments.relabel": 5.5,
     "experiments.train": 5.5,
 }
 OPTIONAL = {"gymnasium", "gymnasium_robotics", "minari", "h5py", "mujoco", "tqdm", "matplotlib"}

@@ -38,10 +38,16 @@ class Phase(NamedTuple):
       updates: Functions like `Algorithm.update`, taken in turn, one a step: (critic_update, update)
         steps the actor every other time.
       num_steps: Its length; None for the last phase, and only there, which goes on for ever.
+      relabel: (config, state, dataset) -> (state, dataset), what the updates see of the data.
+        Called before every step divisible by `relabel_every` and wherever training resumes between
+        two of them, where it must give what it gave before.
+      relabel_every: Steps.
     """
 
     updates: tuple[Callable, ...]
     num_steps: int | None = None
+    relabel: Callable | None = None
+    relabel_every: int = 0
 
 
 def phases_of(algorithm: Algorithm, config: Any) -> tuple[Phase, ...]:

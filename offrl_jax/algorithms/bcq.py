@@ -17,8 +17,8 @@ from offrl_jax.behavior import cvae_loss, fit_behavior, init_cvae, sample_cvae
 from offrl_jax.candidates import (
     best_candidate,
     best_candidate_value,
-    candidate_value,
     critic_step,
+    minimum_q,
 )
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
@@ -206,7 +206,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, a) of the action taken."""
     action = act(config, state, observation, None)
-    return candidate_value(config, state.critic, observation, action)
+    return minimum_q(config, state.critic, observation, action)
 
 
 bcq = Algorithm(

@@ -23,6 +23,10 @@ def small_config(algorithm):
         "num_mmd_samples": 2,
         "num_target_actions": 3,
         "num_action_samples": 3,
+        "num_baseline_samples": 3,
+        "target_update_period": 1,
+        "norm_update_rate": 0.1,
+        "relabel_every": 1,
         "num_warmup_steps": 0,
         # Within the two steps of a test every phase is met and everything that can learn learns.
         "num_behavior_steps": 1,

@@ -39,12 +39,22 @@ def record(
     env_id: str | None,
     observation_keys: tuple[str, ...],
     reference: tuple[float, float] | None = None,
+    task: Mapping[str, Any] | None = None,
 ) -> Recording:
     """Names a file's columns as `from_arrays` does and describes their environment.
 
     Without `masks`, `terminals` are true ends (D4RL). With them (OGBench), a mask of 0 stops the
     bootstrap, also in mid-trajectory, and `terminals` mark where trajectories end.
+
+    Args:
+      name: For messages.
+      columns: By the file's keys.
+      env_id: The environment to evaluate in.
+      observation_keys: The user's choice, or none.
+      reference: Returns that score 0 and 100, if the file gives them.
+      task: `env_kwargs` and `max_episode_steps` of the environment, where the file gives them.
     """
+    task = task or {}
     arrays = {
         "observation": columns["observations"],
         "action": columns["actions"],
@@ -62,10 +72,11 @@ def record(
         arrays["next_observation"] = columns["next_observations"]
     fields: dict[str, Any] = {"observation_keys": observation_keys}
     if env_id is not None:
-        env_kwargs = dict(scores.family(env_id).needs)
+        env_kwargs = {**scores.family(env_id).needs, **task.get("env_kwargs", {})}
         fields |= {
             "env_id": env_id,
             "env_kwargs": json.dumps(env_kwargs),
+            "max_episode_steps": task.get("max_episode_steps"),
             "reference_scores": reference or scores.reference_scores(env_id, env_kwargs),
         }
         widths = [math.prod(columns[key].shape[1:]) for key in ("observations", "actions")]

@@ -1,5 +1,6 @@
 """HDF5 files in D4RL's layout."""
 
+import json
 import math
 from typing import Any
 
@@ -19,7 +20,8 @@ def stamp(name: str) -> list:
 
 
 def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Recording:
-    """Reads the needed arrays; attributes may name the environment and reference returns."""
+    """Reads the needed arrays; attributes may name the environment (`env_id`, its arguments as
+    JSON in `env_kwargs`, `max_episode_steps`) and reference returns."""
     with hdf5.opened(str(paths.existing(name))) as file:
         keys = list(file)
         columns.check_keys(name, keys)
@@ -27,13 +29,33 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         arrays = {field: hdf5.array(name, file, field)[()] for field in fields}
         attributes = {key: _text(value) for key, value in file.attrs.items()}
     reference = recorded_reference(attributes.get("ref_min_score"), attributes.get("ref_max_score"))
+    task = {}
     if env_id:
         reference = None  # it belongs to the environment that the file names
     else:
         env_id = attributes.get("env_id")
+        task = _task(name, attributes)
     if not isinstance(env_id, str | None):
         raise InputError(f"attribute env_id of {name} is {env_id!r}; give --env_id instead")
-    return columns.record(name, arrays, env_id, observation_keys, reference)
+    return columns.record(name, arrays, env_id, observation_keys, reference, task)
+
+
+def _task(name: str, attributes: dict[str, Any]) -> dict[str, Any]:
+    """Arguments and time limit of the file's environment, where it gives them."""
+    task = {}
+    try:
+        if "env_kwargs" in attributes:
+            task["env_kwargs"] = dict(json.loads(attributes["env_kwargs"]))
+        if "max_episode_steps" in attributes:
+            task["max_episode_steps"] = int(attributes["max_episode_steps"])
+            if task["max_episode_steps"] < 1:
+                raise ValueError("a time limit below 1")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"attributes env_kwargs and max_episode_steps of {name} cannot be used ({error}); the "
+            "first must be a JSON object, the second a positive integer"
+        ) from error
+    return task
 
 
 def recorded_reference(low: Any, high: Any) -> tuple[float, float] | None:

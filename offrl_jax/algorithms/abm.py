@@ -1,0 +1,229 @@
+"""ABM: a prior clones the data's actions that did better than the policy would; MPO improves the
+policy within a KL divergence of that prior.
+
+Citation: Siegel et al. 2020, arXiv:2002.08396. MPO: Abdolmaleki et al. 2018, arXiv:1806.06920.
+Update order: critics, prior, temperature of the improvement, actor and the multiplier of its trust
+region, all from the same old parameters; then the targets.
+Checked against: acme's MPO (google-deepmind/acme, jax/losses/mpo.py); the authors of ABM published
+no code. Departures: the data's advantage takes the return to the episode's recorded end, where the
+paper takes N steps and V; the trust region bounds one KL divergence, acme's two.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from offrl_jax import advantage_weighted
+from offrl_jax.advantage_weighted import (
+    AdvantageWeightedConfig,
+    AdvantageWeightedState,
+    policy_of,
+    sampled_q,
+)
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.candidates import candidate_noise, minimum_q
+from offrl_jax.config import config, setting
+from offrl_jax.distributions import Gaussian, TanhGaussian
+from offrl_jax.losses.divergences import gaussian_kl
+from offrl_jax.losses.mpo import improved_weights, improvement_kl, temperature_dual
+from offrl_jax.losses.regression import weighted_likelihood_loss
+from offrl_jax.optimizers import adam_step
+from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
+
+MIN_DUAL = 1e-8
+
+
+@config
+class ABMConfig(AdvantageWeightedConfig):
+    prior_weight: str = setting(
+        "advantage",
+        "advantage: the prior clones actions with A ≥ 0 (ABM); uniform: all of them (BM)",
+        choices=("advantage", "uniform"),
+    )
+    prior_advantage: str = setting(
+        "monte_carlo",
+        "A of the data's action, monte_carlo: its discounted return − V(s); critic: Q(s, a) − V(s)",
+        choices=("monte_carlo", "critic"),
+    )
+    prior_learning_rate: float = setting(3e-4, "Adam's step size for the prior", low=0)
+    num_baseline_samples: int = setting(
+        20, "M, actions of the policy in V(s) and of the prior in its improvement", low=2
+    )
+    improvement_epsilon: float = setting(
+        0.1, "ε, KL divergence of the improved action choice from the prior", low=0
+    )
+    trust_region: float = setting(
+        0.01, "bound of KL(π̄‖π), the policy's divergence from its target", low=0
+    )
+    initial_temperature: float = setting(1.0, "η of the improvement at the start", low=1e-3)
+    initial_multiplier: float = setting(1.0, "of the trust region at the start", low=1e-3)
+    dual_learning_rate: float = setting(
+        1e-2, "Adam's step size for η and the multiplier, before their softplus", low=0
+    )
+    num_target_actions: int = setting(20, "next actions that the target averages over", low=1)
+    target_update_rate: float = setting(1.0, "Polyak rate of all targets", low=0, high=1)
+    target_update_period: int = setting(
+        100, "steps between two updates of the targets; with rate 1 they are copies", low=1
+    )
+
+
+class ABMState(NamedTuple):
+    agent: AdvantageWeightedState
+    prior: Any
+    duals: Any  # {"temperature", "multiplier"}, before their softplus
+    prior_optimizer: Any
+    dual_optimizer: Any
+
+    @property
+    def step(self) -> Array:
+        return self.agent.step
+
+
+def init(config: ABMConfig, spec: Spec, key: Key) -> ABMState:
+    """The agent of the same key, a prior of its own and the duals at their start."""
+    prior = advantage_weighted.init_actor(config, spec, jax.random.fold_in(key, 2))
+    starts = {"temperature": config.initial_temperature, "multiplier": config.initial_multiplier}
+    duals = {name: jnp.log(jnp.expm1(jnp.float32(start))) for name, start in starts.items()}
+    return ABMState(
+        agent=advantage_weighted.init(config, spec, key, has_target_actor=True),
+        prior=prior,
+        duals=duals,
+        prior_optimizer=optax.adam(config.prior_learning_rate).init(prior),
+        dual_optimizer=optax.adam(config.dual_learning_rate).init(duals),
+    )
+
+
+def prior_weight(
+    config: ABMConfig, agent: AdvantageWeightedState, batch: Transition, key: Key
+) -> Float[Array, "B"]:
+    """f(A) = 1[A ≥ 0], A = R − V(s) or Q̄(s, a) − V(s), V(s) = mean_j Q̄(s, a_j), a_j ~ π̄.
+
+    Source: Siegel et al. 2020, arXiv:2002.08396, section 3.2.
+    """
+    if config.prior_weight == "uniform":
+        return jnp.ones_like(batch.reward)
+    policy = policy_of(config, agent.target_actor, batch.observation)
+    q = sampled_q(
+        config, agent.target_critic, policy, batch.observation, config.num_baseline_samples, key
+    )
+    outcome = batch.return_to_go
+    if config.prior_advantage == "critic":
+        outcome = minimum_q(config, agent.target_critic, batch.observation, batch.action)
+    return (outcome >= jnp.mean(q, axis=1)).astype(q.dtype)
+
+
+def dual_loss(
+    duals: Any, q: Float[Array, "B N"], shift: Float[Array, ""], config: ABMConfig
+) -> Float[Array, ""]:
+    """g(η) + α (ε_π − sg KL(π̄‖π)): η makes the improvement spend ε, α the step at most ε_π.
+
+    Source: Abdolmaleki et al. 2018, arXiv:1806.06920, eq. 8 and section 4.2.
+    """
+    multiplier = softplus(duals["multiplier"])
+    slack = config.trust_region - jax.lax.stop_gradient(shift)
+    return temperature_dual(q, softplus(duals["temperature"]), config.improvement_epsilon) + (
+        multiplier * slack
+    )
+
+
+def softplus(dual: Float[Array, ""]) -> Float[Array, ""]:
+    return jax.nn.softplus(dual) + MIN_DUAL
+
+
+def actor_loss(
+    actor: Any,
+    target_policy: Gaussian | TanhGaussian,
+    batch: Transition,
+    action: Float[Array, "B N A"],
+    weight: Float[Array, "B N"],
+    multiplier: Float[Array, ""],
+    config: ABMConfig,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """−mean_b Σ_j w_j log π(a_j|s) + α KL(π̄‖π), a_j of the prior and w by `improved_weights`.
+
+    Returns the loss, and mean_b KL(π̄‖π).
+
+    Source: Abdolmaleki et al. 2018, arXiv:1806.06920, eq. 12; Siegel et al. 2020,
+    arXiv:2002.08396, section 3.3.
+    """
+    policy = policy_of(config, actor, batch.observation)
+    log_prob = jax.vmap(policy.log_prob, in_axes=1, out_axes=1)(action)
+    num_actions = action.shape[1]
+    shift = jnp.mean(gaussian_kl(*target_policy, *policy))
+    loss = num_actions * weighted_likelihood_loss(weight.ravel(), log_prob.ravel())
+    return loss + multiplier * shift, shift
+
+
+def update(
+    config: ABMConfig, state: ABMState, batch: Transition, key: Key
+) -> tuple[ABMState, Metrics]:
+    agent = state.agent
+    target_key, value_key, action_key = jax.random.split(key, 3)
+    target = advantage_weighted.value_target(config, agent, batch, target_key)
+    critic_gradient, metrics = jax.grad(advantage_weighted.critic_loss, has_aux=True)(
+        agent.critic, batch, target, config
+    )
+    weight = prior_weight(config, agent, batch, value_key)
+    prior_loss, prior_gradient = jax.value_and_grad(advantage_weighted.actor_loss)(
+        state.prior, batch, weight, config
+    )
+
+    prior = policy_of(config, state.prior, batch.observation)
+    shape = *batch.reward.shape, config.num_baseline_samples, batch.action.shape[-1]
+    action = prior.actions(candidate_noise(action_key, *shape))
+    q = minimum_q(config, agent.target_critic, batch.observation, action)
+    temperature = softplus(state.duals["temperature"])
+    improved = improved_weights(q, temperature)
+    target_policy = policy_of(config, agent.target_actor, batch.observation)
+    (loss, shift), actor_gradient = jax.value_and_grad(actor_loss, has_aux=True)(
+        agent.actor,
+        target_policy,
+        batch,
+        action,
+        improved,
+        softplus(state.duals["multiplier"]),
+        config,
+    )
+    dual_gradient = jax.grad(dual_loss)(state.duals, q, shift, config)
+    prior_params, prior_optimizer = adam_step(
+        config.prior_learning_rate, prior_gradient, state.prior, state.prior_optimizer
+    )
+    duals, dual_optimizer = adam_step(
+        config.dual_learning_rate, dual_gradient, state.duals, state.dual_optimizer
+    )
+    metrics |= {
+        "prior/loss": prior_loss,
+        "prior/weight": jnp.mean(weight),
+        "actor/loss": loss,
+        "actor/improvement_kl": improvement_kl(improved),
+        "actor/shift_kl": shift,
+        "actor/temperature": temperature,
+    }
+    agent = advantage_weighted.apply_gradients(config, agent, actor_gradient, critic_gradient)
+    return ABMState(agent, prior_params, duals, prior_optimizer, dual_optimizer), metrics
+
+
+def act(
+    config: ABMConfig, state: ABMState, observation: Float[Array, "B O"], key: Key | None
+) -> Float[Array, "B A"]:
+    return advantage_weighted.act(config, state.agent, observation, key)
+
+
+def value(
+    config: ABMConfig, state: ABMState, observation: Float[Array, "B O"]
+) -> Float[Array, "B"]:
+    """min_k Q_k(s, π(s)) at the policy's mode."""
+    return advantage_weighted.value(config, state.agent, observation)
+
+
+abm = Algorithm(
+    name="abm",
+    Config=ABMConfig,
+    init=init,
+    update=update,
+    act=act,
+    value=value,
+    citation="Siegel et al. 2020, arXiv:2002.08396",
+)

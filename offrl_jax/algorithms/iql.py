@@ -1,0 +1,229 @@
+"""IQL: values in the sample only, as expectiles over the data's actions; a policy by weighted
+cloning. XQL, SQL and EQL are the same learner with another loss of the value.
+
+Citation: Kostrikov et al. 2021, arXiv:2110.06169. XQL: Garg et al. 2023, arXiv:2301.02328; SQL and
+EQL: Xu et al. 2023, arXiv:2303.15810.
+Update order: value → actor → critics → target critics, each with the new value.
+Checked against: the authors' code (ikostrikov/implicit_q_learning at 09d7002; ryanxhr/IVR at
+58edd26; Div99/XQL at dff09af). Departures: layers start as everywhere here, not orthogonal; XQL's
+critics are fitted by squares, not by a Huber loss.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.candidates import minimum_q
+from offrl_jax.config import config, setting
+from offrl_jax.losses.regression import (
+    expectile_loss,
+    exponential_loss,
+    exponential_weight,
+    gumbel_loss,
+    sparse_loss,
+    weighted_likelihood_loss,
+)
+from offrl_jax.losses.td import ensemble_loss, polyak, td_target
+from offrl_jax.networks import (
+    critic_values,
+    init_critics,
+    init_tanh_mean_policy,
+    init_value,
+    state_value,
+    tanh_mean_policy,
+)
+from offrl_jax.optimizers import adam_step, cosine_rate
+from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
+
+
+@config
+class IQLConfig:
+    discount: float = setting(0.99, "γ", low=0, high=1)
+    value_loss: str = setting(
+        "expectile",
+        "expectile: IQL; gumbel: XQL; sparse: SQL; exponential: EQL",
+        choices=("expectile", "gumbel", "sparse", "exponential"),
+    )
+    expectile: float = setting(0.7, "τ of the expectile loss; 0.5 is SARSA", low=0, high=1)
+    value_temperature: float = setting(
+        1.0, "β of XQL's, α of SQL's and EQL's value: small is greedy", low=1e-6
+    )
+    max_exponent: float = setting(5.0, "clip of (Q − V) / temperature in XQL and EQL", low=0)
+    policy_weight: str = setting(
+        "exponential",
+        "weight of an action in the cloning: exponential: min(exp(β (Q − V)), max_weight); "
+        "linear: max(Q − V, 0), SQL's",
+        choices=("exponential", "linear"),
+    )
+    inverse_temperature: float = setting(3.0, "β of the exponential weight; 0 is cloning", low=0)
+    max_weight: float = setting(100.0, "clip of the exponential weight", low=1)
+    target_update_rate: float = setting(0.005, "Polyak rate of the target critics", low=0, high=1)
+    actor_learning_rate: float = setting(3e-4, "Adam's step size for the actor", low=0)
+    critic_learning_rate: float = setting(3e-4, "Adam's step size for critics and value", low=0)
+    num_decay_steps: int = setting(
+        1_000_000, "the actor's rate falls to 0 over these steps, along a cosine; 0: never", low=0
+    )
+    actor_dropout_percent: int = setting(0, "hidden units of the actor dropped", low=0, high=90)
+    value_dropout_percent: int = setting(0, "hidden units of V dropped", low=0, high=90)
+    num_critics: int = setting(2, "E, critics whose minimum is used", low=1)
+    actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)
+    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critics' and value's", low=1)
+    batch_size: int = setting(256, "transitions a step", low=1)
+
+
+class IQLState(NamedTuple):
+    step: Int[Array, ""]
+    actor: Any
+    value: Any
+    critic: Any  # stacked over E
+    target_critic: Any
+    actor_optimizer: Any
+    value_optimizer: Any
+    critic_optimizer: Any
+
+
+def init(config: IQLConfig, spec: Spec, key: Key) -> IQLState:
+    """Fresh parameters, the target critics equal to the critics."""
+    actor_key, value_key, critic_key = jax.random.split(key, 3)
+    actor = init_tanh_mean_policy(config.actor_hidden_sizes, spec, actor_key)
+    value = init_value(config.critic_hidden_sizes, spec, value_key)
+    critic = init_critics(config.critic_hidden_sizes, config.num_critics, spec, critic_key)
+    return IQLState(
+        step=jnp.int32(0),
+        actor=actor,
+        value=value,
+        critic=critic,
+        target_critic=critic,
+        actor_optimizer=optax.adam(config.actor_learning_rate).init(actor),
+        value_optimizer=optax.adam(config.critic_learning_rate).init(value),
+        critic_optimizer=optax.adam(config.critic_learning_rate).init(critic),
+    )
+
+
+def value_loss(
+    value: Any, batch: Transition, q: Float[Array, "B"], key: Key, config: IQLConfig
+) -> tuple[Float[Array, ""], Metrics]:
+    """Of u = min_k Q̄_k(s, a) − V(s), by `config.value_loss`:
+
+    expectile    E[ |τ − 1(u < 0)| u² ]
+    gumbel       E[ e^{u/β} − u/β − 1 ]
+    sparse       E[ 1(t > 0) t² + V/α ],  t = 1 + u/2α
+    exponential  E[ e^{u/α} + V/α ]
+
+    Source: Kostrikov et al. 2021, arXiv:2110.06169, eq. 5; Garg et al. 2023, arXiv:2301.02328,
+    eq. 10; Xu et al. 2023, arXiv:2303.15810, eq. 12 and 15. Clips: see `losses.regression`.
+    """
+    dropout = config.value_dropout_percent / 100
+    v = state_value(config.critic_hidden_sizes, value, batch.observation, dropout=dropout, key=key)
+    temperature, clip = config.value_temperature, config.max_exponent
+    loss = {
+        "expectile": lambda: expectile_loss(q - v, config.expectile),
+        "gumbel": lambda: gumbel_loss((q - v) / temperature, clip),
+        "sparse": lambda: sparse_loss(q, v, temperature),
+        "exponential": lambda: exponential_loss(q, v, temperature, clip),
+    }[config.value_loss]()
+    return loss, {"value/loss": loss, "value/v": jnp.mean(v)}
+
+
+def actor_loss(
+    actor: Any, batch: Transition, advantage: Float[Array, "B"], key: Key, config: IQLConfig
+) -> tuple[Float[Array, ""], Metrics]:
+    """−mean_b w(A) log π(a|s),   w = min( e^{β A}, w_max ), or max(A, 0) if `linear`.
+
+    Source: Kostrikov et al. 2021, arXiv:2110.06169, eq. 7; Xu et al. 2023, arXiv:2303.15810,
+    eq. 13.
+    """
+    dropout = config.actor_dropout_percent / 100
+    policy = tanh_mean_policy(
+        config.actor_hidden_sizes, actor, batch.observation, dropout=dropout, key=key
+    )
+    if config.policy_weight == "exponential":
+        weight = exponential_weight(config.inverse_temperature * advantage, config.max_weight)
+    else:
+        weight = jnp.maximum(advantage, 0.0)
+    loss = weighted_likelihood_loss(weight, policy.log_prob(batch.action))
+    return loss, {
+        "actor/loss": loss,
+        "actor/weight": jnp.mean(weight),
+        "actor/advantage": jnp.mean(advantage),
+    }
+
+
+def critic_loss(
+    critic: Any, batch: Transition, next_value: Float[Array, "B"], config: IQLConfig
+) -> tuple[Float[Array, ""], Metrics]:
+    """Σ_k mean_b ( Q_k(s, a) − r − γ (1 − d) V(s′) )².
+
+    Source: Kostrikov et al. 2021, arXiv:2110.06169, eq. 6.
+    """
+    target = td_target(batch.reward, batch.terminal, next_value, config.discount)
+    q = critic_values(config.critic_hidden_sizes, critic, batch.observation, batch.action)
+    loss = ensemble_loss(q, target)
+    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
+
+
+def update(
+    config: IQLConfig, state: IQLState, batch: Transition, key: Key
+) -> tuple[IQLState, Metrics]:
+    value_key, actor_key = jax.random.split(key)
+    q = minimum_q(config, state.target_critic, batch.observation, batch.action)
+    gradient, value_metrics = jax.grad(value_loss, has_aux=True)(
+        state.value, batch, q, value_key, config
+    )
+    value, value_optimizer = adam_step(
+        config.critic_learning_rate, gradient, state.value, state.value_optimizer
+    )
+
+    advantage = q - state_value(config.critic_hidden_sizes, value, batch.observation)
+    gradient, actor_metrics = jax.grad(actor_loss, has_aux=True)(
+        state.actor, batch, advantage, actor_key, config
+    )
+    rate = cosine_rate(config.actor_learning_rate, state.step, config.num_decay_steps)
+    actor, actor_optimizer = adam_step(rate, gradient, state.actor, state.actor_optimizer)
+
+    next_value = state_value(config.critic_hidden_sizes, value, batch.next_observation)
+    gradient, critic_metrics = jax.grad(critic_loss, has_aux=True)(
+        state.critic, batch, next_value, config
+    )
+    critic, critic_optimizer = adam_step(
+        config.critic_learning_rate, gradient, state.critic, state.critic_optimizer
+    )
+    state = IQLState(
+        step=state.step + 1,
+        actor=actor,
+        value=value,
+        critic=critic,
+        target_critic=polyak(state.target_critic, critic, config.target_update_rate),
+        actor_optimizer=actor_optimizer,
+        value_optimizer=value_optimizer,
+        critic_optimizer=critic_optimizer,
+    )
+    return state, value_metrics | actor_metrics | critic_metrics
+
+
+def act(
+    config: IQLConfig, state: IQLState, observation: Float[Array, "B O"], key: Key | None
+) -> Float[Array, "B A"]:
+    policy = tanh_mean_policy(config.actor_hidden_sizes, state.actor, observation)
+    return policy.mode() if key is None else policy.sample(key)
+
+
+def value(
+    config: IQLConfig, state: IQLState, observation: Float[Array, "B O"]
+) -> Float[Array, "B"]:
+    """min_k Q_k(s, π(s)) at the policy's mode. V itself is of the best actions of the data."""
+    return minimum_q(config, state.critic, observation, act(config, state, observation, None))
+
+
+iql = Algorithm(
+    name="iql",
+    Config=IQLConfig,
+    init=init,
+    update=update,
+    act=act,
+    value=value,
+    citation="Kostrikov et al. 2021, arXiv:2110.06169",
+)
