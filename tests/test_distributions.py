@@ -3,8 +3,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-from offrl_jax.distributions import TanhGaussian
+from offrl_jax.distributions import Gaussian, TanhGaussian
 
 KEY = jax.random.key(0)
 
@@ -106,3 +107,84 @@ def test_samples_are_the_tanh_of_pre_tanh(policy):
     action, _ = policy.sample_and_log_prob(KEY, 7)
     noise = jax.random.normal(KEY, (5, 7, 3))
     np.testing.assert_allclose(np.tanh(policy.pre_tanh(noise)), action, rtol=1e-5, atol=1e-6)
+
+
+# What both distributions share
+
+SQUASH = {Gaussian: lambda u: np.clip(u, -1, 1), TanhGaussian: np.tanh}
+over_distributions = pytest.mark.parametrize("distribution", SQUASH)
+
+
+@over_distributions
+def test_actions_squash_the_scaled_and_shifted_noise(distribution, policy):
+    noise = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
+    mean, log_std = (np.asarray(x, np.float64)[:, None] for x in policy)
+    expected = SQUASH[distribution](mean + np.exp(log_std) * noise)
+    ours = distribution(*policy).actions(jnp.asarray(noise))
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    shared = distribution(*policy).actions(jnp.asarray(noise[:1]))
+    expected = SQUASH[distribution](mean + np.exp(log_std) * noise[:1])
+    np.testing.assert_allclose(shared, expected, rtol=1e-4, atol=1e-5)
+
+
+@over_distributions
+@pytest.mark.parametrize("shape", [(3,), (5, 3), (4, 5, 3)])
+def test_a_sample_is_one_action_a_state_within_the_bounds(distribution, shape):
+    action = distribution(jnp.zeros(shape), jnp.full(shape, 2.0)).sample(KEY)
+    assert action.shape == shape
+    assert np.abs(action).max() <= 1
+    assert len(set(action.ravel().tolist())) > 1
+
+
+@over_distributions
+def test_samples_have_the_mean_and_deviation_before_squashing(distribution):
+    n, mean, std = 100_000, np.array([0.1, -0.2]), np.array([0.1, 0.15])
+    arrays = (jnp.tile(jnp.asarray(x, jnp.float32)[None], (n, 1)) for x in (mean, np.log(std)))
+    action = np.asarray(distribution(*arrays).sample(KEY), np.float64)
+    noise = ((np.arctanh(action) if distribution is TanhGaussian else action) - mean) / std
+    np.testing.assert_allclose(noise.mean(0), 0.0, atol=4 / np.sqrt(n))
+    np.testing.assert_allclose(noise.std(0), 1.0, atol=4 / np.sqrt(2 * n))
+    assert abs(np.corrcoef(noise.T)[0, 1]) < 4 / np.sqrt(n)
+    assert abs(np.corrcoef(noise[:-1, 0], noise[1:, 0])[0, 1]) < 4 / np.sqrt(n)
+
+
+@over_distributions
+def test_another_key_gives_another_sample(distribution, policy):
+    narrow = distribution(policy.mean / 10, policy.log_std - 3)
+    first, again, other = (narrow.sample(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).all()
+
+
+# The Gaussian
+
+
+def test_gaussian_log_prob_is_a_sum_of_normal_log_densities(policy):
+    action = jax.random.uniform(KEY, (5, 3), minval=-1, maxval=1).at[0].set(1.0).at[1].set(-1.0)
+    mean, std = np.tanh(policy.mean), np.exp(np.asarray(policy.log_std, np.float64))
+    ours = Gaussian(jnp.asarray(mean), policy.log_std).log_prob(action)
+    expected = stats.norm(mean, std).logpdf(np.asarray(action)).sum(-1)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gaussian_samples_beyond_the_bounds_lie_on_them():
+    action = Gaussian(jnp.full((20_000, 1), 0.5), jnp.zeros((20_000, 1))).sample(KEY)
+    for bound, share in ((1.0, stats.norm.sf(0.5)), (-1.0, stats.norm.cdf(-1.5))):
+        assert (action == bound).mean() == pytest.approx(share, abs=0.015)
+
+
+@pytest.mark.parametrize("log_std", [-5.0, 2.0])
+def test_gaussian_densities_at_the_bounds_are_finite(log_std):
+    def loss(mean, log_std, action):
+        return Gaussian(mean, log_std).log_prob(action).sum()
+
+    arrays = jnp.zeros((1, 2)), jnp.full((1, 2), log_std), jnp.array([[1.0, -1.0]])
+    value, gradient = jax.value_and_grad(loss, (0, 1, 2))(*arrays)
+    assert value == pytest.approx(2 * stats.norm(0, np.exp(log_std)).logpdf(1.0), rel=1e-4)
+    assert np.isfinite(jnp.stack(gradient)).all()
+
+
+def test_the_mode_of_a_gaussian_is_its_mean(policy):
+    gaussian = Gaussian(*policy)
+    np.testing.assert_array_equal(gaussian.mode(), policy.mean)
+    assert (gaussian.log_prob(gaussian.mode()) > gaussian.log_prob(policy.mean + 0.01)).all()

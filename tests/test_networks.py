@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax.networks import MLP, StateActionMLP, critic_values, init_critics
+from offrl_jax.networks import (
+    MLP,
+    StateActionMLP,
+    critic_values,
+    init_critics,
+    init_tanh_mean_policy,
+    init_value,
+    state_value,
+    tanh_mean_policy,
+)
 from tests.arrays import random_dataset
 
 KEY = jax.random.key(0)
@@ -120,3 +129,114 @@ def test_critics_are_independent_networks(layer_norm):
     after = critic_values((8, 8), other, OBSERVATION, ACTIONS, layer_norm=layer_norm)
     np.testing.assert_array_equal(after[::2], values[::2])
     assert (after[1] != values[1]).all()
+
+
+# The policy and the value of IQL
+
+
+def test_the_means_of_a_tanh_mean_policy_are_a_network_of_the_state():
+    params = filled(jax.eval_shape(lambda: init_tanh_mean_policy((8, 7), SPEC, KEY)))
+    policy = tanh_mean_policy((8, 7), params, OBSERVATION)
+    expected = numpy_policy(params["mean"], OBSERVATION)
+    assert policy.mean.shape == (4, 3)
+    np.testing.assert_allclose(policy.mean, expected, atol=1e-4)
+
+
+def test_the_deviations_of_a_tanh_mean_policy_are_clipped_and_the_same_in_all_states():
+    params = filled(jax.eval_shape(lambda: init_tanh_mean_policy((8, 7), SPEC, KEY)))
+    params["log_std"] = jnp.array([-9.0, 0.3, 4.0])
+    policy = tanh_mean_policy((8, 7), params, OBSERVATION)
+    np.testing.assert_allclose(policy.log_std, np.tile([-5.0, 0.3, 2.0], (4, 1)), rtol=1e-6)
+
+
+def test_a_new_tanh_mean_policy_has_unit_deviations_and_means_by_its_key():
+    def create(key):
+        return init_tanh_mean_policy((8, 7), SPEC, key)
+
+    first, other = (jax.jit(create)(jax.random.key(seed)) for seed in (0, 1))
+    np.testing.assert_array_equal(first["log_std"], np.zeros(3))
+    kernels = [p["mean"]["params"]["Dense_0"]["kernel"] for p in (first, other)]
+    assert kernels[0].shape == (5, 8) and (kernels[0] != kernels[1]).all()
+
+
+def test_the_value_is_a_network_of_the_state():
+    params = filled(jax.eval_shape(lambda: init_value((8, 7), SPEC, KEY)))
+    expected = numpy_mlp(params["params"], np.asarray(OBSERVATION, np.float64))
+    value = state_value((8, 7), params, OBSERVATION)
+    assert value.shape == (4,)
+    np.testing.assert_allclose(value, expected[:, 0], atol=1e-4)
+
+
+# Dropout
+
+
+def transparent(depth, width):
+    """Every hidden unit of the first layer is 1, deeper layers and the head copy their input."""
+    copy = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
+    ones = {"kernel": jnp.zeros((5, width)), "bias": jnp.ones(width)}
+    deeper = {f"Dense_{i}": copy for i in range(1, depth)}
+    return {"params": {"Dense_0": ones, **deeper, "head": copy}}
+
+
+def units(depth, rate, key, *, rows=50, width=400):
+    network = MLP((width,) * depth, width, dropout=rate)
+    return np.asarray(network.apply(transparent(depth, width), jnp.ones((rows, 5)), key))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_units_are_dropped_at_the_rate_and_the_rest_scaled_up(rate):
+    output = units(1, rate, KEY)
+    assert np.unique(output) == pytest.approx([0.0, 1 / (1 - rate)], rel=1e-6)
+    spread = np.sqrt(rate * (1 - rate) / output.size)
+    assert (output == 0).mean() == pytest.approx(rate, abs=4 * spread)
+    assert (output[0] != output[1]).any()
+
+
+def test_layers_and_keys_drop_different_units():
+    rate = 0.5
+    output, kept = units(2, rate, KEY), (1 - rate) ** 2
+    spread = np.sqrt(kept * (1 - kept) / output.size)
+    assert (output > 0).mean() == pytest.approx(kept, abs=4 * spread)
+    assert output.max() == pytest.approx(1 / kept)
+    one, same, other = (units(1, rate, jax.random.key(seed)) > 0 for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one == other).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_units_are_dropped_after_the_layer_norm():
+    network, width = MLP((6,), 6, layer_norm=True, dropout=0.5), 6
+    params = transparent(1, width)
+    params["params"]["LayerNorm_0"] = {"scale": jnp.ones(width), "bias": jnp.ones(width)}
+    output = network.apply(params, jnp.ones((50, 5)), KEY)
+    assert np.unique(output) == pytest.approx([0.0, 2.0], abs=1e-6)
+
+
+def by_mlp(params, key, rate):
+    return MLP((8, 7), 1, dropout=rate).apply(params, OBSERVATION, key)
+
+
+def by_value(params, key, rate):
+    return state_value((8, 7), params, OBSERVATION, dropout=rate, key=key)[:, None]
+
+
+def by_policy(params, key, rate):
+    params = {"mean": params, "log_std": jnp.zeros(1)}
+    return jnp.arctanh(tanh_mean_policy((8, 7), params, OBSERVATION, dropout=rate, key=key).mean)
+
+
+@pytest.mark.parametrize("network", [by_mlp, by_value, by_policy])
+def test_only_calls_with_a_key_and_a_rate_drop_units(network):
+    params = jax.jit(lambda: init_value((8, 7), SPEC, KEY))()
+    plain = network(params, None, 0.0)
+    for key, rate in ((None, 0.5), (KEY, 0.0)):
+        np.testing.assert_array_equal(network(params, key, rate), plain)
+    dropped = network(params, KEY, 0.5)
+    assert (dropped != plain).any()
+    np.testing.assert_allclose(dropped, by_mlp(params, KEY, 0.5), rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_adds_no_parameters():
+    plain, dropping = (
+        jax.eval_shape(MLP((8, 7), 2, dropout=rate).init, KEY, OBSERVATION) for rate in (0.0, 0.5)
+    )
+    assert jax.tree.structure(plain) == jax.tree.structure(dropping)

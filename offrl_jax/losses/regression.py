@@ -91,7 +91,7 @@ def exponential_loss(
     q: Float[Array, "B"], value: Float[Array, "B"], temperature: Scalar, clip: Scalar
 ) -> Float[Array, ""]:
     """mean_b [ e^z + V / α ] · e^{−m} of z = min( (Q − V) / α, clip ), m = sg max_b z, at least −1:
-    V tends to α log E e^{Q/α}, where nothing is clipped.
+    V tends to α log E e^{Q/α}, where nothing is clipped. A clipped sample pushes V down, not up.
 
     Source: Xu et al. 2023 (EQL), arXiv:2303.15810, eq. 15, with the clip and the rescaling of the
     authors' code.
@@ -120,7 +120,7 @@ def lambda_returns(
       reward: Rows in time order, episode after episode.
       terminal: d, 1 at true ends.
       next_value: V(s_{t+1}).
-      continues: 1 where the next row goes on with the same episode.
+      continues: 1 where the next row goes on with the same episode; 0 at the last row.
       discount: γ.
       trace_decay: λ.
 

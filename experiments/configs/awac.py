@@ -1,0 +1,30 @@
+"""Presets of AWAC."""
+
+from experiments.configs.common import QUICK, SMALL, WIDE, pointmaze, quick
+from experiments.presets import Preset
+
+PRESETS = {
+    "pointmaze": pointmaze(SMALL),
+    "gym": Preset(config=WIDE, normalize_observations=True),
+    "antmaze": Preset(
+        config=WIDE | {"advantage_temperature": 0.1}, normalize_observations=True, reward_bias=-1.0
+    ),
+    "adroit": Preset(config=WIDE | {"advantage_temperature": 0.1}, normalize_observations=True),
+    "kitchen": Preset(config=WIDE | {"advantage_temperature": 0.1}, normalize_observations=True),
+}
+
+RECIPES = {
+    "rlkit": {
+        "config": {
+            "weight": "softmax",
+            "advantage_temperature": 2.0,
+            "max_weight": 1e30,
+            "actor_hidden_sizes": (256, 256, 256, 256),
+            "critic_hidden_sizes": (256, 256),
+            "batch_size": 1024,
+        },
+        "num_steps": 50_000,
+        "normalize_observations": False,
+    },
+    "quick": quick(QUICK),
+}

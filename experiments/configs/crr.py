@@ -1,0 +1,21 @@
+"""Presets of CRR."""
+
+from experiments.configs.common import QUICK, SMALL, pointmaze, quick
+from experiments.presets import Preset
+
+SOFT = {"num_critics": 2, "target_update_period": 1}
+
+PRESETS = {
+    "pointmaze": pointmaze(SMALL | SOFT),
+    "gym": Preset(),
+    "antmaze": Preset(reward_bias=-1.0),
+    "adroit": Preset(),
+    "kitchen": Preset(),
+}
+
+RECIPES = {
+    "binary": {"config": {"weight": "binary"}},
+    "binary_max": {"config": {"weight": "binary", "baseline": "max"}},
+    "cwp": {"config": {"num_action_samples": 10}},
+    "quick": quick(QUICK | SOFT),
+}
