@@ -30,6 +30,14 @@ install_import_hook(
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items):
+    """What shares compiled programs runs in one process: a module, or there an algorithm."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        name = getattr(parameters.get("algorithm"), "name", "")
+        item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}-{name}"))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs():
     """Else hundreds of them stay to the end: gigabytes, and more memory mappings than Linux grants

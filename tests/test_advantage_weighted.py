@@ -1,6 +1,7 @@
 """What AWAC, CRR and ABM share, against NumPy: target, advantage, a whole step, targets, acting."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,22 +42,27 @@ CONFIGS = {
     )
     for policy in POLICIES
 }
-NETWORKS = ("actor", "target_actor", "critic", "target_critic")
-
-
-def with_different_networks(state):
-    return state._replace(
-        **{name: filled(getattr(state, name), seed) for seed, name in enumerate(NETWORKS)}
-    )
 
 
 def init(config):
     return advantage_weighted.init(config, DATASET.spec, KEY, has_target_actor=True)
 
 
-STATES = {
-    policy: with_different_networks(jax.jit(init)(config)) for policy, config in CONFIGS.items()
-}
+def started(init):
+    """The state with random networks, no two alike, fresh optimisers and other numbers 1; nothing
+    is compiled."""
+    rng = np.random.default_rng(0)
+
+    def leaf(path, shape):
+        if shape.dtype == jnp.int32 or "optimizer" in jax.tree_util.keystr(path):
+            return jnp.zeros(shape.shape, shape.dtype)
+        numbers = rng.normal(0, 0.5, shape.shape) if shape.ndim else 1.0
+        return jnp.asarray(numbers, shape.dtype)
+
+    return jax.tree_util.tree_map_with_path(leaf, jax.eval_shape(init))
+
+
+STATES = {policy: started(partial(init, config)) for policy, config in CONFIGS.items()}
 
 
 def numpy_moments(policy, actor, observation):
@@ -130,8 +136,9 @@ def adam(objective, params, optimizer, rate):
     return jax.jit(step)(params, optimizer)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("source", ["target_actor", "actor"])
+@pytest.mark.parametrize(
+    ("policy", "source"), [("tanh_mean", "actor"), ("tanh_gaussian", "target_actor")]
+)
 def test_the_target_is_the_mean_over_next_actions_of_the_least_target_critic(policy, source):
     """Of the target actor's actions, or of the actor's where there is no target actor."""
     state = STATES[policy]
@@ -143,9 +150,9 @@ def test_the_target_is_the_mean_over_next_actions_of_the_least_target_critic(pol
     np.testing.assert_allclose(target, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("baseline", ["mean", "max", "mode"])
-def test_the_advantage_is_over_the_actors_own_value(policy, baseline):
+def test_the_advantage_is_over_the_actors_own_value(baseline):
+    policy = "tanh_gaussian"
     state = STATES[policy]
     config = dataclasses.replace(CONFIGS[policy], baseline=baseline)
     expected = numpy_advantage(policy, baseline, state.actor, state.critic, KEY, 5)
@@ -288,8 +295,8 @@ def test_one_action_sample_is_acting_without_the_critics(key):
     assert_equal(chosen, jax.jit(advantage_weighted.act)(config, state, BATCH.observation, key))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_without_a_key_the_best_candidate_is_taken_a_function_of_the_state_alone(policy):
+def test_without_a_key_the_best_candidate_is_taken_a_function_of_the_state_alone():
+    policy = "tanh_mean"
     config = dataclasses.replace(CONFIGS[policy], num_action_samples=6)
     state = STATES[policy]
     noise = np.repeat(jax.random.normal(jax.random.key(0), (1, 6, 3)), 30, axis=0)

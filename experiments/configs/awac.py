@@ -18,7 +18,6 @@ RECIPES = {
         "config": {
             "weight": "softmax",
             "advantage_temperature": 2.0,
-            "max_weight": 1e30,
             "actor_hidden_sizes": (256, 256, 256, 256),
             "critic_hidden_sizes": (256, 256),
             "batch_size": 1024,

@@ -85,7 +85,7 @@ def init(config: ABMConfig, spec: Spec, key: Key) -> ABMState:
     """The agent of the same key, a prior of its own and the duals at their start."""
     prior = advantage_weighted.init_actor(config, spec, jax.random.fold_in(key, 2))
     starts = {"temperature": config.initial_temperature, "multiplier": config.initial_multiplier}
-    duals = {name: jnp.log(jnp.expm1(jnp.float32(start))) for name, start in starts.items()}
+    duals = {name: softplus_inverse(jnp.float32(start)) for name, start in starts.items()}
     return ABMState(
         agent=advantage_weighted.init(config, spec, key, has_target_actor=True),
         prior=prior,
@@ -130,6 +130,10 @@ def dual_loss(
 
 def softplus(dual: Float[Array, ""]) -> Float[Array, ""]:
     return jax.nn.softplus(dual) + MIN_DUAL
+
+
+def softplus_inverse(value: Float[Array, ""]) -> Float[Array, ""]:
+    return value + jnp.log(-jnp.expm1(-value))
 
 
 def actor_loss(

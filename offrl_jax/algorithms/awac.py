@@ -4,10 +4,9 @@ Citation: Nair et al. 2020, arXiv:2006.09359.
 Update order: `advantage_weighted.update`.
 Checked against: the authors' code (rail-berkeley/rlkit at ac45a9d: weight softmax) and CORL's
 `awac.py` (6afec90: weight exponential). Departures: σ starts at 1, rlkit's at e⁻³; no weight
-decay; CORL's actor uses critics that have already stepped and a mean without tanh.
+decay; no clip of A (at 0.5 in rlkit's hand tasks); CORL's actor uses critics that have already
+stepped and a mean without tanh.
 """
-
-import jax.numpy as jnp
 
 from offrl_jax import advantage_weighted
 from offrl_jax.advantage_weighted import AdvantageWeightedConfig, AdvantageWeightedState
@@ -25,17 +24,17 @@ class AWACConfig(AdvantageWeightedConfig):
         choices=("exponential", "softmax"),
     )
     advantage_temperature: float = setting(1 / 3, "λ: small is greedy, large is cloning", low=1e-6)
-    max_weight: float = setting(100.0, "clip of e^{A/λ}", low=1)
+    max_weight: float = setting(100.0, "clip of the exponential weight", low=1)
 
 
 def weight_of(config: AWACConfig, advantage: Float[Array, "B"]) -> Float[Array, "B"]:
-    """w = min(e^{A/λ}, w_max), or that over its mean in the batch.
+    """w = min(e^{A/λ}, w_max), or e^{A/λ} over its mean in the batch.
 
     Source: Nair et al. 2020, arXiv:2006.09359, eq. 13; the authors' code normalises by the batch.
     """
     scaled = advantage / config.advantage_temperature
     if config.weight == "softmax":
-        return softmax_weight(jnp.minimum(scaled, jnp.log(config.max_weight)))
+        return softmax_weight(scaled)
     return exponential_weight(scaled, config.max_weight)
 
 

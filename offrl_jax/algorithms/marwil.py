@@ -31,7 +31,9 @@ class MARWILConfig:
     inverse_temperature: float = setting(1.0, "β; 0 is cloning", low=0)
     max_weight: float = setting(20.0, "clip of the weight", low=1)
     norm_start: float = setting(100.0, "c² at the start, the running mean of A²", low=1e-6)
-    norm_update_rate: float = setting(1e-8, "rate of the running mean of A²", low=0, high=1)
+    norm_update_rate: float = setting(
+        1e-8, "rate of the running mean of A²; RLlib's, which hardly moves it", low=0, high=1
+    )
     value_weight: float = setting(1.0, "weight of the value's loss, which has a ½", low=0)
     learning_rate: float = setting(1e-4, "Adam's step size for actor and value", low=0)
     actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)

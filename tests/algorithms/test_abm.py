@@ -9,7 +9,14 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.advantage_weighted import policy_of
-from offrl_jax.algorithms.abm import ABMConfig, actor_loss, dual_loss, prior_weight
+from offrl_jax.algorithms.abm import (
+    ABMConfig,
+    actor_loss,
+    dual_loss,
+    prior_weight,
+    softplus,
+    softplus_inverse,
+)
 from offrl_jax.networks import critic_values
 from tests.arrays import bandit
 from tests.test_advantage_weighted import (
@@ -22,7 +29,7 @@ from tests.test_advantage_weighted import (
     numpy_log_prob,
     numpy_moments,
     numpy_target,
-    with_different_networks,
+    started,
 )
 from tests.test_networks import filled, numpy_critics
 
@@ -49,8 +56,10 @@ CONFIG = ABMConfig(
     actor_hidden_sizes=SIZES,
     critic_hidden_sizes=SIZES,
 )
-FRESH = init(ABM, CONFIG, DATASET.spec, KEY)
-STATE = FRESH._replace(agent=with_different_networks(FRESH.agent), prior=filled(FRESH.prior, 9))
+RAW = {"temperature": np.log(np.expm1(0.7)), "multiplier": np.log(np.expm1(1.5))}
+STATE = started(lambda: ABM.init(CONFIG, DATASET.spec, KEY))._replace(
+    duals=jax.tree.map(jnp.float32, RAW)
+)
 weigh = jax.jit(prior_weight)
 
 
@@ -151,9 +160,16 @@ def test_the_temperature_minimises_the_dual_and_the_multiplier_holds_the_trust_r
     assert of_shift == 0  # the actor pays for the KL in its own loss alone
 
 
+@pytest.mark.parametrize("start", [1e-3, 0.7, 300.0])
+def test_a_dual_starts_anywhere_without_overflow(start):
+    raw = softplus_inverse(jnp.float32(start))
+    assert float(softplus(raw)) == pytest.approx(start, rel=1e-3)
+
+
 def test_the_duals_start_at_their_settings():
-    for name, start in (("temperature", 0.7), ("multiplier", 1.5)):
-        assert np.log1p(np.exp(FRESH.duals[name])) == pytest.approx(start, rel=1e-5)
+    fresh = init(ABM, CONFIG, DATASET.spec, KEY)
+    for name, raw in RAW.items():
+        assert float(fresh.duals[name]) == pytest.approx(raw, rel=1e-5)
 
 
 def test_a_whole_step_equals_one_written_out():
@@ -233,7 +249,7 @@ def test_the_improvement_spends_its_epsilon_and_the_better_actions_are_taken():
             num_critics=1,
             actor_hidden_sizes=(16,),
             critic_hidden_sizes=(16,),
-            batch_size=32,
+            batch_size=16,
         )
         state = init(ABM, config, dataset.spec, KEY)
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""AWR: relabelling against a loop in NumPy and when it happens, weights, steps by two optimisers."""
+"""AWR: relabelling against a loop in NumPy and when it happens, weights, both optimisers."""
 
 import dataclasses
 import importlib
@@ -13,7 +13,8 @@ from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.awr import AWRConfig, advantage_weight
 from offrl_jax.networks import deterministic_policy, state_value
 from tests.arrays import chain, random_dataset
-from tests.test_networks import filled, numpy_mlp, numpy_policy
+from tests.test_advantage_weighted import assert_equal, started
+from tests.test_networks import numpy_mlp, numpy_policy
 
 AWR = ALGORITHMS["awr"]
 awr = importlib.import_module("offrl_jax.algorithms.awr")  # the package has the Algorithm there
@@ -39,14 +40,7 @@ CONFIG = AWRConfig(
 )
 
 
-def started(config=CONFIG):
-    """Different networks for the value and the one that labels the data."""
-    state = init(AWR, config, DATASET.spec, KEY)
-    networks = {"actor": 0, "value": 1, "labelling_value": 2}
-    return state._replace(**{n: filled(getattr(state, n), seed) for n, seed in networks.items()})
-
-
-STATE = started()
+STATE = started(lambda: AWR.init(CONFIG, DATASET.spec, KEY))
 relabel = jax.jit(awr.relabel)
 
 
@@ -116,10 +110,6 @@ def test_a_new_value_changes_no_return_between_two_relabellings(step):
     assert_equal(after, state)
 
 
-def assert_equal(actual, expected):
-    jax.tree.map(np.testing.assert_array_equal, actual, expected)
-
-
 @pytest.mark.parametrize("episode", range(4))
 def test_no_return_leaks_into_another_episode(episode):
     """Rewards and next observations of one episode, cut or ended, are other ones."""
@@ -135,7 +125,7 @@ def test_no_return_leaks_into_another_episode(episode):
     np.testing.assert_array_equal(difference, own)
 
 
-@pytest.mark.parametrize("rows_at_once", [16, 69, 70, 1000])
+@pytest.mark.parametrize("rows_at_once", [16, 70])
 def test_the_size_of_the_pieces_of_the_data_does_not_matter(monkeypatch, rows_at_once):
     monkeypatch.setattr(awr, "ROWS_AT_ONCE", rows_at_once)
     _, dataset = jax.jit(lambda state: awr.relabel(CONFIG, state, DATASET))(at_step(0))
@@ -143,44 +133,42 @@ def test_the_size_of_the_pieces_of_the_data_does_not_matter(monkeypatch, rows_at
     np.testing.assert_allclose(returns_of(dataset), expected, rtol=1e-4, atol=1e-3)
 
 
-def trained(key, lengths):
-    state = init(AWR, CONFIG, DATASET.spec, key)
-    for num_steps in lengths:
-        state, _ = learn(AWR, CONFIG, DATASET, state, key, num_steps=num_steps)
-    return state
-
-
-@pytest.mark.parametrize("num_seeds", [None, 2])
-def test_training_resumes_between_relabellings_bit_for_bit(num_seeds):
-    key = KEY if num_seeds is None else jax.random.split(KEY, num_seeds)
-    whole = trained(key, [8])
-    assert_equal(trained(key, [3, 5]), whole)
-    assert (whole.step == 8).all() and (whole.advantage_std != 1.0).all()
-
-
-def test_training_relabels_every_so_many_steps():
-    at_four, at_five = trained(KEY, [4]), trained(KEY, [4, 1])
-    initial = init(AWR, CONFIG, DATASET.spec, KEY)
-    assert_equal(at_four.labelling_value, initial.value)
-    assert_equal(at_five.labelling_value, at_four.value)
-
-
-def test_each_length_of_a_stretch_is_traced_once(monkeypatch):
-    traces = []
+@pytest.fixture(scope="module", params=[(), (2,)], ids=["one run", "two seeds"])
+def trained(request):
+    """States by how many steps each call took, and how often the step was traced by then."""
+    value_loss, traces = awr.value_loss, []
 
     def counted(*args):
         traces.append(args)
         return value_loss(*args)
 
-    value_loss = awr.value_loss
-    monkeypatch.setattr(awr, "value_loss", counted)
-    config = dataclasses.replace(CONFIG, batch_size=5)
-    state = init(AWR, config, DATASET.spec, KEY)
-    counts = []
-    for num_steps in (4, 8, 12, 3, 1):
-        state, _ = learn(AWR, config, DATASET, state, KEY, num_steps=num_steps)
-        counts.append(len(traces))
-    assert counts == [1, 1, 1, 2, 3]  # stretches of 4, then of 3 and of 1
+    key = jax.random.split(KEY, request.param) if request.param else KEY
+    states, counts = {}, {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(awr, "value_loss", counted)
+        for lengths in ((), (4,), (8,), (3, 5), (4, 1)):
+            state = init(AWR, CONFIG, DATASET.spec, key)
+            for num_steps in lengths:
+                state, _ = learn(AWR, CONFIG, DATASET, state, key, num_steps=num_steps)
+            states[lengths], counts[lengths] = state, len(traces)
+    return states, counts
+
+
+def test_training_resumes_between_relabellings_bit_for_bit(trained):
+    states, _ = trained
+    assert_equal(states[3, 5], states[8,])
+    assert (states[8,].step == 8).all() and (states[8,].advantage_std != 1.0).all()
+
+
+def test_training_relabels_every_so_many_steps(trained):
+    states, _ = trained
+    assert_equal(states[4,].labelling_value, states[()].value)
+    assert_equal(states[4, 1].labelling_value, states[4,].value)
+
+
+def test_each_length_of_a_stretch_is_traced_once(trained):
+    _, counts = trained
+    assert counts == {(): 0, (4,): 1, (8,): 1, (3, 5): 3, (4, 1): 3}  # of 4, then of 3 and of 1
 
 
 @pytest.mark.parametrize("standardize", [True, False])
@@ -203,7 +191,8 @@ def test_weights_are_exponentials_of_the_advantage_standardised_if_asked(standar
 def test_two_steps_equal_two_written_out(optimizer):
     """Value and actor from the same old parameters; two, as a first step has no momentum."""
     config = dataclasses.replace(CONFIG, optimizer=optimizer)
-    state = started(config)._replace(advantage_std=jnp.float32(4.0))
+    state = started(lambda: AWR.init(config, DATASET.spec, KEY))
+    state = state._replace(advantage_mean=jnp.float32(0.0), advantage_std=jnp.float32(4.0))
     returns = numpy_returns(STATE.labelling_value, 0.8)[15:45]
     batch = BATCH._replace(return_to_go=jnp.asarray(returns, jnp.float32))
     advantage = returns - numpy_value(STATE.labelling_value, BATCH.observation)

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax import ALGORITHMS
 from offrl_jax.algorithms.crr import CRRConfig, weight_of
-from tests.arrays import bandit
 from tests.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -17,7 +16,7 @@ from tests.test_advantage_weighted import (
     numpy_advantage,
     numpy_log_prob,
     numpy_moments,
-    with_different_networks,
+    started,
 )
 from tests.test_networks import numpy_critics
 
@@ -31,8 +30,7 @@ CONFIG = CRRConfig(
     actor_hidden_sizes=(8,),
     critic_hidden_sizes=(8,),
 )
-FRESH = init(CRR, CONFIG, DATASET.spec, KEY)
-STATE = with_different_networks(FRESH)
+STATE = started(lambda: CRR.init(CONFIG, DATASET.spec, KEY))
 update, act, value = (jax.jit(f) for f in (CRR.update, CRR.act, CRR.value))
 
 
@@ -60,6 +58,10 @@ def test_exponential_weights_are_clipped():
 
 def test_binary_weights_ask_for_more_than_the_policys_own_value():
     assert weights([-3.0, -1e-6, 0.0, 1e-6, 3.0], weight="binary").tolist() == [0, 0, 0, 1, 1]
+
+
+def test_targets_have_an_actor_of_their_own():
+    assert jax.tree.structure(STATE.target_actor) == jax.tree.structure(STATE.actor)
 
 
 def test_a_step_clones_the_better_actions_only():
@@ -108,28 +110,3 @@ def test_the_value_is_of_the_action_taken(num_action_samples):
     np.testing.assert_allclose(value(config, STATE, BATCH.observation), expected, atol=1e-5)
     mode = np.tanh(numpy_moments("tanh_gaussian", STATE.actor, S)[0])
     assert np.allclose(action, mode, atol=1e-5) == (num_action_samples == 1)
-
-
-def test_training_starts_with_a_target_actor():
-    jax.tree.map(np.testing.assert_array_equal, FRESH.target_actor, FRESH.actor)
-
-
-SMALL = CRRConfig(
-    discount=0.9,
-    weight="binary",
-    actor_learning_rate=1e-2,
-    critic_learning_rate=1e-2,
-    target_update_period=20,
-    actor_hidden_sizes=(16,),
-    critic_hidden_sizes=(16,),
-    batch_size=32,
-)
-
-
-def test_it_acts_with_the_datas_better_action():
-    """Actions ±½ with rewards 1 and 2: cloning acts at 0, as nobody in the data did."""
-    actions = np.tile([[-0.5], [0.5]], (64, 1))
-    dataset = bandit(actions, 1.5 + actions[:, 0])
-    state = init(CRR, SMALL, dataset.spec, KEY)
-    state, _ = learn(CRR, SMALL, dataset, state, KEY, num_steps=400)
-    assert act(SMALL, state, jnp.zeros((1, 2)), None)[0, 0] > 0.4

@@ -22,8 +22,9 @@ from tests.test_advantage_weighted import (
     moved,
     numpy_log_prob,
     numpy_moments,
+    started,
 )
-from tests.test_networks import filled, numpy_critics, numpy_mlp
+from tests.test_networks import numpy_critics, numpy_mlp
 
 IQL = ALGORITHMS["iql"]
 KEY = jax.random.key(1)
@@ -32,7 +33,7 @@ CONFIG = IQLConfig(
     discount=0.9,
     expectile=0.8,
     inverse_temperature=2.0,
-    max_weight=5.0,
+    max_weight=2.0,
     target_update_rate=0.1,
     # Large, so that parameters before a step and after it are told apart.
     actor_learning_rate=0.1,
@@ -42,14 +43,13 @@ CONFIG = IQLConfig(
     actor_hidden_sizes=SIZES,
     critic_hidden_sizes=SIZES,
 )
-DROPPING = dataclasses.replace(CONFIG, actor_dropout_percent=50, value_dropout_percent=50)
-FRESH = init(IQL, CONFIG, DATASET.spec, KEY)
-STATE = FRESH._replace(
+DROPPING = dataclasses.replace(
+    CONFIG, actor_dropout_percent=50, value_dropout_percent=50, num_decay_steps=0
+)
+STATE = started(lambda: IQL.init(CONFIG, DATASET.spec, KEY))
+STATE = STATE._replace(
     step=jnp.int32(1),
-    **{
-        name: filled(getattr(FRESH, name), seed)
-        for seed, name in enumerate(("actor", "value", "critic", "target_critic"))
-    },
+    target_critic=jax.tree.map(lambda x: x + 0.15, STATE.target_critic),  # values about V's
 )
 Q = numpy_critics(STATE.target_critic, S, BATCH.action).min(axis=0)
 update = jax.jit(IQL.update)
@@ -79,8 +79,8 @@ def test_a_whole_step_equals_one_written_out(config):
     value, value_optimizer = adam(value_objective, STATE.value, STATE.value_optimizer, 0.05)
 
     advantage = Q - numpy_value(value, S)
-    weight = np.minimum(np.exp(2 * advantage), 5.0)
-    assert 0 < (weight == 5).sum() < 30
+    weight = np.minimum(np.exp(2 * advantage), 2.0)
+    assert 0 < (weight == 2).sum() < 30
     assert float(metrics["actor/advantage"]) == pytest.approx(advantage.mean(), abs=1e-4)
     assert float(metrics["actor/weight"]) == pytest.approx(weight.mean(), rel=1e-3)
 
@@ -88,7 +88,8 @@ def test_a_whole_step_equals_one_written_out(config):
         policy = tanh_mean_policy(SIZES, actor, BATCH.observation, **actor_dropout)
         return -jnp.mean(float32(weight) * policy.log_prob(BATCH.action))
 
-    rate = 0.1 * 0.5 * (1 + np.cos(np.pi / 4))  # after one step of four
+    # After one step of four; without a number of them the rate stays.
+    rate = 0.1 * 0.5 * (1 + np.cos(np.pi / 4)) if config.num_decay_steps else 0.1
     actor, actor_optimizer = adam(actor_objective, STATE.actor, STATE.actor_optimizer, rate)
 
     assert 0 < BATCH.terminal.sum() < 30
@@ -165,15 +166,6 @@ def test_the_actor_stops_when_its_rate_has_decayed(step, moves):
         assert moved(getattr(after, name), getattr(state, name)), name
 
 
-def test_without_decay_steps_the_rate_stays():
-    config = dataclasses.replace(CONFIG, num_decay_steps=0)
-    state = STATE._replace(step=jnp.int32(10**6))
-    after, _ = update(config, state, BATCH, KEY)
-    # A first step of Adam's is the rate itself wherever there is a gradient.
-    step = np.abs(np.asarray(after.actor["log_std"] - state.actor["log_std"]))
-    np.testing.assert_allclose(step, 0.1, rtol=1e-3)
-
-
 def test_the_key_matters_only_where_units_drop_out_and_never_in_acting():
     keys = jax.random.split(KEY)
     plain = [update(CONFIG, STATE, BATCH, key)[0] for key in keys]
@@ -192,10 +184,6 @@ def test_the_key_matters_only_where_units_drop_out_and_never_in_acting():
     np.testing.assert_allclose(value(DROPPING, STATE, BATCH.observation), expected, atol=1e-4)
 
 
-def test_training_starts_with_targets_equal_to_their_critics():
-    assert_equal(FRESH.target_critic, FRESH.critic)
-
-
 SMALL = dataclasses.replace(
     CONFIG,
     num_decay_steps=0,
@@ -211,6 +199,7 @@ SMALL = dataclasses.replace(
 def fitted(dataset, num_steps, **settings):
     config = dataclasses.replace(SMALL, **settings)
     state = init(IQL, config, dataset.spec, KEY)
+    assert_equal(state.target_critic, state.critic)
     return learn(IQL, config, dataset, state, KEY, num_steps=num_steps)[0]
 
 

@@ -18,8 +18,9 @@ from tests.test_advantage_weighted import (
     adam,
     assert_close,
     numpy_log_prob,
+    started,
 )
-from tests.test_networks import filled, numpy_mlp
+from tests.test_networks import numpy_mlp
 
 MARWIL = ALGORITHMS["marwil"]
 KEY = jax.random.key(1)
@@ -34,8 +35,8 @@ CONFIG = MARWILConfig(
     actor_hidden_sizes=SIZES,
     critic_hidden_sizes=SIZES,
 )
-FRESH = init(MARWIL, CONFIG, DATASET.spec, KEY)
-STATE = FRESH._replace(actor=filled(FRESH.actor, 0), value=filled(FRESH.value, 1))
+STATE = started(lambda: MARWIL.init(CONFIG, DATASET.spec, KEY))
+STATE = STATE._replace(squared_norm=jnp.float32(4.0))
 ADVANTAGE = np.asarray(BATCH.return_to_go, np.float64) - numpy_mlp(STATE.value["params"], S)[:, 0]
 LOG_PROB = numpy_log_prob("tanh_mean", STATE.actor, S, BATCH.action)
 NORM = 4.0 + 0.3 * (np.mean(ADVANTAGE**2) - 4.0)
@@ -91,16 +92,12 @@ def test_without_inverse_temperature_every_action_counts_the_same():
     assert float(metrics["actor/loss"]) == pytest.approx(-LOG_PROB.mean(), rel=1e-4)
 
 
-def test_the_norm_starts_at_its_setting():
-    assert FRESH.squared_norm == 4.0
-
-
 def test_values_of_a_two_state_chain_are_its_returns():
     """R(s₁) = 2 and R(s₀) = 1 + 2γ with the dataset's own γ = 0.99."""
     config = dataclasses.replace(CONFIG, learning_rate=1e-2, batch_size=32, discount=0.5)
-    state, _ = learn(
-        MARWIL, config, chain(), init(MARWIL, config, chain().spec, KEY), KEY, num_steps=600
-    )
+    state = init(MARWIL, config, chain().spec, KEY)
+    assert state.squared_norm == 4.0
+    state, _ = learn(MARWIL, config, chain(), state, KEY, num_steps=600)
     np.testing.assert_allclose(
         jax.jit(MARWIL.value)(config, state, jnp.eye(2)), [1 + 0.99 * 2, 2.0], atol=0.05
     )

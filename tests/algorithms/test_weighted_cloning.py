@@ -1,16 +1,19 @@
 """Without a preference among advantages, every exponential form is plain cloning."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from offrl_jax import ALGORITHMS, advantage_weighted, init, learn
-from offrl_jax.algorithms.awr import policy_of as awr_policy
+from offrl_jax import ALGORITHMS, learn
 from offrl_jax.data import sample
-from offrl_jax.networks import tanh_mean_policy
+from offrl_jax.distributions import Gaussian
+from offrl_jax.networks import deterministic_policy, gaussian_policy, tanh_mean_policy
 from tests.arrays import random_dataset
+from tests.test_advantage_weighted import started
 
 KEY = jax.random.key(1)
 DATASET = random_dataset()
@@ -18,102 +21,72 @@ SIZES = (8,)
 SHARED = {"actor_hidden_sizes": SIZES, "critic_hidden_sizes": SIZES, "batch_size": 16}
 RATE = 0.01
 ACTOR = {"actor_learning_rate": RATE}
-NO_PREFERENCE, PREFERENCE = {"advantage_temperature": 1e30}, {"advantage_temperature": 0.3}
 
 
-def shared_policy(config, actor, observation):
-    return tanh_mean_policy(config.actor_hidden_sizes, actor, observation)
+def fixed_std_policy(actor, observation):
+    mean = deterministic_policy(SIZES, actor, observation)
+    return Gaussian(mean, jnp.full_like(mean, jnp.log(0.4)))
 
 
-# Algorithm, static settings, those without and with a preference, the policy.
+one_std_policy, squashed_policy = partial(tanh_mean_policy, SIZES), partial(gaussian_policy, SIZES)
+TEMPERATURE = {"advantage_temperature": 1e30}, {"advantage_temperature": 0.3}
+INVERSE_TEMPERATURE = {"inverse_temperature": 0.0}, {"inverse_temperature": 3.0}
+# Algorithm, its policy, settings, and those without and with a preference.
 FORMS = {
-    "awr standardised": ("awr", ACTOR, NO_PREFERENCE, PREFERENCE, awr_policy),
-    "awr": (
-        "awr",
-        {"standardize_advantage": False, **ACTOR},
-        NO_PREFERENCE,
-        PREFERENCE,
-        awr_policy,
-    ),
-    "awac exponential": (
-        "awac",
-        {"weight": "exponential", **ACTOR},
-        NO_PREFERENCE,
-        PREFERENCE,
-        advantage_weighted.policy_of,
-    ),
-    "awac softmax": (
-        "awac",
-        {"weight": "softmax", **ACTOR},
-        NO_PREFERENCE,
-        PREFERENCE,
-        advantage_weighted.policy_of,
-    ),
-    "crr exponential": (
-        "crr",
-        {"weight": "exponential", **ACTOR},
-        NO_PREFERENCE,
-        PREFERENCE,
-        advantage_weighted.policy_of,
-    ),
-    "marwil": (
-        "marwil",
-        {"learning_rate": RATE, "norm_start": 1.0},
-        {"inverse_temperature": 0.0},
-        {"inverse_temperature": 1.0},
-        shared_policy,
-    ),
-    "iql": (
-        "iql",
-        {"num_decay_steps": 0, **ACTOR},
-        {"inverse_temperature": 0.0},
-        {"inverse_temperature": 3.0},
-        shared_policy,
-    ),
+    "awr standardised": ("awr", fixed_std_policy, ACTOR, TEMPERATURE),
+    "awr": ("awr", fixed_std_policy, {"standardize_advantage": False, **ACTOR}, TEMPERATURE),
+    "awac exponential": ("awac", one_std_policy, {"weight": "exponential", **ACTOR}, TEMPERATURE),
+    "awac softmax": ("awac", one_std_policy, {"weight": "softmax", **ACTOR}, TEMPERATURE),
+    "crr exponential": ("crr", squashed_policy, {"weight": "exponential", **ACTOR}, TEMPERATURE),
+    "marwil": ("marwil", one_std_policy, {"learning_rate": RATE}, INVERSE_TEMPERATURE),
+    "iql": ("iql", one_std_policy, {"num_decay_steps": 0, **ACTOR}, INVERSE_TEMPERATURE),
     "abm's prior": (
         "abm",
-        {"prior_learning_rate": RATE},
-        {"prior_weight": "uniform"},
-        {"prior_weight": "advantage"},
-        advantage_weighted.policy_of,
+        one_std_policy,
+        {"prior_weight": "uniform", "prior_learning_rate": RATE},
+        ({},),
     ),
 }
 
 
-def cloned(policy_of, config, actor):
-    """Three steps of Adam on −mean log π(a|s), on the learner's batches."""
-    optimizer = optax.adam(RATE)
+@pytest.fixture(scope="module")
+def batches():
+    """Those that the learner draws."""
+    keys = [jax.random.split(jax.random.fold_in(KEY, step))[0] for step in range(3)]
+    return [sample(DATASET, key, 16) for key in keys]
+
+
+@partial(jax.jit, static_argnums=0)
+def cloned(policy_of, actor, batches):
+    """A step of Adam on −mean log π(a|s) with each batch."""
 
     def loss(actor, batch):
-        return -jnp.mean(policy_of(config, actor, batch.observation).log_prob(batch.action))
+        return -jnp.mean(policy_of(actor, batch.observation).log_prob(batch.action))
 
-    @jax.jit
-    def step(actor, moments, batch):
-        change, moments = optimizer.update(jax.grad(loss)(actor, batch), moments)
-        return optax.apply_updates(actor, change), moments
-
+    optimizer = optax.adam(RATE)
     moments = optimizer.init(actor)
-    for i in range(3):
-        sample_key, _ = jax.random.split(jax.random.fold_in(KEY, i))
-        actor, moments = step(actor, moments, sample(DATASET, sample_key, config.batch_size))
+    for batch in batches:
+        change, moments = optimizer.update(jax.grad(loss)(actor, batch), moments)
+        actor = optax.apply_updates(actor, change)
     return actor
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_without_a_preference_the_policy_is_plain_cloning(form):
-    name, static, without, preferring, policy_of = FORMS[form]
-    algorithm = ALGORITHMS[name]
-    fitted = lambda state: state.prior if name == "abm" else state.actor  # noqa: E731
-    after = {}
-    for preference, settings in ((False, without), (True, preferring)):
-        config = algorithm.Config(**SHARED, **static, **settings)
-        state = init(algorithm, config, DATASET.spec, KEY)
-        expected = cloned(policy_of, config, jax.tree.map(jnp.copy, fitted(state)))
+def test_without_a_preference_the_policy_is_plain_cloning(form, batches):
+    name, policy_of, settings, preferences = FORMS[form]
+    algorithm, after = ALGORITHMS[name], []
+    for preference in preferences:
+        config = algorithm.Config(**SHARED, **settings, **preference)
+        state = started(lambda config=config: algorithm.init(config, DATASET.spec, KEY))
+        before = state.prior if name == "abm" else state.actor
+        expected = cloned(policy_of, before, batches)
         state, _ = learn(algorithm, config, DATASET, state, KEY, num_steps=3)
-        after[preference] = fitted(state)
-    assert_close(after[False], expected)
-    with pytest.raises(AssertionError):
-        assert_close(after[True], expected)
+        after.append(state.prior if name == "abm" else state.actor)
+    plain, *preferring = after
+    assert_close(plain, expected)
+    for other in preferring:
+        with pytest.raises(AssertionError):
+            assert_close(other, expected)
 
 
 def assert_close(actual, expected):
