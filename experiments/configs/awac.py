@@ -4,7 +4,7 @@ from experiments.configs.common import QUICK, SMALL, WIDE, pointmaze, quick
 from experiments.presets import Preset
 
 PRESETS = {
-    "pointmaze": pointmaze(SMALL),
+    "pointmaze": pointmaze(SMALL | {"advantage_temperature": 10.0}),
     "gym": Preset(config=WIDE, normalize_observations=True),
     "antmaze": Preset(
         config=WIDE | {"advantage_temperature": 0.1}, normalize_observations=True, reward_bias=-1.0
@@ -25,5 +25,5 @@ RECIPES = {
         "num_steps": 50_000,
         "normalize_observations": False,
     },
-    "quick": quick(QUICK),
+    "quick": quick(QUICK | {"advantage_temperature": 5.0}),
 }

@@ -6,7 +6,7 @@ from experiments.presets import Preset
 SOFT = {"num_critics": 2, "target_update_period": 1}
 
 PRESETS = {
-    "pointmaze": pointmaze(SMALL | SOFT),
+    "pointmaze": pointmaze(SMALL | SOFT | {"advantage_temperature": 10.0}),
     "gym": Preset(),
     "antmaze": Preset(reward_bias=-1.0),
     "adroit": Preset(),
@@ -17,5 +17,5 @@ RECIPES = {
     "binary": {"config": {"weight": "binary"}},
     "binary_max": {"config": {"weight": "binary", "baseline": "max"}},
     "cwp": {"config": {"num_action_samples": 10}},
-    "quick": quick(QUICK | SOFT),
+    "quick": quick(QUICK | SOFT | {"advantage_temperature": 5.0}),
 }

@@ -25,5 +25,5 @@ RECIPES = {
             "inverse_temperature": 5.0,
         }
     },
-    "quick": quick(QUICK | {"num_decay_steps": 20_000}),
+    "quick": quick(QUICK | {"num_decay_steps": 20_000, "inverse_temperature": 0.5}),
 }
