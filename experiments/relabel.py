@@ -1,7 +1,7 @@
 """Gives maze data with many goals one fixed goal, and names the task to evaluate it in.
 
   python -m experiments.relabel --dataset=antmaze-umaze-diverse.hdf5 --goal_cell=1,1 \\
-      --start_cell=3,1 --output=antmaze-umaze-diverse-fixed.hdf5
+      --output=antmaze-umaze-diverse-fixed.hdf5
 
 Reaching the goal gives 1 and ends an episode, as in D4RL, whose ant mazes have one goal that is not
 observed. Cells are counted in rows and columns of the environment's map, from 0. Starts and goals
@@ -24,7 +24,7 @@ from offrl_jax.types import InputError
 flags.DEFINE_string("dataset", None, "HDF5 file in D4RL's layout with next_observations")
 flags.DEFINE_string("output", None, "HDF5 file to write; must not exist")
 flags.DEFINE_list("goal_cell", ["1", "1"], "row and column of the goal")
-flags.DEFINE_list("start_cell", ["3", "1"], "row and column in which evaluation starts")
+flags.DEFINE_list("start_cell", None, "where evaluation starts (default: any cell but the goal)")
 flags.DEFINE_string("env_id", None, "the maze, where the file does not name it")
 flags.DEFINE_integer("max_episode_steps", None, "time limit (default: the environment's)", 1)
 flags.DEFINE_float("radius", GOAL_RADIUS, "distance at which the goal is reached", 0.0)
@@ -46,7 +46,8 @@ def main() -> None:
     env_id = FLAGS.env_id or attributes.get("env_id")
     if not isinstance(env_id, str):
         raise InputError(f"{source} names no environment; give --env_id")
-    goal_cell, start_cell = _cell("goal_cell"), _cell("start_cell")
+    goal_cell = _cell("goal_cell")
+    start_cell = _cell("start_cell") if FLAGS.start_cell else None
     goal, maze_map, limit = _maze(env_id, goal_cell, start_cell)
     relabelled = aim_at(arrays, goal, FLAGS.radius)
     env_kwargs = {
@@ -99,8 +100,8 @@ def _cell(name: str) -> tuple[int, int]:
     return row, column
 
 
-def _maze(env_id: str, goal_cell: tuple[int, int], start_cell: tuple[int, int]):
-    """Position of the goal, the map with goal and start marked, and the time limit."""
+def _maze(env_id: str, goal_cell: tuple[int, int], start_cell: tuple[int, int] | None):
+    """Position of the goal, the map with goal and starts marked, and the time limit."""
     env = environments.make(env_id, {})
     maze, limit = getattr(env.unwrapped, "maze", None), env.spec.max_episode_steps
     env.close()
@@ -109,14 +110,16 @@ def _maze(env_id: str, goal_cell: tuple[int, int], start_cell: tuple[int, int]):
     maze_map = [[1 if mark == 1 else 0 for mark in row] for row in maze.maze_map]
     free = [(i, j) for i, row in enumerate(maze_map) for j, wall in enumerate(row) if not wall]
     for name, cell in (("goal_cell", goal_cell), ("start_cell", start_cell)):
-        if cell not in free:
+        if cell and cell not in free:
             raise InputError(
                 f"{name}={cell} is a wall or outside the map; free are {', '.join(map(str, free))}"
             )
     if goal_cell == start_cell:
         raise InputError(f"goal_cell and start_cell are both {goal_cell}; give different ones")
     maze_map[goal_cell[0]][goal_cell[1]] = "g"
-    maze_map[start_cell[0]][start_cell[1]] = "r"
+    for i, j in free if start_cell is None else [start_cell]:
+        if (i, j) != goal_cell:
+            maze_map[i][j] = "r"
     return maze.cell_rowcol_to_xy(np.array(goal_cell)), maze_map, limit
 
 

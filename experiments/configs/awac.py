@@ -1,6 +1,14 @@
 """Presets of AWAC."""
 
-from experiments.configs.common import QUICK, SMALL, WIDE, pointmaze, quick
+from experiments.configs.common import (
+    QUICK,
+    QUICK_ANT,
+    SMALL,
+    WIDE,
+    pointmaze,
+    quick,
+    quick_antmaze,
+)
 from experiments.presets import Preset
 
 PRESETS = {
@@ -25,5 +33,6 @@ RECIPES = {
         "num_steps": 50_000,
         "normalize_observations": False,
     },
+    "quick_antmaze": quick_antmaze(QUICK_ANT | {"advantage_temperature": 1.0}),
     "quick": quick(QUICK | {"advantage_temperature": 5.0}),
 }

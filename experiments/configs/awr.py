@@ -1,6 +1,6 @@
 """Presets of AWR."""
 
-from experiments.configs.common import pointmaze, quick
+from experiments.configs.common import pointmaze, quick, quick_antmaze
 from experiments.presets import Preset
 
 BRIEF = {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}
@@ -20,5 +20,6 @@ PRESETS = {
 }
 
 RECIPES = {
-    "quick": quick(BRIEF | {"actor_hidden_sizes": (256, 256), "critic_hidden_sizes": (256, 256)})
+    "quick": quick(BRIEF | {"actor_hidden_sizes": (256, 256), "critic_hidden_sizes": (256, 256)}),
+    "quick_antmaze": quick_antmaze(BRIEF | SIZES | {"batch_size": 256, "discount": 0.995}),
 }

@@ -10,7 +10,7 @@ BUILD_NOTES.md. The others are CORL's (configs/offline/bc at eeeeef2; Kitchen ha
 takes Gym's); give --best_fraction=0.1 for its 10% BC.
 """
 
-from experiments.configs.common import quick
+from experiments.configs.common import quick, quick_antmaze
 from experiments.presets import Preset
 
 SMALL = {"learning_rate": 1e-3, "hidden_sizes": (128, 128), "batch_size": 128}
@@ -32,5 +32,6 @@ RECIPES = {
             "hidden_sizes": (256, 256),
             "batch_size": 256,
         }
-    )
+    ),
+    "quick_antmaze": quick_antmaze(SMALL | {"policy": "gaussian", "batch_size": 256}),
 }

@@ -1,6 +1,6 @@
 """Presets of IQL, and of XQL, SQL and EQL, which are recipes of it."""
 
-from experiments.configs.common import QUICK, SMALL, pointmaze, quick
+from experiments.configs.common import QUICK, QUICK_ANT, SMALL, pointmaze, quick, quick_antmaze
 from experiments.presets import Preset
 
 DROPOUT = {"expectile": 0.7, "inverse_temperature": 0.5, "actor_dropout_percent": 10}
@@ -25,5 +25,8 @@ RECIPES = {
             "inverse_temperature": 5.0,
         }
     },
+    "quick_antmaze": quick_antmaze(
+        QUICK_ANT | {"expectile": 0.7, "inverse_temperature": 3.0, "num_decay_steps": 60_000}
+    ),
     "quick": quick(QUICK | {"num_decay_steps": 20_000, "inverse_temperature": 0.5}),
 }

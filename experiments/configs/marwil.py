@@ -1,6 +1,6 @@
 """Presets of MARWIL."""
 
-from experiments.configs.common import pointmaze, quick
+from experiments.configs.common import pointmaze, quick, quick_antmaze
 from experiments.presets import Preset
 
 BRIEF = {"learning_rate": 1e-3, "norm_update_rate": 1e-3}
@@ -14,4 +14,7 @@ PRESETS = {
     "kitchen": Preset(),
 }
 
-RECIPES = {"quick": quick(BRIEF | {"batch_size": 256})}
+RECIPES = {
+    "quick": quick(BRIEF | {"batch_size": 256}),
+    "quick_antmaze": quick_antmaze(BRIEF | SIZES | {"batch_size": 256, "discount": 0.995}),
+}

@@ -46,7 +46,7 @@ def maze_file(tmp_path):
 def test_the_file_trains_and_evaluates_on_one_goal(tmp_path, maze_file, monkeypatch):
     monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path / "cache"))
     output = tmp_path / "fixed.hdf5"
-    done = relabel(f"--dataset={maze_file}", f"--output={output}")
+    done = relabel(f"--dataset={maze_file}", f"--output={output}", "--start_cell=3,1")
     assert done.returncode == 0, done.stderr
     assert "16 of 16 transitions in 2 episodes, 1 of which reach the goal at [-4.0, 4.0]" in (
         done.stdout
@@ -88,10 +88,12 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, maze_file, flags, me
     assert os.listdir(tmp_path) == ["ant.hdf5"]
 
 
-def test_the_task_is_json_that_data_carry(tmp_path, maze_file):
+def test_without_a_start_cell_episodes_start_anywhere_but_at_the_goal(tmp_path, maze_file):
     output = tmp_path / "fixed.hdf5"
     assert relabel(f"--dataset={maze_file}", f"--output={output}").returncode == 0
     with h5py.File(output) as file:
         task = json.loads(file.attrs["env_kwargs"])
-    assert task["maze_map"][1][1] == "g" and task["maze_map"][3][1] == "r"
-    assert sum(mark in ("g", "r") for row in task["maze_map"] for mark in row) == 2
+    wall = [1] * 5
+    assert task["maze_map"] == [
+        *(wall, [1, "g", "r", "r", 1], [1, 1, 1, "r", 1], [1, "r", "r", "r", 1], wall)
+    ]
