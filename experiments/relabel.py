@@ -11,14 +11,15 @@ vary by 0.025 of a cell to either side (0.1 m in an ant maze), D4RL's noise of t
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
 
 from experiments.command_line import FLAGS, launch
 from offrl_jax import environments
-from offrl_jax.data.relabel import GOAL_RADIUS, aim_at
-from offrl_jax.data.sources import columns, hdf5
+from offrl_jax.data.relabel import FIELDS, aim_at
+from offrl_jax.data.sources import columns, d4rl_hdf5, hdf5
 from offrl_jax.types import InputError
 
 flags.DEFINE_string("dataset", None, "HDF5 file in D4RL's layout with next_observations")
@@ -27,7 +28,6 @@ flags.DEFINE_list("goal_cell", ["1", "1"], "row and column of the goal")
 flags.DEFINE_list("start_cell", None, "where evaluation starts (default: any cell but the goal)")
 flags.DEFINE_string("env_id", None, "the maze, where the file does not name it")
 flags.DEFINE_integer("max_episode_steps", None, "time limit (default: the environment's)", 1)
-flags.DEFINE_float("radius", GOAL_RADIUS, "distance at which the goal is reached", 0.0)
 
 POSITION_NOISE = 0.025
 
@@ -38,28 +38,28 @@ def main() -> None:
 
     with hdf5.opened(str(source)) as file:
         columns.check_keys(str(source), list(file))
-        rows = len(file["observations"])
-        arrays = {
-            key: file[key][()] for key in file if getattr(file[key], "shape", ())[:1] == (rows,)
-        }
-        attributes = dict(file.attrs)
+        arrays = {key: hdf5.array(str(source), file, key)[()] for key in FIELDS if key in file}
+        attributes = d4rl_hdf5.attributes_of(file)
     env_id = FLAGS.env_id or attributes.get("env_id")
     if not isinstance(env_id, str):
         raise InputError(f"{source} names no environment; give --env_id")
     goal_cell = _cell("goal_cell")
     start_cell = _cell("start_cell") if FLAGS.start_cell else None
-    goal, maze_map, limit = _maze(env_id, goal_cell, start_cell)
-    relabelled = aim_at(arrays, goal, FLAGS.radius)
-    env_kwargs = {
+    task = {} if FLAGS.env_id else d4rl_hdf5.task_of(str(source), attributes)
+    env_kwargs = task.get("env_kwargs", {})
+    goal, maze_map, limit = _maze(env_id, env_kwargs, goal_cell, start_cell)
+    relabelled = aim_at(arrays, goal)
+    env_kwargs |= {
         "maze_map": maze_map,
         "continuing_task": False,
         "position_noise_range": POSITION_NOISE,
     }
-    attributes |= {
+    kept = {k: v for k, v in attributes.items() if k not in ("ref_min_score", "ref_max_score")}
+    attributes = kept | {
         "env_id": env_id,
         "env_kwargs": json.dumps(env_kwargs),
-        "max_episode_steps": FLAGS.max_episode_steps or limit,
-        "relabelled": f"goal {goal.tolist()} (cell {goal_cell}), radius {FLAGS.radius}",
+        "max_episode_steps": FLAGS.max_episode_steps or task.get("max_episode_steps", limit),
+        "relabelled": f"goal {goal.tolist()} (cell {goal_cell})",
     }
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
@@ -68,11 +68,14 @@ def main() -> None:
                 file[key] = array
             file.attrs.update(attributes)
         partial.replace(output)
+    except OSError as error:
+        raise InputError(f"output {output} cannot be written ({error}); give another") from error
     finally:
         partial.unlink(missing_ok=True)
     ends = relabelled["terminals"] | relabelled["timeouts"]
     print(
-        f"{output}: {len(ends):,} of {rows:,} transitions in {int(ends.sum()):,} episodes, "
+        f"{output}: {len(ends):,} of {len(arrays['rewards']):,} transitions in "
+        f"{int(ends.sum()):,} episodes, "
         f"{int(relabelled['terminals'].sum()):,} of which reach the goal at {goal.tolist()}"
     )
 
@@ -100,9 +103,14 @@ def _cell(name: str) -> tuple[int, int]:
     return row, column
 
 
-def _maze(env_id: str, goal_cell: tuple[int, int], start_cell: tuple[int, int] | None):
+def _maze(
+    env_id: str,
+    env_kwargs: dict[str, Any],
+    goal_cell: tuple[int, int],
+    start_cell: tuple[int, int] | None,
+):
     """Position of the goal, the map with goal and starts marked, and the time limit."""
-    env = environments.make(env_id, {})
+    env = environments.make(env_id, env_kwargs)
     maze, limit = getattr(env.unwrapped, "maze", None), env.spec.max_episode_steps
     env.close()
     if maze is None:

@@ -116,21 +116,28 @@ def sampled_q(
 def advantage(
     config: Any, state: AdvantageWeightedState, batch: Transition, key: Key
 ) -> Float[Array, "B"]:
-    """A(s, a) = min_k Q_k(s, a) − V(s),   V(s) = mean_j or max_j min_k Q_k(s, a_j), a_j ~ π, or its
-    value at the mode of π.
+    """A(s, a) = min_k Q_k(s, a) − V(s), with `baseline_value` for V.
 
     Source: Wang et al. 2020 (CRR), arXiv:2006.15134, eq. 3 to 5; Nair et al. 2020 (AWAC),
     arXiv:2006.09359, section 4, where m = 1.
     """
     policy = policy_of(config, state.actor, batch.observation)
-    if config.baseline == "mode":
-        baseline = minimum_q(config, state.critic, batch.observation, policy.mode())
-    else:
-        q = sampled_q(
-            config, state.critic, policy, batch.observation, config.num_baseline_samples, key
-        )
-        baseline = jnp.mean(q, axis=1) if config.baseline == "mean" else jnp.max(q, axis=1)
+    baseline = baseline_value(config, state.critic, policy, batch.observation, key)
     return minimum_q(config, state.critic, batch.observation, batch.action) - baseline
+
+
+def baseline_value(
+    config: Any,
+    critic: Any,
+    policy: Gaussian | TanhGaussian,
+    observation: Float[Array, "B O"],
+    key: Key,
+) -> Float[Array, "B"]:
+    """V(s) = mean_j or max_j min_k Q_k(s, a_j), a_j ~ π(·|s), or its value at the mode of π."""
+    if config.baseline == "mode":
+        return minimum_q(config, critic, observation, policy.mode())
+    q = sampled_q(config, critic, policy, observation, config.num_baseline_samples, key)
+    return jnp.mean(q, axis=1) if config.baseline == "mean" else jnp.max(q, axis=1)
 
 
 def value_target(

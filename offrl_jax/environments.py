@@ -67,6 +67,8 @@ def make(env_id: str, env_kwargs: Mapping[str, Any], *, max_episode_steps: int |
         with _quiet():
             env = gymnasium.make(env_id, max_episode_steps=max_episode_steps, **kwargs)
             if noise is not None:
+                if not hasattr(env.unwrapped, "position_noise_range") or not 0 <= noise <= 0.5:
+                    raise ValueError("position_noise_range is for mazes and in [0, 0.5]")
                 env.unwrapped.position_noise_range = float(noise)
             return env
     except missing as error:

@@ -68,7 +68,7 @@ def learn(
 def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple[Phase, int]]:
     """The next `num_steps` steps: phases whose updates are in the order to be taken, and how many
     steps of each."""
-    if len(phases) == 1 and len(phases[0].updates) == 1 and phases[0].relabel is None:
+    if len(phases) == 1 and len(phases[0].updates) == 1 and phases[0].relabel_every is None:
         return [(phases[0], num_steps)]  # whatever the step, so `learn` can be traced
     if isinstance(state.step, jax.core.Tracer):
         raise InputError(
@@ -81,7 +81,7 @@ def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tupl
         length = math.inf if phase.num_steps is None else phase.num_steps
         while num_steps > 0 and step < length:
             taken = min(length - step, num_steps)
-            if phase.relabel is not None:
+            if phase.relabel_every is not None:
                 taken = min(taken, phase.relabel_every - start % phase.relabel_every)
             first = step % len(phase.updates)
             turned = phase.updates[first:] + phase.updates[:first]

@@ -17,6 +17,7 @@ install_import_hook(
         "offrl_jax.losses",
         "offrl_jax.optimizers",
         "offrl_jax.candidates",
+        "offrl_jax.relabelling",
         "offrl_jax.behavior",
         "offrl_jax.advantage_weighted",
         "offrl_jax.soft_actor_critic",

@@ -18,6 +18,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.data": 1.5,
     "offrl_jax.optimizers": 1,
     "offrl_jax.candidates": 1.7,
+    "offrl_jax.relabelling": 1.7,
     "offrl_jax.behavior": 1.8,
     "offrl_jax.advantage_weighted": 1.8,
     "offrl_jax.soft_actor_critic": 1.8,

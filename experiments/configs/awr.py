@@ -20,7 +20,7 @@ rewards.
 from experiments.configs.common import pointmaze, quick, quick_antmaze
 from experiments.presets import Preset
 
-BRIEF = {"actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}
+BRIEF = {"optimizer": "adam", "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}
 SIZES = {"actor_hidden_sizes": (128, 128), "critic_hidden_sizes": (128, 128), "batch_size": 128}
 AUTHORS = {
     "optimizer": "sgd",

@@ -14,10 +14,9 @@
 Scores are means of three seeds; intervals, budgets and tuning are in BUILD_NOTES.md. PointMaze's
 and the quick ones are ours; on Hopper β is 0.5, as critics are still raw at 20,000 steps. The
 others are the authors' (configs of ikostrikov/implicit_q_learning at 09d7002; Kitchen's serves
-for Adroit too). The temperatures of xql, sql and eql are those of the authors' scripts for Gym;
-for AntMaze they take 0.6, 0.1 and 0.5 (umaze-diverse: 5, 3 and 5) with expectile, β and reward of
-IQL's preset, and learning rates of 2e-4; for Kitchen 5, 0.5 and 2. EQL's weight is e^{10 (Q − V)
-/ α}.
+for Adroit too). xql, sql and eql are the authors' settings for Gym, those with a domain in their
+name for that one (umaze-diverse takes other temperatures: 5, 3 and 5). EQL's weight is e^{10 (Q −
+V) / α}.
 """
 
 from experiments.configs.common import QUICK, QUICK_ANT, SMALL, pointmaze, quick, quick_antmaze
@@ -33,18 +32,23 @@ PRESETS = {
     "kitchen": Preset(config=DROPOUT),
 }
 
+XQL = {"value_loss": "gumbel", "max_exponent": 7.0}
+SQL = {"value_loss": "sparse", "policy_weight": "linear"}
+EQL = {"value_loss": "exponential"}
+IVR_ANTMAZE = {"actor_learning_rate": 2e-4, "critic_learning_rate": 2e-4}
+
 RECIPES = {
-    "xql": {"config": {"value_loss": "gumbel", "value_temperature": 2.0, "max_exponent": 7.0}},
-    "sql": {
-        "config": {"value_loss": "sparse", "policy_weight": "linear", "value_temperature": 1.0}
+    "xql": {"config": XQL | {"value_temperature": 2.0}},
+    "xql_antmaze": {"config": XQL | {"value_temperature": 0.6}},
+    "xql_kitchen": {"config": XQL | {"value_temperature": 5.0}},
+    "sql": {"config": SQL | {"value_temperature": 1.0}},
+    "sql_antmaze": {"config": SQL | IVR_ANTMAZE | {"value_temperature": 0.1}},
+    "sql_kitchen": {"config": SQL | {"value_temperature": 0.5}},
+    "eql": {"config": EQL | {"value_temperature": 2.0, "inverse_temperature": 5.0}},
+    "eql_antmaze": {
+        "config": EQL | IVR_ANTMAZE | {"value_temperature": 0.5, "inverse_temperature": 20.0}
     },
-    "eql": {
-        "config": {
-            "value_loss": "exponential",
-            "value_temperature": 2.0,
-            "inverse_temperature": 5.0,
-        }
-    },
+    "eql_kitchen": {"config": EQL | {"value_temperature": 2.0, "inverse_temperature": 5.0}},
     "quick_antmaze": quick_antmaze(
         QUICK_ANT | {"expectile": 0.7, "inverse_temperature": 3.0, "num_decay_steps": 60_000}
     ),

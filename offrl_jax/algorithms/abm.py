@@ -5,8 +5,10 @@ Citation: Siegel et al. 2020, arXiv:2002.08396. MPO: Abdolmaleki et al. 2018, ar
 Update order: critics, prior, temperature of the improvement, actor and the multiplier of its trust
 region, all from the same old parameters; then the targets.
 Checked against: acme's MPO (google-deepmind/acme, jax/losses/mpo.py); the authors of ABM published
-no code. Departures: the data's advantage takes the return to the episode's recorded end, where the
-paper takes N steps and V; the trust region bounds one KL divergence, acme's two.
+no code. Departures: the data's advantage takes the return to the recorded end
+of the episode, where the paper takes N steps and V (so do not shift rewards below zero where
+episodes are cut), and counts from 0 on, the paper's 1[A ≥ 0]; the trust region bounds one KL
+divergence, acme's two.
 """
 
 from typing import Any, NamedTuple
@@ -19,10 +21,10 @@ from offrl_jax import advantage_weighted
 from offrl_jax.advantage_weighted import (
     AdvantageWeightedConfig,
     AdvantageWeightedState,
+    baseline_value,
     policy_of,
-    sampled_q,
 )
-from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.candidates import candidate_noise, minimum_q
 from offrl_jax.config import config, setting
 from offrl_jax.distributions import Gaussian, TanhGaussian
@@ -30,6 +32,7 @@ from offrl_jax.losses.divergences import gaussian_kl
 from offrl_jax.losses.mpo import improved_weights, improvement_kl, temperature_dual
 from offrl_jax.losses.regression import weighted_likelihood_loss
 from offrl_jax.optimizers import adam_step
+from offrl_jax.relabelling import with_discounted_returns
 from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 MIN_DUAL = 1e-8
@@ -37,6 +40,12 @@ MIN_DUAL = 1e-8
 
 @config
 class ABMConfig(AdvantageWeightedConfig):
+    policy: str = setting(
+        "tanh_gaussian",
+        "of actor and prior, tanh_mean: Gaussian about tanh f(s), one σ for all states, whose "
+        "clipped samples pull the actor inwards; tanh_gaussian: squashed Gaussian, its σ by state",
+        choices=("tanh_mean", "tanh_gaussian"),
+    )
     prior_weight: str = setting(
         "advantage",
         "advantage: the prior clones actions with A ≥ 0 (ABM); uniform: all of them (BM)",
@@ -52,7 +61,7 @@ class ABMConfig(AdvantageWeightedConfig):
         20, "M, actions of the policy in V(s) and of the prior in its improvement", low=2
     )
     improvement_epsilon: float = setting(
-        0.1, "ε, KL divergence of the improved action choice from the prior", low=0
+        0.1, "ε, KL divergence of the improved action choice from the prior, below log M", low=0
     )
     trust_region: float = setting(
         0.01, "bound of KL(π̄‖π), the policy's divergence from its target", low=0
@@ -98,20 +107,18 @@ def init(config: ABMConfig, spec: Spec, key: Key) -> ABMState:
 def prior_weight(
     config: ABMConfig, agent: AdvantageWeightedState, batch: Transition, key: Key
 ) -> Float[Array, "B"]:
-    """f(A) = 1[A ≥ 0], A = R − V(s) or Q̄(s, a) − V(s), V(s) = mean_j Q̄(s, a_j), a_j ~ π̄.
+    """f(A) = 1[A ≥ 0], A = R − V(s) or Q̄(s, a) − V(s), with `baseline_value` of π̄ for V.
 
     Source: Siegel et al. 2020, arXiv:2002.08396, section 3.2.
     """
     if config.prior_weight == "uniform":
         return jnp.ones_like(batch.reward)
     policy = policy_of(config, agent.target_actor, batch.observation)
-    q = sampled_q(
-        config, agent.target_critic, policy, batch.observation, config.num_baseline_samples, key
-    )
+    baseline = baseline_value(config, agent.target_critic, policy, batch.observation, key)
     outcome = batch.return_to_go
     if config.prior_advantage == "critic":
         outcome = minimum_q(config, agent.target_critic, batch.observation, batch.action)
-    return (outcome >= jnp.mean(q, axis=1)).astype(q.dtype)
+    return (outcome >= baseline).astype(baseline.dtype)
 
 
 def dual_loss(
@@ -222,6 +229,10 @@ def value(
     return advantage_weighted.value(config, state.agent, observation)
 
 
+def phases(config: ABMConfig) -> tuple[Phase, ...]:
+    return (Phase((update,), relabel=with_discounted_returns),)
+
+
 abm = Algorithm(
     name="abm",
     Config=ABMConfig,
@@ -230,4 +241,5 @@ abm = Algorithm(
     act=act,
     value=value,
     citation="Siegel et al. 2020, arXiv:2002.08396",
+    phases=phases,
 )

@@ -8,7 +8,6 @@ the value and then, with new returns, 1000 of the actor, where here each step is
 mean goes through tanh instead of paying for leaving the bounds.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -20,12 +19,12 @@ from offrl_jax.data.dataset import Dataset
 from offrl_jax.distributions import Gaussian
 from offrl_jax.losses.regression import (
     exponential_weight,
-    lambda_returns,
     standardized,
     weighted_likelihood_loss,
 )
 from offrl_jax.networks import deterministic_policy, init_policy, init_value, state_value
 from offrl_jax.optimizers import OPTIMIZERS, optimizer_step
+from offrl_jax.relabelling import with_lambda_returns
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 ROWS_AT_ONCE = 65_536  # of the dataset, so that hidden layers fit in memory
@@ -107,23 +106,16 @@ def relabel(config: AWRConfig, state: AWRState, dataset: Dataset) -> tuple[AWRSt
         one = lambda row: value_of(config, labelling_value, row[None])[0]  # noqa: E731
         return jax.lax.map(one, observation, batch_size=ROWS_AT_ONCE)
 
-    goes_on = jnp.append(dataset.episode[1:] == dataset.episode[:-1], False)
-    returns = lambda_returns(
-        rows.reward,
-        rows.terminal,
-        over_rows(rows.next_observation),
-        goes_on.astype(rows.reward.dtype),
-        config.discount,
-        config.trace_decay,
+    dataset = with_lambda_returns(
+        dataset, over_rows(rows.next_observation), config.discount, config.trace_decay
     )
-    advantage = returns - over_rows(rows.observation)
+    advantage = dataset.transitions.return_to_go - over_rows(rows.observation)
     state = state._replace(
         labelling_value=labelling_value,
         advantage_mean=renewed(jnp.mean(advantage), state.advantage_mean),
         advantage_std=renewed(jnp.std(advantage), state.advantage_std),
     )
-    transitions = rows._replace(return_to_go=returns)
-    return state, dataclasses.replace(dataset, transitions=transitions)
+    return state, dataset
 
 
 def value_loss(value: Any, batch: Transition, config: AWRConfig) -> Float[Array, ""]:

@@ -39,15 +39,15 @@ class Phase(NamedTuple):
         steps the actor every other time.
       num_steps: Its length; None for the last phase, and only there, which goes on for ever.
       relabel: (config, state, dataset) -> (state, dataset), what the updates see of the data.
-        Called before every step divisible by `relabel_every` and wherever training resumes between
-        two of them, where it must give what it gave before.
-      relabel_every: Steps.
+        Called wherever training starts or resumes and before every step divisible by
+        `relabel_every`; between two of those it must always give the same.
+      relabel_every: Steps; None if the labels never change.
     """
 
     updates: tuple[Callable, ...]
     num_steps: int | None = None
     relabel: Callable | None = None
-    relabel_every: int = 0
+    relabel_every: int | None = None
 
 
 def phases_of(algorithm: Algorithm, config: Any) -> tuple[Phase, ...]:

@@ -54,12 +54,12 @@ class IQLConfig:
     max_exponent: float = setting(5.0, "clip of (Q − V) / temperature in XQL and EQL", low=0)
     policy_weight: str = setting(
         "exponential",
-        "weight of an action in the cloning: exponential: min(exp(β (Q − V)), max_weight); "
-        "linear: max(Q − V, 0), SQL's",
+        "weight of an action in the cloning, exponential: exp(β (Q − V)); linear: Q − V where "
+        "that is positive, SQL's",
         choices=("exponential", "linear"),
     )
     inverse_temperature: float = setting(3.0, "β of the exponential weight; 0 is cloning", low=0)
-    max_weight: float = setting(100.0, "clip of the exponential weight", low=1)
+    max_weight: float = setting(100.0, "clip of the weight", low=1)
     target_update_rate: float = setting(0.005, "Polyak rate of the target critics", low=0, high=1)
     actor_learning_rate: float = setting(3e-4, "Adam's step size for the actor", low=0)
     critic_learning_rate: float = setting(3e-4, "Adam's step size for critics and value", low=0)
@@ -131,7 +131,7 @@ def value_loss(
 def actor_loss(
     actor: Any, batch: Transition, advantage: Float[Array, "B"], key: Key, config: IQLConfig
 ) -> tuple[Float[Array, ""], Metrics]:
-    """−mean_b w(A) log π(a|s),   w = min( e^{β A}, w_max ), or max(A, 0) if `linear`.
+    """−mean_b w(A) log π(a|s),   w = e^{β A}, or max(A, 0) if `linear`, at most w_max.
 
     Source: Kostrikov et al. 2021, arXiv:2110.06169, eq. 7; Xu et al. 2023, arXiv:2303.15810,
     eq. 13.
@@ -143,7 +143,7 @@ def actor_loss(
     if config.policy_weight == "exponential":
         weight = exponential_weight(config.inverse_temperature * advantage, config.max_weight)
     else:
-        weight = jnp.maximum(advantage, 0.0)
+        weight = jnp.clip(advantage, 0.0, config.max_weight)
     loss = weighted_likelihood_loss(weight, policy.log_prob(batch.action))
     return loss, {
         "actor/loss": loss,

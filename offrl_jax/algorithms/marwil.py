@@ -3,7 +3,8 @@
 Citation: Wang et al. 2018, "Exponentially weighted imitation learning for batched historical data".
 Update order: the norm c, then value and actor from the same old parameters.
 Checked against: RLlib (ray-project/ray, rllib/algorithms/marwil). Departures: the weight is clipped
-where RLlib's overflows; one σ for all states.
+where RLlib's overflows; one σ for all states; the return of a cut episode ends there, RLlib's goes
+on with V: do not shift rewards below zero where episodes are cut.
 """
 
 from typing import Any, NamedTuple
@@ -12,22 +13,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import exponential_weight, weighted_likelihood_loss
 from offrl_jax.networks import init_tanh_mean_policy, init_value, state_value, tanh_mean_policy
 from offrl_jax.optimizers import adam_step
+from offrl_jax.relabelling import with_discounted_returns
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
 @config
 class MARWILConfig:
-    discount: float = setting(
-        0.99,
-        "γ of the returns; of a dataset's own making in `learn`, see with_discount",
-        low=0,
-        high=1,
-    )
+    discount: float = setting(0.99, "γ of the returns", low=0, high=1)
     inverse_temperature: float = setting(1.0, "β; 0 is cloning", low=0)
     max_weight: float = setting(20.0, "clip of the weight", low=1)
     norm_start: float = setting(100.0, "c² at the start, the running mean of A²", low=1e-6)
@@ -134,6 +131,10 @@ def value(
     return state_value(config.critic_hidden_sizes, state.value, observation)
 
 
+def phases(config: MARWILConfig) -> tuple[Phase, ...]:
+    return (Phase((update,), relabel=with_discounted_returns),)
+
+
 marwil = Algorithm(
     name="marwil",
     Config=MARWILConfig,
@@ -142,4 +143,5 @@ marwil = Algorithm(
     act=act,
     value=value,
     citation="Wang et al. 2018, Exponentially weighted imitation learning",
+    phases=phases,
 )

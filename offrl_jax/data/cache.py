@@ -18,7 +18,7 @@ import numpy as np
 
 from offrl_jax.data.recording import Recording
 
-FORMAT = 2  # raised whenever a source reads the same bytes differently
+FORMAT = 3  # raised whenever a source reads the same bytes differently
 FLAGS = ("terminal", "truncation", "episode_end")
 
 

@@ -42,7 +42,7 @@ FORMS = {
     "iql": ("iql", one_std_policy, {"num_decay_steps": 0, **ACTOR}, INVERSE_TEMPERATURE),
     "abm's prior": (
         "abm",
-        one_std_policy,
+        squashed_policy,
         {"prior_weight": "uniform", "prior_learning_rate": RATE},
         ({},),
     ),

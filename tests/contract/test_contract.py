@@ -9,7 +9,7 @@ import pytest
 
 from offrl_jax import init, learn, stack
 from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.algorithms.base import Phase, phases_of
+from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import validate
 from offrl_jax.data import sample
 
@@ -127,7 +127,7 @@ def test_one_trace_of_each_update_serves_a_run_and_other_float_settings(
         return counted
 
     phases = [
-        Phase(tuple(map(counting, phase.updates)), phase.num_steps)
+        phase._replace(updates=tuple(map(counting, phase.updates)))
         for phase in phases_of(algorithm, config)
     ]
     counted = algorithm._replace(phases=lambda config: phases)

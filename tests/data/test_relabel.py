@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from offrl_jax import data
+from offrl_jax import data, environments
 from offrl_jax.data.relabel import aim_at
 from offrl_jax.types import InputError
 
@@ -61,14 +61,43 @@ def test_the_radius_counts_and_only_x_and_y_do():
 def test_without_next_observations_the_data_are_refused():
     steps = walk((0, 0), (1, 2))
     del steps["next_observations"]
-    with pytest.raises(InputError, match="no next_observations"):
+    with pytest.raises(InputError, match="have no next_observations"):
         aim_at(steps, GOAL)
+
+
+BAD = {
+    "rows": ({"actions": np.zeros((3, 1))}, "different numbers of rows"),
+    "rank": ({"observations": np.zeros(1)}, r"observations has shape \(1,\)"),
+    "width": ({"next_observations": np.zeros((1, 1))}, r"next_observations has shape \(1, 1\)"),
+    "type": ({"rewards": np.array(["a"])}, "rewards has shape"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+def test_columns_of_another_shape_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        aim_at(walk((0, 0), (1, 2)) | change, GOAL)
+
+
+def test_flags_may_be_columns_of_one():
+    steps = walk((0, 0), (0, 1), (1, 2))
+    column = {field: steps[field][:, None] for field in ("rewards", "terminals", "timeouts")}
+    aimed = aim_at(steps | column, GOAL)
+    np.testing.assert_array_equal(aimed["terminals"], [False, True])
+    np.testing.assert_array_equal(aimed["timeouts"], [False, False])
 
 
 @pytest.mark.parametrize(
     "attributes",
-    [{"env_kwargs": "[1"}, {"env_kwargs": "3"}, {"max_episode_steps": 0}],
-    ids=str,
+    [
+        {"env_kwargs": "[1"},
+        {"env_kwargs": '["ab"]'},
+        {"env_kwargs": "[" * 50_000},
+        {"max_episode_steps": 0},
+        {"max_episode_steps": 7.5},
+        {"max_episode_steps": np.inf},
+    ],
+    ids=lambda attributes: str(attributes)[:40],
 )
 def test_a_task_that_cannot_be_read_is_refused(tmp_path, columns, attributes):
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
@@ -77,3 +106,23 @@ def test_a_task_that_cannot_be_read_is_refused(tmp_path, columns, attributes):
         file.attrs.update({"env_id": "Hopper-v5"} | attributes)
     with pytest.raises(InputError, match="env_kwargs and max_episode_steps"):
         data.load(tmp_path / "a.hdf5")
+
+
+def test_arguments_of_the_environment_decide_its_shape(tmp_path):
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["observations"] = file["next_observations"] = rng.normal(size=(5, 27))
+        file["actions"] = rng.uniform(-0.5, 0.5, (5, 8))
+        file["rewards"], file["terminals"] = np.zeros(5), np.zeros(5, bool)
+        file.attrs["env_id"] = "Ant-v5"
+        file.attrs["env_kwargs"] = '{"include_cfrc_ext_in_observation": false}'
+        file.attrs["max_episode_steps"] = 70
+    spec = data.load(tmp_path / "a.hdf5").spec
+    assert spec.env_kwargs == '{"include_cfrc_ext_in_observation": false}'
+    assert spec.max_episode_steps == 70
+
+
+@pytest.mark.parametrize(("env_id", "noise"), [("Hopper-v5", 0.1), ("AntMaze_UMaze-v4", np.nan)])
+def test_a_noise_that_no_maze_has_is_refused(env_id, noise):
+    with pytest.raises(InputError, match="position_noise_range is for mazes"):
+        environments.make(env_id, {"position_noise_range": noise})

@@ -80,7 +80,7 @@ def record(
             "reference_scores": reference or scores.reference_scores(env_id, env_kwargs),
         }
         widths = [math.prod(columns[key].shape[1:]) for key in ("observations", "actions")]
-        fields |= _described(name, env_id, *widths, observation_keys)
+        fields |= _described(name, env_id, env_kwargs, *widths, observation_keys)
     elif reference:
         fields["reference_scores"] = reference
     return Recording(arrays, fields)
@@ -89,13 +89,14 @@ def record(
 def _described(
     name: str,
     env_id: str,
+    env_kwargs: Mapping[str, Any],
     observation_size: int,
     action_size: int,
     observation_keys: tuple[str, ...],
 ) -> dict[str, Any]:
     """Action bounds and observation keys of the environment, if its simulator is installed."""
     try:
-        env = environments.make(env_id, {})
+        env = environments.make(env_id, env_kwargs)
     except environments.SimulatorMissing as error:
         logging.warning("actions of %s are taken to lie in [-1, 1]: %s", name, error)
         return {}

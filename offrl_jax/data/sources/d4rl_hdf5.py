@@ -27,30 +27,41 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         columns.check_keys(name, keys)
         fields = [*columns.REQUIRED, *(field for field in columns.OPTIONAL if field in keys)]
         arrays = {field: hdf5.array(name, file, field)[()] for field in fields}
-        attributes = {key: _text(value) for key, value in file.attrs.items()}
+        attributes = attributes_of(file)
     reference = recorded_reference(attributes.get("ref_min_score"), attributes.get("ref_max_score"))
     task = {}
     if env_id:
         reference = None  # it belongs to the environment that the file names
     else:
         env_id = attributes.get("env_id")
-        task = _task(name, attributes)
+        task = task_of(name, attributes)
     if not isinstance(env_id, str | None):
         raise InputError(f"attribute env_id of {name} is {env_id!r}; give --env_id instead")
     return columns.record(name, arrays, env_id, observation_keys, reference, task)
 
 
-def _task(name: str, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Arguments and time limit of the file's environment, where it gives them."""
+def attributes_of(file: Any) -> dict[str, Any]:
+    """The file's attributes, text as text."""
+    return {key: _text(value) for key, value in file.attrs.items()}
+
+
+def task_of(name: str, attributes: dict[str, Any]) -> dict[str, Any]:
+    """Arguments and time limit of the file's environment, where it gives them.
+
+    Raises:
+      InputError: if they are not as `read` says.
+    """
     task = {}
     try:
         if "env_kwargs" in attributes:
-            task["env_kwargs"] = dict(json.loads(attributes["env_kwargs"]))
+            task["env_kwargs"] = json.loads(attributes["env_kwargs"])
+            if not isinstance(task["env_kwargs"], dict):
+                raise ValueError("env_kwargs is no object")
         if "max_episode_steps" in attributes:
-            task["max_episode_steps"] = int(attributes["max_episode_steps"])
-            if task["max_episode_steps"] < 1:
-                raise ValueError("a time limit below 1")
-    except (TypeError, ValueError) as error:
+            task["max_episode_steps"] = limit = int(attributes["max_episode_steps"])
+            if limit < 1 or limit != attributes["max_episode_steps"]:
+                raise ValueError(f"max_episode_steps is {attributes['max_episode_steps']}")
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InputError(
             f"attributes env_kwargs and max_episode_steps of {name} cannot be used ({error}); the "
             "first must be a JSON object, the second a positive integer"
