@@ -38,5 +38,5 @@ PRESETS = {
 
 RECIPES = {
     "quick": quick(BRIEF | {"actor_hidden_sizes": (256, 256), "critic_hidden_sizes": (256, 256)}),
-    "quick_antmaze": quick_antmaze(BRIEF | SIZES | {"batch_size": 256, "discount": 0.995}),
+    "quick_antmaze": quick_antmaze(BRIEF | SIZES | {"batch_size": 256}),
 }

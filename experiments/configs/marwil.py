@@ -28,5 +28,5 @@ PRESETS = {
 
 RECIPES = {
     "quick": quick(BRIEF | {"batch_size": 256}),
-    "quick_antmaze": quick_antmaze(BRIEF | SIZES | {"batch_size": 256, "discount": 0.995}),
+    "quick_antmaze": quick_antmaze(BRIEF | SIZES | {"batch_size": 256}),
 }
