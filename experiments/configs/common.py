@@ -36,6 +36,6 @@ QUICK_ANT = SMALL | {"actor_learning_rate": 1e-3, "batch_size": 256}
 
 
 def quick_antmaze(config: dict, num_steps: int = 60_000) -> dict:
-    """A recipe for AntMaze at a budget of minutes on two CPU cores, with rewards of 100 at the goal:
-    values that start at 0 are then right wherever the goal is far."""
+    """A recipe for AntMaze at a budget of minutes on two CPU cores, with 100 at the goal: values
+    that start at 0 are then right wherever the goal is far."""
     return quick(config, num_steps) | {"reward_scale": 100.0, "reward_bias": 0.0}
