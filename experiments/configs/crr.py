@@ -5,7 +5,7 @@
   python -m experiments.train --algorithm=crr --recipe=binary
       PointMaze umaze: 22.2, the value running away
   python -m experiments.train --algorithm=crr --dataset=hopper.hdf5 --recipe=quick
-      HOP
+      10 minutes on two CPU cores: 113.2 on hopper-medium-expert rebuilt (the data 65.2)
   python -m experiments.train --algorithm=crr --dataset=antmaze-fixed.hdf5 --recipe=quick_antmaze
       ANT
   python -m experiments.train --algorithm=crr --dataset=hopper.hdf5
