@@ -50,7 +50,13 @@ RECIPES = {
     },
     "eql_kitchen": {"config": EQL | {"value_temperature": 2.0, "inverse_temperature": 5.0}},
     "quick_antmaze": quick_antmaze(
-        QUICK_ANT | {"expectile": 0.7, "inverse_temperature": 3.0, "num_decay_steps": 60_000}
+        QUICK_ANT
+        | {
+            "discount": 0.995,
+            "expectile": 0.7,
+            "inverse_temperature": 3.0,
+            "num_decay_steps": 60_000,
+        }
     ),
     "quick": quick(QUICK | {"num_decay_steps": 20_000, "inverse_temperature": 0.5}),
 }

@@ -63,11 +63,12 @@ STATE = started(lambda: ABM.init(CONFIG, DATASET.spec, KEY))._replace(
 weigh = jax.jit(prior_weight)
 
 
-def numpy_prior_weight(prior_advantage, agent, key):
+def numpy_prior_weight(prior_advantage, baseline, agent, key):
     """1[A ≥ 0] with the value of the target policy under the target critics."""
     noise = jax.random.normal(key, (30, 5, 3))
     action = numpy_actions("tanh_gaussian", agent.target_actor, S, noise)
-    value = numpy_critics(agent.target_critic, S, action).min(axis=0).mean(axis=1)
+    q = numpy_critics(agent.target_critic, S, action).min(axis=0)
+    value = {"mean": q.mean(axis=1), "max": q.max(axis=1)}[baseline]
     outcome = {
         "monte_carlo": np.asarray(BATCH.return_to_go),
         "critic": numpy_critics(agent.target_critic, S, BATCH.action).min(axis=0),
@@ -87,11 +88,14 @@ def numpy_improved(q, temperature):
     return weight / weight.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("prior_advantage", ["monte_carlo", "critic"])
-def test_the_prior_clones_actions_that_did_better_than_the_target_policy(prior_advantage):
-    config = dataclasses.replace(CONFIG, prior_advantage=prior_advantage)
-    expected = numpy_prior_weight(prior_advantage, STATE.agent, KEY)
-    assert 5 < expected.sum() < 25
+@pytest.mark.parametrize(
+    ("prior_advantage", "baseline"),
+    [("monte_carlo", "mean"), ("critic", "mean"), ("critic", "max")],
+)
+def test_the_prior_clones_actions_that_did_better_than_the_target_policy(prior_advantage, baseline):
+    config = dataclasses.replace(CONFIG, prior_advantage=prior_advantage, baseline=baseline)
+    expected = numpy_prior_weight(prior_advantage, baseline, STATE.agent, KEY)
+    assert (2 if baseline == "max" else 5) < expected.sum() < 25
     np.testing.assert_array_equal(weigh(config, STATE.agent, BATCH, KEY), expected)
 
 
@@ -178,7 +182,7 @@ def test_a_whole_step_equals_one_written_out():
     after, metrics = jax.jit(ABM.update)(CONFIG, STATE, BATCH, KEY)
     target_key, value_key, action_key = jax.random.split(KEY, 3)
     target = numpy_target("tanh_gaussian", agent.target_actor, agent.target_critic, target_key, 4)
-    cloned = numpy_prior_weight("monte_carlo", agent, value_key)
+    cloned = numpy_prior_weight("monte_carlo", "mean", agent, value_key)
     noise = jax.random.normal(action_key, (30, 5, 3))
     action = numpy_actions("tanh_gaussian", STATE.prior, S, noise)
     q = numpy_critics(agent.target_critic, S, action).min(axis=0)

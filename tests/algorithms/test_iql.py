@@ -144,12 +144,12 @@ def test_the_value_is_fitted_by_the_loss_asked_for(name):
 
 @pytest.mark.parametrize("weight", ["exponential", "linear"])
 def test_the_actor_clones_with_the_weight_asked_for(weight):
-    """min( e^{β A}, 100 ) by default, or max(A, 0), which nothing clips."""
+    """e^{β A}, or max(A, 0), at most 100 by default."""
     config = dataclasses.replace(CONFIG, policy_weight=weight, max_weight=IQLConfig().max_weight)
-    advantage = np.linspace(-3, 6, 30)
+    advantage = np.append(np.linspace(-3, 6, 29), 130.0)
     expected = {
         "exponential": np.minimum(np.exp(2 * advantage), 100),
-        "linear": np.maximum(advantage, 0),
+        "linear": np.clip(advantage, 0, 100),
     }[weight]
     loss, metrics = actor_loss(STATE.actor, BATCH, float32(advantage), KEY, config)
     log_prob = numpy_log_prob("tanh_mean", STATE.actor, S, BATCH.action)

@@ -33,6 +33,15 @@ def test_recipes_go_on_top_of_the_domains_preset_in_order():
     assert find_preset("brac", "gym", ["kl_control"]).config["num_warmup_steps"] == 0
 
 
+def test_quick_recipes_bring_their_own_optimizer_and_rewards():
+    assert find_preset("awr", "gym").config["optimizer"] == "sgd"
+    assert find_preset("awr", "gym", ["quick"]).config["optimizer"] == "adam"
+    ant = find_preset("iql", "antmaze", ["quick_antmaze"])
+    assert (ant.reward_scale, ant.reward_bias) == (100.0, 0.0)
+    assert find_preset("iql", "antmaze").reward_bias == -1.0
+    assert ant.config["expectile"] == 0.7 != find_preset("iql", "antmaze").config["expectile"]
+
+
 def test_an_unknown_recipe_is_refused_with_those_there_are():
     with pytest.raises(InputError, match=r"brac has no recipe 'kl'; it has .*kl_control"):
         find_preset("brac", "gym", ["kl"])
