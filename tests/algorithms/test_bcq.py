@@ -223,7 +223,7 @@ def moved(after, before):
 
 
 def test_without_pretraining_every_step_is_a_whole_one():
-    ((updates, length),) = BCQ.phases(CONFIG)
+    ((updates, length, *_),) = BCQ.phases(CONFIG)
     assert updates == (BCQ.update,) and length is None
 
 

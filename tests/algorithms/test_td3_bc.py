@@ -143,7 +143,7 @@ def moved(after, before):
 )
 def test_the_last_of_every_policy_delay_steps_moves_all(algorithm, critics_alone):
     for delay in (1, 2, 3):
-        ((updates, length),) = algorithm.phases(algorithm.Config(policy_delay=delay))
+        ((updates, length, *_),) = algorithm.phases(algorithm.Config(policy_delay=delay))
         assert updates == (*[critics_alone] * (delay - 1), algorithm.update) and length is None
 
 
