@@ -5,7 +5,7 @@
   python -m experiments.train --algorithm=awac --dataset=hopper.hdf5 --recipe=quick
       9 minutes on two CPU cores: 110.3 on hopper-medium-expert rebuilt (the data 65.2)
   python -m experiments.train --algorithm=awac --dataset=antmaze-fixed.hdf5 --recipe=quick_antmaze
-      ANT
+      12 minutes on two CPU cores: the goal in 14.4% of the episodes (bc 8.9%)
   python -m experiments.train --algorithm=awac --dataset=hopper.hdf5
       a million steps, for a GPU; not measured
 

@@ -5,7 +5,7 @@
   python -m experiments.train --algorithm=awr --dataset=hopper.hdf5 --recipe=quick
       6 minutes on two CPU cores: 111.0 on hopper-medium-expert rebuilt (the data 65.2)
   python -m experiments.train --algorithm=awr --dataset=antmaze-fixed.hdf5 --recipe=quick_antmaze
-      ANT
+      7 minutes on two CPU cores: the goal in 37.8% of the episodes (bc 8.9%)
   python -m experiments.train --algorithm=awr --config.standardize_advantage=false \\
       --config.advantage_temperature=0.05
       the paper's temperature, for rewards of its size; not measured

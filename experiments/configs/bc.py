@@ -4,6 +4,8 @@
       PointMaze umaze, 30 s on two CPU cores: score 11.8 (the data 7.0)
   python -m experiments.train --algorithm=bc --dataset=hopper.hdf5 --recipe=quick
       3 minutes on two CPU cores: 111.6 on hopper-medium-expert rebuilt (the data 65.2)
+  python -m experiments.train --algorithm=bc --dataset=antmaze-fixed.hdf5 --recipe=quick_antmaze
+      5 minutes on two CPU cores: the goal in 9.7% of 100 episodes a seed
 
 PointMaze's is ours, with the networks and the budget of CQL's; measured results stand in
 BUILD_NOTES.md. The others are CORL's (configs/offline/bc at eeeeef2; Kitchen has none there and

@@ -7,7 +7,7 @@
   python -m experiments.train --algorithm=crr --dataset=hopper.hdf5 --recipe=quick
       10 minutes on two CPU cores: 113.2 on hopper-medium-expert rebuilt (the data 65.2)
   python -m experiments.train --algorithm=crr --dataset=antmaze-fixed.hdf5 --recipe=quick_antmaze
-      ANT
+      15 minutes on two CPU cores: the goal in 10.0% of the episodes (bc 8.9%)
   python -m experiments.train --algorithm=crr --dataset=hopper.hdf5
       a million steps, for a GPU; not measured
 

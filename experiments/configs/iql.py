@@ -7,7 +7,7 @@
   python -m experiments.train --algorithm=iql --dataset=hopper.hdf5 --recipe=quick
       9 minutes on two CPU cores: 100.9 on hopper-medium-expert rebuilt (the data 65.2)
   python -m experiments.train --algorithm=iql --dataset=antmaze-fixed.hdf5 --recipe=quick_antmaze
-      ANT
+      10 minutes on two CPU cores: the goal in 28.0% of 100 episodes a seed (bc 9.7%)
   python -m experiments.train --algorithm=iql --dataset=hopper.hdf5
       a million steps, for a GPU; not measured
 

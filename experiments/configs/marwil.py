@@ -5,7 +5,7 @@
   python -m experiments.train --algorithm=marwil --dataset=hopper.hdf5 --recipe=quick
       4 minutes on two CPU cores: 97.1 on hopper-medium-expert rebuilt (the data 65.2)
   python -m experiments.train --algorithm=marwil --dataset=antmaze-fixed.hdf5 --recipe=quick_antmaze
-      ANT
+      5 minutes on two CPU cores: the goal in 15.6% of the episodes (bc 8.9%)
 
 Scores are means of three seeds; intervals, budgets and tuning are in BUILD_NOTES.md. PointMaze's
 and the quick ones are ours: the norm c follows the data. The others are RLlib's defaults, which
