@@ -5,7 +5,7 @@
   python -m experiments.train --algorithm=abm --dataset=hopper.hdf5 --recipe=quick
       7 minutes on two CPU cores: 39.8 on hopper-medium-expert rebuilt (the data 65.2)
   python -m experiments.train --algorithm=abm --dataset=antmaze-fixed.hdf5 --recipe=quick_antmaze
-      ANT
+      the goal in 12.2% of the episodes after 15,000 of its 30,000 steps (bc 8.9%), 8 minutes
   python -m experiments.train --algorithm=abm --dataset=hopper.hdf5
       a million steps, for a GPU; not measured
 
