@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offrl_jax.candidates import best_candidate, candidate_noise, minimum_q
+from offrl_jax.candidates import best_candidate, candidate_noise, critic_loss, minimum_q
 from offrl_jax.config import config, setting
 from offrl_jax.distributions import Gaussian, TanhGaussian
 from offrl_jax.losses.regression import weighted_likelihood_loss
-from offrl_jax.losses.td import ensemble_loss, polyak, td_target
+from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks import (
-    critic_values,
     gaussian_policy,
     init_critics,
     init_policy,
@@ -150,15 +149,6 @@ def value_target(
         config, state.target_critic, policy, batch.next_observation, config.num_target_actions, key
     )
     return td_target(batch.reward, batch.terminal, jnp.mean(q, axis=1), config.discount)
-
-
-def critic_loss(
-    critic: Any, batch: Transition, target: Float[Array, "B"], config: Any
-) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k mean_b ( Q_k(s, a) − y )²."""
-    q = critic_values(config.critic_hidden_sizes, critic, batch.observation, batch.action)
-    loss = ensemble_loss(q, target)
-    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
 
 
 def actor_loss(

@@ -1,6 +1,6 @@
 """Learners that choose among candidates: draw several actions a state, take the one Q likes.
 
-What BCQ and BEAR share.
+What BCQ and BEAR share; the critics' minimum and loss serve the advantage-weighted learners too.
 """
 
 from typing import Any
@@ -42,21 +42,25 @@ def best_candidate_value(
     return jnp.max(ensemble_mix(q, config.minimum_weight), axis=1)
 
 
+def critic_loss(
+    critic: Any, batch: Transition, target: Float[Array, "B"], config: Any
+) -> tuple[Float[Array, ""], Metrics]:
+    """Σ_k mean_b ( Q_k(s, a) − y )²."""
+    q = critic_values(config.critic_hidden_sizes, critic, batch.observation, batch.action)
+    loss = ensemble_loss(q, target)
+    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
+
+
 def critic_step(
     config: Any, state: Any, batch: Transition, target: Float[Array, "B"]
 ) -> tuple[Any, Metrics]:
-    """One step of the critics on Σ_k mean_b ( Q_k(s, a) − y )²."""
-
-    def loss(critic: Any) -> tuple[Float[Array, ""], Array]:
-        q = critic_values(config.critic_hidden_sizes, critic, batch.observation, batch.action)
-        return ensemble_loss(q, target), jnp.mean(q)
-
-    (value, q), gradient = jax.value_and_grad(loss, has_aux=True)(state.critic)
+    """One step of the critics on `critic_loss`."""
+    gradient, metrics = jax.grad(critic_loss, has_aux=True)(state.critic, batch, target, config)
     critic, optimizer = adam_step(
         config.critic_learning_rate, gradient, state.critic, state.critic_optimizer
     )
     state = state._replace(critic=critic, critic_optimizer=optimizer)
-    return state, {"critic/loss": value, "critic/q": q}
+    return state, metrics
 
 
 def minimum_q(

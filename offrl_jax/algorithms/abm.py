@@ -25,7 +25,7 @@ from offrl_jax.advantage_weighted import (
     policy_of,
 )
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.candidates import candidate_noise, minimum_q
+from offrl_jax.candidates import candidate_noise, critic_loss, minimum_q
 from offrl_jax.config import config, setting
 from offrl_jax.distributions import Gaussian, TanhGaussian
 from offrl_jax.losses.divergences import gaussian_kl
@@ -173,7 +173,7 @@ def update(
     agent = state.agent
     target_key, value_key, action_key = jax.random.split(key, 3)
     target = advantage_weighted.value_target(config, agent, batch, target_key)
-    critic_gradient, metrics = jax.grad(advantage_weighted.critic_loss, has_aux=True)(
+    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
         agent.critic, batch, target, config
     )
     weight = prior_weight(config, agent, batch, value_key)

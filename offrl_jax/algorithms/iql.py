@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from offrl_jax import candidates
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.candidates import minimum_q
 from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import (
     expectile_loss,
@@ -26,9 +26,8 @@ from offrl_jax.losses.regression import (
     sparse_loss,
     weighted_likelihood_loss,
 )
-from offrl_jax.losses.td import ensemble_loss, polyak, td_target
+from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks import (
-    critic_values,
     init_critics,
     init_tanh_mean_policy,
     init_value,
@@ -160,16 +159,14 @@ def critic_loss(
     Source: Kostrikov et al. 2021, arXiv:2110.06169, eq. 6.
     """
     target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    q = critic_values(config.critic_hidden_sizes, critic, batch.observation, batch.action)
-    loss = ensemble_loss(q, target)
-    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
+    return candidates.critic_loss(critic, batch, target, config)
 
 
 def update(
     config: IQLConfig, state: IQLState, batch: Transition, key: Key
 ) -> tuple[IQLState, Metrics]:
     value_key, actor_key = jax.random.split(key)
-    q = minimum_q(config, state.target_critic, batch.observation, batch.action)
+    q = candidates.minimum_q(config, state.target_critic, batch.observation, batch.action)
     gradient, value_metrics = jax.grad(value_loss, has_aux=True)(
         state.value, batch, q, value_key, config
     )
@@ -215,7 +212,8 @@ def value(
     config: IQLConfig, state: IQLState, observation: Float[Array, "B O"]
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, π(s)) at the policy's mode. V itself is of the best actions of the data."""
-    return minimum_q(config, state.critic, observation, act(config, state, observation, None))
+    action = act(config, state, observation, None)
+    return candidates.minimum_q(config, state.critic, observation, action)
 
 
 iql = Algorithm(
