@@ -18,6 +18,11 @@ from offrl_jax.networks import critic_values, gaussian_policy, init_critics, ini
 from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Scalar, Spec, Transition
 
+BACKUPS = ("deterministic", "entropy", "mean_action", "max_min", "min_max")
+BACKUP_HELP = (
+    "V(s′) from a′ ~ π. deterministic: min_k Q; entropy: less α log π; mean_action: at π's mode "
+    "instead; max_min: max of min_k Q over several a′; min_max: min_k of each one's max"
+)
 MIN_TEMPERATURE = 1e-8  # stands for 0, whose logarithm is not a number to learn
 
 
@@ -36,7 +41,8 @@ class SoftActorCriticConfig:
     target_entropy_per_action: float = setting(
         -1.0, "entropy target, times the number of action dimensions"
     )
-    backup_entropy: bool = setting(True, "whether the TD target includes −α log π")
+    backup: str = setting("entropy", BACKUP_HELP, choices=BACKUPS)
+    num_backup_actions: int = setting(10, "actions a′ of max_min and min_max", low=1)
     num_critics: int = setting(2, "E, critics whose minimum is used (SAC-N: 10 to 500)", low=1)
     actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)
     critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critics' hidden layers", low=1)
@@ -92,7 +98,7 @@ def q_values(
 
 
 def actor_loss(
-    actor: Any, state: SoftActorCriticState, batch: Transition, key: Key, config: Any
+    actor: Any, state: Any, batch: Transition, key: Key, config: Any
 ) -> tuple[Float[Array, ""], tuple]:
     """E_{s~D, a~π}[ α log π(a|s) − min_k Q_k(s, a) ].
 
@@ -119,20 +125,35 @@ def temperature_loss(
 
 
 def next_state_value(
-    config: Any,
-    state: SoftActorCriticState,
-    batch: Transition,
-    next_action: Float[Array, "B A"],
-    next_log_prob: Float[Array, "B"],
+    config: Any, state: Any, batch: Transition, policy: TanhGaussian, key: Key
 ) -> Float[Array, "B"]:
-    """V̄(s′) = min_k Q̄_k(s′, a′) − α log π(a′|s′), without the second term if not `backup_entropy`.
+    """V̄(s′) of π(·|s′) under the target critics, by `config.backup`:
 
-    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 3.
+    deterministic  min_k Q̄_k(s′, a′)
+    entropy        min_k Q̄_k(s′, a′) − α log π(a′|s′)
+    mean_action    min_k Q̄_k(s′, mode of π)
+    max_min        max_j min_k Q̄_k(s′, a′_j)
+    min_max        min_k max_j Q̄_k(s′, a′_j)
+
+    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 3 (entropy); Kumar et al. 2020 (CQL),
+    arXiv:2006.04779, appendix F (deterministic) and the authors' code (min_max), JaxCQL (max_min),
+    d3rlpy (mean_action).
     """
-    q = q_values(config, state.target_critic, batch.next_observation, next_action)
-    value = jnp.min(q, axis=0)
-    if config.backup_entropy:
-        value = value - jnp.exp(state.log_temperature) * next_log_prob
+
+    def target_q(action: Float[Array, "B *N A"]) -> Float[Array, "E B *N"]:
+        return q_values(config, state.target_critic, batch.next_observation, action)
+
+    if config.backup == "mean_action":
+        return jnp.min(target_q(policy.mode()), axis=0)
+    if config.backup in ("max_min", "min_max"):
+        q = target_q(policy.sample_and_log_prob(key, config.num_backup_actions)[0])
+        if config.backup == "max_min":
+            return jnp.max(jnp.min(q, axis=0), axis=-1)
+        return jnp.min(jnp.max(q, axis=-1), axis=0)
+    action, log_prob = policy.sample_and_log_prob(key)
+    value = jnp.min(target_q(action), axis=0)
+    if config.backup == "entropy":
+        value = value - jnp.exp(state.log_temperature) * log_prob
     return value
 
 
@@ -150,18 +171,24 @@ def td_loss(
 
 
 def update(
-    config: Any, state: SoftActorCriticState, batch: Transition, key: Key, critic_loss: Callable
-) -> tuple[SoftActorCriticState, Metrics]:
+    config: Any,
+    state: Any,
+    batch: Transition,
+    key: Key,
+    critic_loss: Callable,
+    actor_loss: Callable = actor_loss,
+) -> tuple[Any, Metrics]:
     """One step of actor, critics and temperature, their gradients all at the same old parameters,
     so that each policy is evaluated once; then the target critics follow.
 
     Args:
       config: The algorithm's.
-      state: Before the step.
+      state: Before the step; has the fields of `SoftActorCriticState`.
       batch: (B, ...).
       key: Of this step.
-      critic_loss: (critic, batch, target, policy, next_policy, key, config) -> (loss, metrics),
-        where target is the TD target (B,) and the policies are π(·|s) and π(·|s′).
+      critic_loss: (critic, state, batch, target, policy, next_policy, key, config) ->
+        (loss, metrics), where target is the TD target (B,) and the policies are π(·|s) and π(·|s′).
+      actor_loss: Like `actor_loss` here.
     """
     actor_key, next_key, critic_key = jax.random.split(key, 3)
     (policy_loss, (policy, log_prob)), actor_gradient = jax.value_and_grad(
@@ -169,11 +196,10 @@ def update(
     )(state.actor, state, batch, actor_key, config)
 
     next_policy = policy_of(config, state.actor, batch.next_observation)
-    next_action, next_log_prob = next_policy.sample_and_log_prob(next_key)
-    next_value = next_state_value(config, state, batch, next_action, next_log_prob)
+    next_value = next_state_value(config, state, batch, next_policy, next_key)
     target = td_target(batch.reward, batch.terminal, next_value, config.discount)
     critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
-        state.critic, batch, target, policy, next_policy, critic_key, config
+        state.critic, state, batch, target, policy, next_policy, critic_key, config
     )
 
     target_entropy = config.target_entropy_per_action * batch.action.shape[-1]
@@ -191,11 +217,11 @@ def update(
 
 def apply_gradients(
     config: Any,
-    state: SoftActorCriticState,
+    state: Any,
     actor_gradient: Any,
     critic_gradient: Any,
     temperature_gradient: Float[Array, ""],
-) -> SoftActorCriticState:
+) -> Any:
     """One Adam step each, then the target critics follow."""
 
     actor, actor_optimizer = adam_step(
@@ -210,7 +236,7 @@ def apply_gradients(
         state.log_temperature,
         state.temperature_optimizer,
     )
-    return SoftActorCriticState(
+    return state._replace(
         step=state.step + 1,
         actor=actor,
         critic=critic,
@@ -223,15 +249,13 @@ def apply_gradients(
 
 
 def act(
-    config: Any, state: SoftActorCriticState, observation: Float[Array, "B O"], key: Key | None
+    config: Any, state: Any, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
     policy = policy_of(config, state.actor, observation)
     return policy.mode() if key is None else policy.sample_and_log_prob(key)[0]
 
 
-def value(
-    config: Any, state: SoftActorCriticState, observation: Float[Array, "B O"]
-) -> Float[Array, "B"]:
+def value(config: Any, state: Any, observation: Float[Array, "B O"]) -> Float[Array, "B"]:
     """min_k Q_k(s, π(s)) at the policy's mode, which is how it acts in evaluation."""
     action = act(config, state, observation, None)
     return jnp.min(q_values(config, state.critic, observation, action), axis=0)

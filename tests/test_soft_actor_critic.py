@@ -1,6 +1,7 @@
 """The shared losses against their formulas, signs included."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 from offrl_jax import soft_actor_critic as sac
 from offrl_jax.algorithms.cql import CQLConfig
 from offrl_jax.algorithms.cql import cql as CQL
+from offrl_jax.distributions import TanhGaussian
 from tests.arrays import random_dataset
 
 DATASET = random_dataset()
@@ -40,15 +42,77 @@ def test_actor_loss_is_entropy_temperature_times_log_prob_minus_the_least_q(stat
     np.testing.assert_array_equal(log_prob, expected_log_prob)
 
 
-@pytest.mark.parametrize("backup_entropy", [True, False])
-def test_next_value_is_the_least_target_q_minus_entropy_if_asked(state, batch, backup_entropy):
-    config = dataclasses.replace(CONFIG, backup_entropy=backup_entropy)
+NEXT = TanhGaussian(
+    jax.random.normal(jax.random.key(2), (7, 3)), jax.random.uniform(jax.random.key(3), (7, 3)) - 1
+)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def next_value(config, state, batch, key):
+    return sac.next_state_value(config, state, batch, NEXT, key)
+
+
+def configured(backup):
+    return dataclasses.replace(CONFIG, backup=backup, num_backup_actions=4)
+
+
+@pytest.mark.parametrize("backup", sac.BACKUPS)
+def test_next_value_by_loops(state, batch, backup):
+    """Each backup from the target critics' values of the same actions, one state at a time."""
+    config = configured(backup)
     state = state._replace(target_critic=jax.tree.map(lambda x: 2 * x, state.critic))
-    action, log_prob = jnp.full((7, 3), 0.2), jnp.arange(7.0)
-    value = sac.next_state_value(config, state, batch, action, log_prob)
-    q = sac.q_values(config, state.target_critic, batch.next_observation, action)
-    expected = np.asarray(q).min(0) - (0.3 * np.arange(7.0) if backup_entropy else 0.0)
+    single, log_prob = (np.asarray(x) for x in NEXT.sample_and_log_prob(KEY))
+    several = np.asarray(NEXT.sample_and_log_prob(KEY, 4)[0])
+    mode = np.tanh(np.asarray(NEXT.mean))
+
+    def target_q(b, action):
+        observation = batch.next_observation[b][None]
+        q = sac.q_values(config, state.target_critic, observation, jnp.asarray(action)[None])
+        return [float(x) for x in q[:, 0]]
+
+    expected = []
+    for b in range(7):
+        q = [target_q(b, several[b, j]) for j in range(4)]  # [action][critic]
+        expected.append(
+            {
+                "deterministic": min(target_q(b, single[b])),
+                "entropy": min(target_q(b, single[b])) - 0.3 * log_prob[b],
+                "mean_action": min(target_q(b, mode[b])),
+                "max_min": max(min(q[j]) for j in range(4)),
+                "min_max": min(max(q[j][k] for j in range(4)) for k in range(3)),
+            }[backup]
+        )
+    value = next_value(config, state, batch, KEY)
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_entropy_backup_knows_the_temperature_and_only_the_mode_needs_no_key(state, batch):
+    warmer = state._replace(log_temperature=state.log_temperature + 1.0)
+    for backup in sac.BACKUPS:
+        value = next_value(configured(backup), state, batch, KEY)
+        other = next_value(configured(backup), warmer, batch, KEY)
+        assert np.array_equal(value, other) == (backup != "entropy")
+        other = next_value(configured(backup), state, batch, jax.random.key(5))
+        assert np.array_equal(value, other) == (backup == "mean_action")
+
+
+def test_the_greatest_minimum_is_below_the_least_maximum(state, batch, monkeypatch):
+    """Two critics that rank two actions the other way round, 2 against 3 by hand; and noise."""
+
+    def values(table):
+        monkeypatch.setattr(sac, "q_values", lambda *_: table)  # [critic][state][action]
+        return [
+            np.asarray(sac.next_state_value(configured(backup), state, batch, NEXT, KEY))
+            for backup in ("max_min", "min_max")
+        ]
+
+    by_hand = jnp.array([[1.0, 4.0, 0.0, 0.0], [3.0, 2.0, 1.0, 0.0]])[:, None]
+    greatest_minimum, least_maximum = values(jnp.repeat(by_hand, 7, axis=1))
+    assert (greatest_minimum == 2.0).all()
+    assert (least_maximum == 3.0).all()
+    greatest_minimum, least_maximum = values(jax.random.normal(KEY, (3, 7, 4)))
+    assert (greatest_minimum <= least_maximum).all()
+    assert (greatest_minimum < least_maximum).any()
 
 
 @pytest.mark.parametrize(("log_prob", "rises"), [(5.0, True), (-5.0, False)])
@@ -68,11 +132,11 @@ def test_a_whole_step_of_cql_equals_one_written_out():
         actor_hidden_sizes=(8,),
         critic_hidden_sizes=(8,),
         num_sampled_actions=2,
-        backup_entropy=True,
+        backup="entropy",
         initial_temperature=0.3,
         target_update_rate=0.1,
     )
-    old = sac.init(config, DATASET.spec, jax.random.key(0))
+    old = CQL.init(config, DATASET.spec, jax.random.key(0))
     old = old._replace(target_critic=jax.tree.map(lambda x: 1.3 * x, old.critic))
     batch = jax.tree.map(lambda x: x[:9], DATASET.transitions)
     s, s_next, action_size = batch.observation, batch.next_observation, 3
@@ -110,11 +174,11 @@ def test_a_whole_step_of_cql_equals_one_written_out():
 
     _, log_prob = policy.sample_and_log_prob(actor_key)
     gradients = {
-        "actor": jax.grad(actor_objective)(old.actor),
-        "critic": jax.grad(critic_objective)(old.critic),
+        "actor": jax.jit(jax.grad(actor_objective))(old.actor),
+        "critic": jax.jit(jax.grad(critic_objective))(old.critic),
         "temperature": -(jnp.mean(log_prob) - action_size),
     }
-    new, _ = CQL.update(config, old, batch, KEY)
+    new, _ = jax.jit(CQL.update)(config, old, batch, KEY)
     for name, gradient in gradients.items():
         field = "log_temperature" if name == "temperature" else name
         adam = optax.adam(getattr(config, f"{name}_learning_rate"))

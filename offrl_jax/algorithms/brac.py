@@ -22,7 +22,7 @@ import optax
 from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.behavior import MMDConfig, fit_behavior, likelihood_loss, mmd_penalty
-from offrl_jax.candidates import best_candidate, candidate_noise
+from offrl_jax.candidates import best_candidate, candidate_noise, state_q_values
 from offrl_jax.config import config, setting
 from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.divergences import (
@@ -300,9 +300,8 @@ def value_target(
     fixed point differs.
     """
     next_policy = policy_of(config, state.agent.actor, batch.next_observation)
-    next_action, next_log_prob = next_policy.sample_and_log_prob(keys[0])
     next_value = soft_actor_critic.next_state_value(
-        config, state.agent, batch, next_action, next_log_prob
+        config, state.agent, batch, next_policy, keys[0]
     )
     distance = partial(divergence, config, state, key=keys[1])
     reward = batch.reward
@@ -380,6 +379,16 @@ def value(
     return jnp.min(q_values(config, state.agent.critic, observation, action), axis=0)
 
 
+def agent_q_values(
+    config: BRACConfig,
+    state: BRACState,
+    observation: Float[Array, "B O"],
+    action: Float[Array, "B A"],
+) -> Float[Array, "E B"]:
+    """Q_k(s, a) of the actor-critic."""
+    return state_q_values(config, state.agent, observation, action)
+
+
 brac = Algorithm(
     name="brac",
     Config=BRACConfig,
@@ -389,4 +398,5 @@ brac = Algorithm(
     value=value,
     citation="Wu et al. 2019, arXiv:1911.11361",
     phases=phases,
+    q_values=agent_q_values,
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.candidates import state_q_values
 from offrl_jax.distributions import TanhGaussian
 from offrl_jax.soft_actor_critic import SoftActorCriticConfig, SoftActorCriticState
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
@@ -16,6 +17,7 @@ from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 def critic_loss(
     critic: Any,
+    state: SoftActorCriticState,
     batch: Transition,
     target: Float[Array, "B"],
     policy: TanhGaussian,
@@ -23,8 +25,8 @@ def critic_loss(
     key: Key,
     config: SoftActorCriticConfig,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """`soft_actor_critic.td_loss`; the policies and the key are for the losses that constrain."""
-    del policy, next_policy, key
+    """`soft_actor_critic.td_loss`; what it does not take is for the losses that constrain."""
+    del state, policy, next_policy, key
     return soft_actor_critic.td_loss(critic, batch, target, config)
 
 
@@ -42,4 +44,5 @@ sac = Algorithm(
     act=soft_actor_critic.act,
     value=soft_actor_critic.value,
     citation="Haarnoja et al. 2018, arXiv:1812.05905; SAC-N: An et al. 2021, arXiv:2110.01548",
+    q_values=state_q_values,
 )

@@ -1,4 +1,4 @@
-"""CQL(H) and SAC: one update against an independent NumPy derivation, limits, and the probe."""
+"""CQL and SAC: what the penalty looks at, limits, and the probes."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.cql import CQLConfig, candidate_actions, critic_loss
+from offrl_jax.algorithms.cql import CQLConfig, candidate_actions
 from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.conservative import importance_weighted_logsumexp
 from offrl_jax.soft_actor_critic import q_values
@@ -23,47 +23,6 @@ SMALL = {
 }
 
 
-def numpy_critic(params, k, observation, action):
-    """Q_k(s, a) of a 16–16 network, layer by layer, for one observation and one action."""
-    p = jax.tree.map(lambda x: np.asarray(x, np.float64)[k], params["params"])
-    x = np.maximum(np.concatenate([observation, action]) @ p["kernel"] + p["bias"], 0)
-    x = np.maximum(x @ p["MLP_0"]["Dense_0"]["kernel"] + p["MLP_0"]["Dense_0"]["bias"], 0)
-    return float((x @ p["MLP_0"]["head"]["kernel"] + p["MLP_0"]["head"]["bias"])[0])
-
-
-def test_critic_loss_equals_a_derivation_in_numpy():
-    """Σ_k mean_b {(Q_k − y)² + w [log Σ_j exp(Q_k(s, a_j)) / μ(a_j) − Q_k(s, a)]}, by loops."""
-    dataset = random_dataset()
-    config = CQLConfig(num_critics=3, conservative_weight=2.5, **SMALL)
-    state = CQL.init(config, dataset.spec, jax.random.key(0))
-    batch = jax.tree.map(lambda x: x[:6], dataset.transitions)
-    rng = np.random.default_rng(0)
-    target = rng.normal(size=6).astype(np.float32)
-    candidates = rng.uniform(-1, 1, (6, 4, 3)).astype(np.float32)
-    log_density = rng.normal(size=(6, 4)).astype(np.float32)
-
-    expected = 0.0
-    for k in range(3):
-        for b in range(6):
-            observation = np.asarray(batch.observation[b])
-            q = numpy_critic(state.critic, k, observation, np.asarray(batch.action[b]))
-            ratios = [
-                np.exp(numpy_critic(state.critic, k, observation, candidates[b, j]))
-                / np.exp(log_density[b, j])
-                for j in range(4)
-            ]
-            expected += ((q - target[b]) ** 2 + 2.5 * (np.log(sum(ratios)) - q)) / 6
-    loss, _ = critic_loss(
-        state.critic,
-        batch,
-        jnp.asarray(target),
-        jnp.asarray(candidates),
-        jnp.asarray(log_density),
-        config,
-    )
-    assert loss == pytest.approx(expected, rel=1e-5)
-
-
 def test_several_actions_a_state_equal_one_by_one():
     dataset = random_dataset()
     config = CQLConfig(**SMALL)
@@ -76,59 +35,59 @@ def test_several_actions_a_state_equal_one_by_one():
         np.testing.assert_allclose(together[..., n], alone, rtol=1e-5, atol=1e-6)
 
 
-def test_candidates_carry_the_density_of_their_own_source():
-    policy = TanhGaussian(jnp.full((2, 3), 0.3), jnp.full((2, 3), -0.5))
-    next_policy = TanhGaussian(jnp.full((2, 3), -0.6), jnp.full((2, 3), -1.0))
-    actions, log_density = candidate_actions(policy, next_policy, 5, jax.random.key(0))
-    assert actions.shape == (2, 15, 3)
-    np.testing.assert_allclose(log_density[:, :5], 3 * np.log(0.5), rtol=1e-6)
-    for j in range(5, 10):
-        np.testing.assert_allclose(log_density[:, j], policy.log_prob(actions[:, j]), rtol=1e-3)
-    for j in range(10, 15):
-        np.testing.assert_allclose(
-            log_density[:, j], next_policy.log_prob(actions[:, j]), rtol=1e-3
+POLICY = TanhGaussian(jnp.full((2, 3), 0.3), jnp.full((2, 3), -0.5))
+NEXT_POLICY = TanhGaussian(jnp.full((2, 3), -0.6), jnp.full((2, 3), -1.0))
+
+
+def assert_uniform(action, log_density):
+    np.testing.assert_allclose(log_density, np.full(action.shape[:2], 3 * np.log(0.5)), rtol=1e-6)
+    assert action.min() < -0.5 and action.max() > 0.5  # over both signs
+
+
+def assert_drawn_from(policy, action, log_density):
+    for j in range(action.shape[1]):
+        np.testing.assert_allclose(log_density[:, j], policy.log_prob(action[:, j]), rtol=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["h", "author_v2"])
+def test_candidates_carry_the_density_of_their_own_source(variant):
+    config = CQLConfig(variant=variant, num_sampled_actions=5)
+    action, log_density, of_policy = candidate_actions(
+        config, POLICY, NEXT_POLICY, jax.random.key(0)
+    )
+    assert action.shape == (2, 15, 3)
+    assert_uniform(action[:, :5], log_density[:, :5])
+    assert_drawn_from(POLICY, action[:, 5:10], log_density[:, 5:10])
+    assert_drawn_from(NEXT_POLICY, action[:, 10:], log_density[:, 10:])
+    assert of_policy.tolist() == [False] * 5 + [True] * 10
+    assert not np.allclose(action[:, 5:10], action[:, 10:])
+
+
+@pytest.mark.parametrize("variant", ["rho", "v2", "v1"])
+def test_an_expectation_looks_at_one_source_only(variant):
+    for source in ("policy", "uniform"):
+        config = CQLConfig(variant=variant, penalty_actions=source, num_sampled_actions=5)
+        action, log_density, of_policy = candidate_actions(
+            config, POLICY, NEXT_POLICY, jax.random.key(0)
         )
-    assert actions[:, :5].min() < -0.5 and actions[:, :5].max() > 0.5  # uniform over both signs
+        assert action.shape == (2, 5, 3)
+        assert of_policy.tolist() == [source == "policy"] * 5
+        if source == "policy":
+            assert_drawn_from(POLICY, action, log_density)
+        else:
+            assert_uniform(action, log_density)
 
 
-def test_no_gradient_reaches_the_policies_through_the_candidates():
+@pytest.mark.parametrize("variant", ["h", "rho"])
+def test_no_gradient_reaches_the_policies_through_the_candidates(variant):
+    config = CQLConfig(variant=variant, num_sampled_actions=2)
+
     def total(mean):
         policy = TanhGaussian(mean, jnp.zeros((2, 3)))
-        actions, log_density = candidate_actions(policy, policy, 2, jax.random.key(0))
-        return actions.sum() + log_density.sum()
+        candidates = candidate_actions(config, policy, policy, jax.random.key(0))
+        return candidates.action.sum() + candidates.log_density.sum()
 
     np.testing.assert_array_equal(jax.grad(total)(jnp.ones((2, 3))), 0.0)
-
-
-def test_adding_a_constant_to_q_changes_no_penalty():
-    dataset = random_dataset()
-    config = CQLConfig(**SMALL)
-    critic = CQL.init(config, dataset.spec, jax.random.key(0)).critic
-    shifted = jax.tree.map(jnp.copy, critic)
-    shifted["params"]["MLP_0"]["head"]["bias"] += 7.0
-    batch = jax.tree.map(lambda x: x[:6], dataset.transitions)
-    candidates = jax.random.uniform(jax.random.key(1), (6, 4, 3), minval=-1)
-    gaps = [
-        float(
-            critic_loss(q, batch, jnp.zeros(6), candidates, jnp.zeros((6, 4)), config)[1][
-                "critic/gap"
-            ]
-        )
-        for q in (critic, shifted)
-    ]
-    assert gaps[0] == pytest.approx(gaps[1], abs=1e-4)
-
-
-def test_without_weight_cql_is_sac():
-    dataset = random_dataset()
-    key = jax.random.key(0)
-    states = []
-    for algorithm, extra in ((SAC, {}), (CQL, {"conservative_weight": 0.0})):
-        config = algorithm.Config(backup_entropy=True, **SMALL, **extra)
-        state = algorithm.init(config, dataset.spec, key)
-        batch = jax.tree.map(lambda x: x[:32], dataset.transitions)
-        states.append(algorithm.update(config, state, batch, key)[0])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *states)
 
 
 def test_the_tabular_fixed_point():
@@ -161,7 +120,7 @@ def fitted(algorithm, dataset, num_steps, **settings):
 def test_values_of_a_two_state_chain():
     """Q(s₁) = 2 and Q(s₀) = 1 + 2γ, the second state a true end."""
     dataset = chain()
-    config, state = fitted(SAC, dataset, 2000, discount=0.9, backup_entropy=False)
+    config, state = fitted(SAC, dataset, 2000, discount=0.9, backup="deterministic")
     value = SAC.value(config, state, jnp.eye(2))
     np.testing.assert_allclose(value, [1 + 0.9 * 2, 2.0], atol=0.1)
 
@@ -180,7 +139,7 @@ def test_time_outs_bootstrap():
         truncation=np.arange(1, n + 1) % 10 == 0,
         next_observation=np.ones((n, 2)),
     )
-    config, state = fitted(SAC, dataset, 1500, discount=0.8, backup_entropy=False)
+    config, state = fitted(SAC, dataset, 1500, discount=0.8, backup="deterministic")
     assert SAC.value(config, state, jnp.ones((1, 2)))[0] == pytest.approx(5.0, abs=0.2)
 
 
@@ -212,7 +171,7 @@ def test_cql_values_are_below_sac_values():
     dataset = random_dataset(num_rows=960)
     values = {}
     for algorithm in (SAC, CQL):
-        config, state = fitted(algorithm, dataset, 400, backup_entropy=False)
+        config, state = fitted(algorithm, dataset, 400, backup="deterministic")
         values[algorithm.name] = algorithm.value(
             config, state, dataset.transitions.observation[:64]
         ).mean()

@@ -3,7 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax.losses.conservative import importance_weighted_logsumexp, uniform_log_density
+from offrl_jax.losses.conservative import (
+    importance_weighted_logsumexp,
+    logmeanexp,
+    logsumexp,
+    uniform_log_density,
+)
 
 C = np.array([1.0, -2.0, 0.5])
 
@@ -50,3 +55,29 @@ def test_ensemble_members_never_mix():
     for k in range(2):
         alone = importance_weighted_logsumexp(q[k], jnp.zeros((4, 6)))
         np.testing.assert_allclose(together[k], alone, rtol=1e-6)
+
+
+def test_the_temperature_scales_q_and_the_result():
+    """T log Σ e^{Q/T} by hand: 2 log(e^½ + e^{3/2}); a cold one is the maximum."""
+    q = jnp.array([[1.0, 3.0]])
+    expected = 2 * np.log(np.exp(0.5) + np.exp(1.5))
+    assert logsumexp(q, 2.0)[0] == pytest.approx(expected, rel=1e-6)
+    assert logmeanexp(q, 2.0)[0] == pytest.approx(expected - 2 * np.log(2), rel=1e-6)
+    density = jnp.array([[0.25, 4.0]])
+    expected = 2 * np.log(np.exp(0.5) / 0.25**0.5 + np.exp(1.5) / 4**0.5)
+    assert importance_weighted_logsumexp(q, jnp.log(density), 2.0)[0] == pytest.approx(
+        expected, rel=1e-6
+    )
+    for function in (logsumexp, logmeanexp):
+        assert function(q, 1e-3)[0] == pytest.approx(3.0, abs=1e-2)
+
+
+def test_the_mean_of_equal_values_is_their_value():
+    np.testing.assert_allclose(logmeanexp(jnp.full((2, 5, 7), 4.0)), np.full((2, 5), 4.0))
+    np.testing.assert_allclose(logsumexp(jnp.full((5, 7), 4.0)), np.full(5, 4 + np.log(7)))
+
+
+def test_large_values_stay_finite():
+    q = jnp.array([[1e6, -1e6, 0.0]])
+    for function in (logsumexp, logmeanexp):
+        assert np.isfinite(function(q)).all()
