@@ -4,6 +4,7 @@ import importlib
 
 import pytest
 
+from experiments.configs.cql import PUBLISHED
 from experiments.presets import DOMAINS, find_preset
 from offrl_jax import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
@@ -42,8 +43,28 @@ def test_quick_recipes_bring_their_own_optimizer_and_rewards():
     assert ant.config["expectile"] == 0.7 != find_preset("iql", "antmaze").config["expectile"]
 
 
+def test_what_public_code_runs_is_the_same_on_every_domain():
+    """A published recipe leaves nothing of the domain's preset behind."""
+    for recipe, preset in PUBLISHED.items():
+        found = [find_preset("cql", domain, [recipe]) for domain in DOMAINS]
+        assert all(other == found[0] for other in found), recipe
+        assert found[0].config == preset.config
+
+
+def test_the_public_settings_of_cql_differ_where_their_code_does():
+    def config(recipe):
+        return ALGORITHMS["cql"].Config(**find_preset("cql", "gym", [recipe]).config)
+
+    authors, jaxcql, corl = map(config, ("authors_antmaze", "jaxcql_antmaze", "corl_antmaze"))
+    assert (authors.lagrange, jaxcql.lagrange, corl.lagrange) == ("authors", "jaxcql", "jaxcql")
+    assert (authors.lagrange_threshold, jaxcql.lagrange_threshold) == (5.0, 0.2)
+    assert (authors.backup, corl.backup) == ("deterministic", "max_min")
+    assert len(corl.critic_hidden_sizes) == 5 and corl.min_difference == -200.0
+    assert config("cal_ql").calibrated and not corl.calibrated
+
+
 def test_an_unknown_recipe_is_refused_with_those_there_are():
     with pytest.raises(InputError, match=r"brac has no recipe 'kl'; it has .*kl_control"):
         find_preset("brac", "gym", ["kl"])
     with pytest.raises(InputError, match="it has no recipe at all"):
-        find_preset("cql", "gym", ["kl_control"])
+        find_preset("mine", "gym", ["kl_control"])
