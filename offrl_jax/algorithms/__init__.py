@@ -10,6 +10,7 @@ from offrl_jax.algorithms.bear import bear
 from offrl_jax.algorithms.brac import brac
 from offrl_jax.algorithms.cql import cql
 from offrl_jax.algorithms.crr import crr
+from offrl_jax.algorithms.edac import edac
 from offrl_jax.algorithms.iql import iql
 from offrl_jax.algorithms.marwil import marwil
 from offrl_jax.algorithms.rebrac import rebrac
@@ -22,6 +23,6 @@ ALGORITHMS: dict[str, Algorithm] = {
         *(bc, sac),
         *(bcq, bear, brac, td3_bc, rebrac),
         *(awr, awac, crr, abm, marwil, iql),
-        cql,
+        *(cql, edac),
     )
 }

@@ -1,0 +1,274 @@
+"""EDAC: the diversity of gradients by loops and finite differences, its limits, and SAC-N."""
+
+import dataclasses
+import statistics
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.edac import EDACConfig, action_gradients, critic_loss, diversity_loss
+from offrl_jax.config import validate
+from offrl_jax.distributions import TanhGaussian
+from offrl_jax.soft_actor_critic import next_state_value, q_values, td_loss
+from offrl_jax.types import InputError
+from tests.arrays import random_dataset
+
+EDAC, SAC = ALGORITHMS["edac"], ALGORITHMS["sac"]
+DATASET = random_dataset()
+BATCH = jax.tree.map(lambda x: x[:6], DATASET.transitions)
+TARGET = jnp.asarray(np.random.default_rng(3).normal(size=6), jnp.float32)
+SMALL = {"actor_hidden_sizes": (16, 16), "critic_hidden_sizes": (16, 16), "batch_size": 32}
+CONFIG = EDACConfig(num_critics=4, diversity_weight=2.5, **SMALL)
+
+
+STATE = EDAC.init(CONFIG, DATASET.spec, jax.random.key(0))
+POLICY = TanhGaussian(jnp.zeros((6, 3)), jnp.zeros((6, 3)))
+
+
+@pytest.fixture
+def critic():
+    return STATE.critic
+
+
+def gradients(*rows):
+    """(E, 1, A) of one state."""
+    return jnp.asarray(rows, jnp.float32)[:, None]
+
+
+def numpy_critic(params, k, observation, action):
+    """Q_k of a 16–16 network in float64, observation (B, O) and action (B, A)."""
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64)[k], params["params"])
+    x = np.maximum(np.concatenate([observation, action], 1) @ p["kernel"] + p["bias"], 0)
+    layer, head = p["MLP_0"]["Dense_0"], p["MLP_0"]["head"]
+    return (np.maximum(x @ layer["kernel"] + layer["bias"], 0) @ head["kernel"] + head["bias"])[
+        :, 0
+    ]
+
+
+def numpy_action_gradients(params, observation, action, step=1e-6):
+    """∇_a Q_k by central differences, (E, B, A)."""
+    observation, action = (np.asarray(x, np.float64) for x in (observation, action))
+    size, width = len(params["params"]["bias"]), action.shape[1]
+    result = np.zeros((size, *action.shape))
+    for k in range(size):
+        for i in range(width):
+            shift = step * np.eye(width)[i]
+            up, down = (numpy_critic(params, k, observation, action + s) for s in (shift, -shift))
+            result[k, :, i] = (up - down) / (2 * step)
+    return result
+
+
+def numpy_diversity(gradient):
+    """mean_b 1/(E − 1) Σ_i Σ_{j≠i} cos(g_i, g_j), pair by pair."""
+    size, num_states, _ = gradient.shape
+    total = 0.0
+    for b in range(num_states):
+        for i in range(size):
+            for j in range(size):
+                if i != j:
+                    a, c = gradient[i, b], gradient[j, b]
+                    total += a @ c / (np.linalg.norm(a) * np.linalg.norm(c))
+    return total / num_states / (size - 1)
+
+
+def numpy_loss(params, weight):
+    """Σ_k mean_b (Q_k − y)² + η diversity."""
+    observation, action = np.asarray(BATCH.observation), np.asarray(BATCH.action)
+    errors = [
+        np.mean((numpy_critic(params, k, observation, action) - np.asarray(TARGET)) ** 2)
+        for k in range(len(params["params"]["bias"]))
+    ]
+    diversity = numpy_diversity(numpy_action_gradients(params, observation, action))
+    return sum(errors) + weight * diversity, diversity
+
+
+def loss_of(critic, config=CONFIG):
+    return critic_loss(critic, STATE, BATCH, TARGET, POLICY, POLICY, jax.random.key(0), config)
+
+
+def similarity(critic, batch=BATCH, config=CONFIG):
+    return diversity_loss(action_gradients(config, critic, batch.observation, batch.action))
+
+
+@pytest.mark.parametrize("size", [2, 3, 10])
+def test_identical_gradients_score_their_number(size):
+    gradient = jax.random.normal(jax.random.key(0), (1, 5, 3)).repeat(size, 0)
+    assert diversity_loss(gradient) == pytest.approx(size, rel=1e-5)
+
+
+def test_known_angles():
+    assert diversity_loss(gradients([1, 0, 0], [0, 5, 0], [0, 0, -2])) == pytest.approx(0, abs=1e-6)
+    # Two ordered pairs of cosine −1 over E − 1 = 1.
+    assert diversity_loss(gradients([1, 2], [-3, -6])) == pytest.approx(-2, rel=1e-5)
+    # Two alike and one opposite: (2 − 4) / 2. Three at 120°: 6 · (−½) / 2, the least there is.
+    assert diversity_loss(gradients([1, 0], [2, 0], [-1, 0])) == pytest.approx(-1, rel=1e-5)
+    third = np.sqrt(3) / 2
+    star = gradients([1, 0], [-0.5, third], [-0.5, -third])
+    assert diversity_loss(star) == pytest.approx(-1.5, rel=1e-5)
+
+
+def test_diversity_equals_a_loop_over_pairs():
+    gradient = np.random.default_rng(0).normal(size=(5, 7, 3))
+    loss = diversity_loss(jnp.asarray(gradient, jnp.float32))
+    assert loss == pytest.approx(numpy_diversity(gradient), rel=1e-4)
+
+
+def test_identical_critics_score_their_number(critic):
+    same = jax.tree.map(lambda x: x[:1].repeat(4, 0), critic)
+    assert similarity(same) == pytest.approx(4, rel=1e-5)
+
+
+def test_action_gradients_equal_finite_differences(critic):
+    found = action_gradients(CONFIG, critic, BATCH.observation, BATCH.action)
+    assert found.shape == (4, 6, 3)
+    expected = numpy_action_gradients(critic, BATCH.observation, BATCH.action)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_critic_loss_equals_a_derivation_in_numpy(critic):
+    loss, metrics = loss_of(critic)
+    expected, diversity = numpy_loss(critic, 2.5)
+    assert loss == pytest.approx(expected, rel=1e-4)
+    assert metrics["critic/loss"] == loss
+    assert metrics["critic/similarity"] == pytest.approx(diversity, rel=1e-4)
+
+
+def test_the_similarity_is_differentiated_through_the_gradients(critic):
+    """Along a random direction, against differences of NumPy's own diversity in float64."""
+    gradient = jax.grad(similarity)(critic)
+    leaves, structure = jax.tree.flatten(critic)
+    rng = np.random.default_rng(1)
+    direction = [rng.normal(size=x.shape) for x in leaves]
+    directional = sum(
+        float(np.sum(np.asarray(g) * d))
+        for g, d in zip(jax.tree.leaves(gradient), direction, strict=True)
+    )
+
+    def moved(step):
+        shifted = [
+            np.asarray(x, np.float64) + step * d for x, d in zip(leaves, direction, strict=True)
+        ]
+        params = jax.tree.unflatten(structure, shifted)
+        return numpy_diversity(
+            numpy_action_gradients(params, np.asarray(BATCH.observation), np.asarray(BATCH.action))
+        )
+
+    step = 1e-5
+    expected = (moved(step) - moved(-step)) / (2 * step)
+    assert abs(expected) > 1e-2
+    assert directional == pytest.approx(expected, rel=1e-2)
+
+
+def test_every_layer_feels_the_similarity(critic):
+    gradient = jax.grad(similarity)(critic)["params"]
+    for kernel in (
+        gradient["kernel"][:, DATASET.spec.observation_size :],
+        gradient["MLP_0"]["Dense_0"]["kernel"],
+        gradient["MLP_0"]["head"]["kernel"],
+    ):
+        assert np.abs(kernel).max(axis=(1, 2)).min() > 1e-5  # of each of the critics
+
+
+def test_without_weight_the_gradient_is_sac_ns(critic):
+    config = dataclasses.replace(CONFIG, diversity_weight=0.0)
+    actual = jax.grad(lambda c: loss_of(c, config)[0])(critic)
+    expected = jax.grad(lambda c: td_loss(c, BATCH, TARGET, config)[0])(critic)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), actual, expected)
+
+
+def trained(algorithm, num_steps, **settings):
+    config = algorithm.Config(**SMALL | {"num_critics": 4} | settings)
+    key = jax.random.key(0)
+    state = init(algorithm, config, DATASET.spec, key)
+    return learn(algorithm, config, DATASET, state, key, num_steps=num_steps)
+
+
+def test_without_weight_edac_learns_what_sac_n_learns():
+    actual, expected = trained(EDAC, 5, diversity_weight=0.0)[0], trained(SAC, 5)[0]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), actual, expected)
+    weighted = trained(EDAC, 5, diversity_weight=1.0)[0]
+    moved = weighted.critic["params"]["kernel"] - expected.critic["params"]["kernel"]
+    assert np.abs(moved).max() > 1e-4
+
+
+def test_the_scale_of_q_does_not_matter(critic):
+    scaled = jax.tree.map(jnp.copy, critic)
+    head = scaled["params"]["MLP_0"]["head"]
+    head["kernel"], head["bias"] = 10 * head["kernel"], 10 * head["bias"]
+    np.testing.assert_allclose(
+        q_values(CONFIG, scaled, BATCH.observation, BATCH.action),
+        10 * q_values(CONFIG, critic, BATCH.observation, BATCH.action),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    assert similarity(scaled) == pytest.approx(float(similarity(critic)), rel=1e-4)
+
+
+@pytest.mark.parametrize("dead", [1, 4], ids=["one critic", "all critics"])
+def test_dead_units_give_finite_losses_and_gradients(critic, dead):
+    lame = jax.tree.map(jnp.copy, critic)
+    lame["params"]["bias"] = lame["params"]["bias"].at[:dead].set(-100.0)
+    assert (action_gradients(CONFIG, lame, BATCH.observation, BATCH.action)[:dead] == 0).all()
+    (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(lame)
+    leaves = jax.tree.leaves((loss, metrics, gradient))
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    if dead == 4:
+        assert metrics["critic/similarity"] == 0
+    three = jax.tree.map(lambda x: x[dead:], lame)
+    if dead == 1:  # the dead one is in no pair, but counts in E − 1
+        assert metrics["critic/similarity"] == pytest.approx(
+            2 / 3 * float(similarity(three)), rel=1e-4
+        )
+
+
+def test_training_makes_the_critics_differ():
+    fast = {"critic_learning_rate": 3e-3}
+    alike = trained(EDAC, 150, diversity_weight=0.0, **fast)[1]["critic/similarity"]
+    told = trained(EDAC, 150, diversity_weight=1.0, **fast)[1]["critic/similarity"]
+    assert told < alike - 0.2
+
+
+def test_one_critic_is_refused():
+    with pytest.raises(InputError, match=r"num_critics=1 is outside \[2, inf\]"):
+        validate(EDACConfig(num_critics=1))
+    with pytest.raises(InputError, match="diversity_weight=-1"):
+        validate(EDACConfig(diversity_weight=-1.0))
+
+
+@pytest.mark.parametrize("size", [2, 10, 50])
+def test_the_pessimism_of_a_minimum_over_critics(size):
+    """E min of N standard normals ≈ −Φ⁻¹((N − π/8) / (N − π/4 + 1)): by how many standard
+    deviations of the ensemble the target is lowered, here by critics that are constants."""
+    expected = -statistics.NormalDist().inv_cdf((size - np.pi / 8) / (size - np.pi / 4 + 1))
+    config = SAC.Config(num_critics=size, backup="deterministic", critic_hidden_sizes=(1,))
+    zero = jax.tree.map(jnp.zeros_like, SAC.init(config, DATASET.spec, jax.random.key(0)).critic)
+    batch = jax.tree.map(lambda x: x[:1], BATCH)
+    policy = TanhGaussian(jnp.zeros((1, 3)), jnp.zeros((1, 3)))
+
+    def value(bias):
+        critic = {"params": zero["params"] | {"MLP_0": {"head": dict(head, bias=bias[:, None])}}}
+        state = STATE._replace(target_critic=critic)
+        return next_state_value(config, state, batch, policy, jax.random.key(0))
+
+    head = zero["params"]["MLP_0"]["head"]
+    values = jax.jit(jax.vmap(value))(jax.random.normal(jax.random.key(0), (20_000, size)))
+    # The approximation itself is 0.04 off at N = 2, where the mean is −1/√π.
+    assert values.mean() == pytest.approx(expected, abs=0.05 if size == 2 else 0.03)
+
+
+@pytest.mark.parametrize("size", [2, 4, 10, 20, 50])
+def test_sac_n_learns_with_any_number_of_critics(size):
+    small = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
+    state, metrics = trained(SAC, 3, num_critics=size, **small)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics)))
+    for ensemble in (state.critic, state.target_critic):
+        assert {leaf.shape[0] for leaf in jax.tree.leaves(ensemble)} == {size}
+    kernel = np.asarray(state.critic["params"]["kernel"])
+    assert len(np.unique(kernel[:, 0, 0])) == size  # independent starts
+    q = SAC.q_values(
+        SAC.Config(num_critics=size, **SMALL | small), state, BATCH.observation, BATCH.action
+    )
+    assert q.shape == (size, 6)
