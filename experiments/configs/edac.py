@@ -1,0 +1,39 @@
+"""Presets of EDAC.
+
+  python -m experiments.train --algorithm=edac
+      POINTMAZE_RESULT
+  python -m experiments.train --algorithm=edac --dataset=hopper.hdf5 --config.num_critics=50
+      three million steps, for a GPU; not measured
+
+Scores are means of three seeds; intervals, budgets and tuning are in BUILD_NOTES.md. PointMaze's
+and quick are ours. The others are CORL's (configs/offline/edac at eeeeef2); the authors
+(snu-mllab/EDAC at 198d570) agree on Gym: E = 10, Hopper 50; η = 1, on HalfCheetah and Walker2d
+medium-expert 5 (`--recipe=medium_expert`). On Adroit they differ: `--recipe=authors_adroit` is
+theirs for pen-human but for its standardised rewards, and pen-cloned needs
+--config.diversity_weight=10 --config.backup=min_max.
+"""
+
+from experiments.configs.common import SMALL_SOFT, pointmaze, quick
+from experiments.presets import Preset
+
+
+def corl(num_critics: int, diversity_weight: float) -> Preset:
+    config = {"num_critics": num_critics, "diversity_weight": diversity_weight}
+    return Preset(config=config, num_steps=3_000_000)
+
+
+PRESETS = {
+    "pointmaze": pointmaze(SMALL_SOFT | {"num_critics": 10, "diversity_weight": 1.0}),
+    "gym": corl(10, 1.0),
+    "antmaze": corl(10, 1.0),
+    "adroit": corl(50, 200.0),
+}
+
+RECIPES = {
+    "quick": quick(SMALL_SOFT | {"num_critics": 10, "diversity_weight": 1.0}),
+    "medium_expert": {"config": {"diversity_weight": 5.0}},
+    "authors_adroit": {
+        "config": {"num_critics": 20, "diversity_weight": 1000.0, "actor_learning_rate": 3e-5},
+        "num_steps": 200_000,
+    },
+}
