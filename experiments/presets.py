@@ -6,6 +6,8 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
+from offrl_jax import data
+from offrl_jax.data import Dataset
 from offrl_jax.types import InputError
 
 DOMAINS = ("pointmaze", "gym", "antmaze", "adroit", "kitchen", "other")
@@ -42,3 +44,11 @@ def find_preset(algorithm: str, domain: str, recipes: Sequence[str] = ()) -> Pre
         config = preset.config | changes.pop("config", {})
         preset = dataclasses.replace(preset, config=config, **changes)
     return preset
+
+
+def prepared(dataset: Dataset, preset: Preset) -> Dataset:
+    """The dataset with the preset's transforms of rewards and observations."""
+    if preset.scale_rewards_by_return_range:
+        dataset = data.scale_rewards_by_return_range(dataset)
+    dataset = data.transform_rewards(dataset, scale=preset.reward_scale, bias=preset.reward_bias)
+    return data.normalize_observations(dataset) if preset.normalize_observations else dataset

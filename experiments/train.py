@@ -17,14 +17,14 @@ from typing import Any
 from absl import flags
 
 from experiments.command_line import FLAGS, config_overrides, launch
-from experiments.presets import DOMAINS, Preset, find_preset
+from experiments.presets import DOMAINS, Preset, find_preset, prepared
 from experiments.progress import Progress, speed
 from offrl_jax import data, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.data import Dataset, scores
 from offrl_jax.data.summary import summary
-from offrl_jax.reports.table import final_table
+from offrl_jax.reports.table import diagnostics_table, final_table
 
 flags.DEFINE_string("algorithm", "cql", f"one of {', '.join(ALGORITHMS)}")
 flags.DEFINE_string(
@@ -68,7 +68,9 @@ def main() -> None:
     print(_headline(dataset, card))
     preset = _preset(dataset)
     config = algorithm.Config(**preset.config | config_overrides(algorithm.Config))
-    dataset = prepare(dataset, preset)
+    if FLAGS.best_fraction != 1:
+        dataset = data.keep_best_episodes(dataset, FLAGS.best_fraction)
+    dataset = prepared(dataset, preset)
 
     pretraining = sum(phase.num_steps or 0 for phase in phases_of(algorithm, config))
     total_steps = pretraining + preset.num_steps
@@ -94,6 +96,7 @@ def main() -> None:
         print("not evaluated, as num_evaluation_episodes=0 asks")
     else:
         print(final_table(result.rollouts, dataset.spec, card["mean_return"], FLAGS.seed))
+    print(f"\nat states of the data\n\n{diagnostics_table(result.metrics, FLAGS.seed)}")
     for i, what in enumerate(result.diverged):
         if what is not None:
             print(f"warning: seed {FLAGS.seed + i} diverged, its {what} no longer being finite")
@@ -104,16 +107,6 @@ def main() -> None:
         + f"; {speed(total_steps / result.seconds['training'])} of {FLAGS.num_seeds} seeds at "
         f"once\nrun directory: {result.run_dir}"
     )
-
-
-def prepare(dataset: Dataset, preset: Preset) -> Dataset:
-    """The dataset as the learner sees it: filtered, then transformed."""
-    if FLAGS.best_fraction != 1:
-        dataset = data.keep_best_episodes(dataset, FLAGS.best_fraction)
-    if preset.scale_rewards_by_return_range:
-        dataset = data.scale_rewards_by_return_range(dataset)
-    dataset = data.transform_rewards(dataset, scale=preset.reward_scale, bias=preset.reward_bias)
-    return data.normalize_observations(dataset) if preset.normalize_observations else dataset
 
 
 def _preset(dataset: Dataset) -> Preset:

@@ -63,6 +63,13 @@ def critic_step(
     return state, metrics
 
 
+def state_q_values(
+    config: Any, state: Any, observation: Float[Array, "B O"], action: Float[Array, "B A"]
+) -> Float[Array, "E B"]:
+    """Q_k(s, a) of `state.critic`: an `Algorithm.q_values`."""
+    return critic_values(config.critic_hidden_sizes, state.critic, observation, action)
+
+
 def minimum_q(
     config: Any, critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B *N A"]
 ) -> Float[Array, "B *N"]:

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from offrl_jax import environments, learner
+from offrl_jax import diagnostics, environments, learner
 from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
@@ -39,6 +39,7 @@ class Result:
     Attributes:
       state: The last states, S in front.
       diverged: By seed, the first metric that was no longer finite, or None.
+      metrics: Of the last chunk, (S,) each, the diagnostics among them.
       rollouts: The last evaluation, or None without one.
       seconds: Wall time by part: `training` (with its compile) and `evaluation`.
       run_dir: Where the rest is.
@@ -46,6 +47,7 @@ class Result:
 
     state: Any
     diverged: list[str | None]
+    metrics: dict[str, np.ndarray]
     rollouts: Rollouts | None
     seconds: dict[str, float]
     run_dir: Path
@@ -130,11 +132,14 @@ def train(
     keys = jax.vmap(jax.random.key)(np.arange(seed, seed + num_seeds, dtype=np.uint32))
     state = learner.init(algorithm, config, dataset.spec, keys)
     rollouts, diverged = None, [None] * num_seeds
+    diagnosis_key = jax.random.key(seed)
+    behavior = diagnostics.fit_behavior(dataset, diagnosis_key)
     step = 0
     for chunk, evaluates in dispatches:
         step += chunk
         clock = time.perf_counter()
         state, metrics = learner.learn(algorithm, config, dataset, state, keys, num_steps=chunk)
+        metrics |= diagnostics.diagnose(algorithm, config, dataset, state, behavior, diagnosis_key)
         metrics = jax.tree.map(lambda x: np.asarray(x, np.float64), metrics)
         elapsed = time.perf_counter() - clock
         seconds["training"] += elapsed
@@ -142,7 +147,7 @@ def train(
             for i in np.flatnonzero(~np.isfinite(values)):
                 diverged[i] = diverged[i] or f"{name} at step {step}"
         row = {"step": step, "steps_per_second": chunk / elapsed}
-        _append_json(run_dir / "metrics.jsonl", row | {k: v.tolist() for k, v in metrics.items()})
+        append_json(run_dir / "metrics.jsonl", row | {k: v.tolist() for k, v in metrics.items()})
         report(step, {k: float(v.mean()) for k, v in metrics.items() if k.endswith("/loss")})
         if not evaluates:
             continue
@@ -152,13 +157,13 @@ def train(
             rollouts = evaluator(config, state)
             seconds["evaluation"] += time.perf_counter() - clock
             row = summarize(rollouts, dataset.spec)
-            _append_json(run_dir / "evaluations.jsonl", {"step": step} | row)
+            append_json(run_dir / "evaluations.jsonl", {"step": step} | row)
             report(step, {k: float(np.mean(v)) for k, v in row.items() if k in ("score", "return")})
     save_policy(run_dir / "policy", algorithm, config, state, dataset.spec, dataset.preprocessing)
     checkpoints.close()
     if evaluator is not None:
         evaluator.close()
-    return Result(state, diverged, rollouts, seconds, run_dir)
+    return Result(state, diverged, metrics, rollouts, seconds, run_dir)
 
 
 def schedule(
@@ -230,12 +235,14 @@ def summarize(rollouts: Rollouts, spec: Spec) -> dict[str, Any]:
         "discounted_return": rollouts.discounted_return.mean(-1),
         "length": rollouts.length.mean(-1),
         "episode_returns": rollouts.episode_return,
+        "actual_value": rollouts.actual_value.mean(-1),
     }
     if spec.reference_scores is not None:
         row["score"] = scores.normalized_score(row["return"], spec.reference_scores)
     if not np.isnan(rollouts.success).any():
         row["success"] = rollouts.success.mean(-1)
-    if not np.isnan(rollouts.value_error).any():
+    if not np.isnan(rollouts.learned_value).all():
+        row["learned_value"] = rollouts.learned_value.mean(-1)
         row["value_error"] = rollouts.value_error.mean(-1)
     return {k: np.asarray(v).tolist() for k, v in row.items()}
 
@@ -272,7 +279,8 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2))
 
 
-def _append_json(path: Path, row: dict[str, Any]) -> None:
+def append_json(path: Path, row: dict[str, Any]) -> None:
+    """A line more of JSON, null in it for what is not finite."""
     with path.open("a") as file:
         file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
 

@@ -173,3 +173,13 @@ def value(
     """min_k Q_k(s, π(s))."""
     action = act(config, state, observation, None)
     return jnp.min(q_values(config, state.critic, observation, action), axis=0)
+
+
+def state_q_values(
+    config: TwinDelayedConfig,
+    state: TwinDelayedState,
+    observation: Float[Array, "B O"],
+    action: Float[Array, "B A"],
+) -> Float[Array, "E B"]:
+    """Q_k(s, a) of `state.critic`: an `Algorithm.q_values`."""
+    return q_values(config, state.critic, observation, action)

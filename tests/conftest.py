@@ -24,6 +24,7 @@ install_import_hook(
         "offrl_jax.twin_delayed",
         "offrl_jax.algorithms",
         "offrl_jax.data.dataset",
+        "offrl_jax.diagnostics",
     ],
     "beartype.beartype",
 )

@@ -26,6 +26,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.algorithms": 2,
     "offrl_jax.learner": 2.5,
     "offrl_jax.evaluation": 3,
+    "offrl_jax.diagnostics": 3,
     "offrl_jax.checkpoint": 3,
     "offrl_jax.policy": 3.5,
     "offrl_jax.reports": 3.5,
@@ -33,6 +34,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax": 4.5,
     "experiments": 5,
     "experiments.configs": 5.2,
+    "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
     "experiments.train": 5.5,
 }

@@ -9,8 +9,9 @@ from offrl_jax import ALGORITHMS
 from offrl_jax.algorithms.base import Phase
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import config, setting, stack
+from offrl_jax.evaluation.rollouts import Rollouts
 from offrl_jax.policy import load_policy
-from offrl_jax.runs import check_run_dir, chunk_size, schedule, train
+from offrl_jax.runs import append_json, check_run_dir, chunk_size, schedule, summarize, train
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 from tests.toy import RuleConfig, rule, toy_dataset
@@ -68,6 +69,73 @@ def test_the_run_directory_is_complete(run):
     assert len(evaluations[0]["score"]) == 3
     assert np.shape(evaluations[0]["episode_returns"]) == (3, 2)
     assert load_policy(run_dir)(np.zeros(2)).shape == (2,)
+
+
+DIAGNOSTICS = {"action_saturation", "behavior_nll", "data_nll"}
+CRITIC_DIAGNOSTICS = {"policy_gap", "random_gap", "ensemble_spread"}
+
+
+def assert_diagnosed(result, expected, num_seeds):
+    for row in [*rows(result.run_dir / "metrics.jsonl"), result.metrics]:
+        found = {name.split("/")[1]: v for name, v in row.items() if name.startswith("diagnostics")}
+        assert set(found) == expected
+        assert all(np.shape(v) == (num_seeds,) and np.isfinite(v).all() for v in found.values())
+
+
+def test_every_chunk_has_diagnostics(run):
+    assert_diagnosed(run[0], DIAGNOSTICS, 3)
+
+
+@pytest.fixture(scope="module")
+def critic_run(tmp_path_factory):
+    sizes = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
+    algorithm = ALGORITHMS["sac"]
+    return train(
+        algorithm,
+        algorithm.Config(batch_size=8, **sizes),
+        toy_dataset(),
+        run_dir=tmp_path_factory.mktemp("runs") / "run",
+        num_steps=4,
+        num_seeds=2,
+        num_evaluations=2,
+        num_evaluation_episodes=2,
+    )
+
+
+def test_every_chunk_of_a_critic_has_its_diagnostics_too(critic_run):
+    assert_diagnosed(critic_run, DIAGNOSTICS | CRITIC_DIAGNOSTICS, 2)
+
+
+def test_the_diagnostics_are_of_the_state_just_learnt(critic_run):
+    first, last = (
+        np.array(row["diagnostics/policy_gap"])
+        for row in rows(critic_run.run_dir / "metrics.jsonl")
+    )
+    assert (first != last).all()
+
+
+def test_evaluations_hold_learned_and_actual_values(critic_run):
+    rollouts, row = critic_run.rollouts, rows(critic_run.run_dir / "evaluations.jsonl")[-1]
+    np.testing.assert_allclose(row["learned_value"], rollouts.learned_value.mean(1))
+    np.testing.assert_allclose(row["actual_value"], rollouts.actual_value.mean(1))
+    np.testing.assert_allclose(
+        row["value_error"], np.subtract(row["learned_value"], row["actual_value"])
+    )
+
+
+def test_without_a_critic_evaluations_hold_no_learned_value(run):
+    row = rows(run[0].run_dir / "evaluations.jsonl")[0]
+    assert not {"learned_value", "value_error"} & set(row)
+
+
+def test_a_seed_whose_value_diverged_is_null_and_hides_no_other(tmp_path):
+    array = np.array([[1.0, 3.0], [2.0, 2.0]])
+    learned = np.array([[np.nan, np.nan], [5.0, 7.0]])
+    rollouts = Rollouts(array, array, array, array, learned_value=learned, actual_value=array)
+    append_json(tmp_path / "rows.jsonl", summarize(rollouts, toy_dataset().spec))
+    (row,) = rows(tmp_path / "rows.jsonl")
+    assert row["learned_value"] == [None, 6.0] and row["value_error"] == [None, 4.0]
+    assert row["actual_value"] == [2.0, 2.0] and row["return"] == [2.0, 2.0]
 
 
 def test_progress_reports_losses_and_scores(run):
@@ -136,7 +204,8 @@ def test_one_trace_serves_the_whole_run(tmp_path):
         num_evaluation_episodes=2,
     )
     assert traces.count("update") == 1
-    assert traces.count("act") == 2  # once for the rollouts, once to see which weights it reads
+    # Once for the rollouts, for the diagnostics, and to see which weights it reads.
+    assert traces.count("act") == 3
 
 
 def test_a_diverged_seed_is_named_and_the_rows_stay_json(tmp_path):

@@ -25,7 +25,7 @@ from offrl_jax.advantage_weighted import (
     policy_of,
 )
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.candidates import candidate_noise, critic_loss, minimum_q
+from offrl_jax.candidates import candidate_noise, critic_loss, minimum_q, state_q_values
 from offrl_jax.config import config, setting
 from offrl_jax.distributions import Gaussian, TanhGaussian
 from offrl_jax.losses.divergences import gaussian_kl
@@ -233,6 +233,16 @@ def phases(config: ABMConfig) -> tuple[Phase, ...]:
     return (Phase((update,), relabel=with_discounted_returns),)
 
 
+def agent_q_values(
+    config: ABMConfig,
+    state: ABMState,
+    observation: Float[Array, "B O"],
+    action: Float[Array, "B A"],
+) -> Float[Array, "E B"]:
+    """Q_k(s, a) of the actor-critic."""
+    return state_q_values(config, state.agent, observation, action)
+
+
 abm = Algorithm(
     name="abm",
     Config=ABMConfig,
@@ -242,4 +252,5 @@ abm = Algorithm(
     value=value,
     citation="Siegel et al. 2020, arXiv:2002.08396",
     phases=phases,
+    q_values=agent_q_values,
 )

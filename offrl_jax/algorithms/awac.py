@@ -11,6 +11,7 @@ stepped and a mean without tanh.
 from offrl_jax import advantage_weighted
 from offrl_jax.advantage_weighted import AdvantageWeightedConfig, AdvantageWeightedState
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.candidates import state_q_values
 from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import exponential_weight, softmax_weight
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
@@ -52,4 +53,5 @@ awac = Algorithm(
     act=advantage_weighted.act,
     value=advantage_weighted.value,
     citation="Nair et al. 2020, arXiv:2006.09359",
+    q_values=state_q_values,
 )

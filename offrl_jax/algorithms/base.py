@@ -18,6 +18,8 @@ class Algorithm(NamedTuple):
         observations returns, discounted, in transformed rewards; None without a critic.
       citation: The paper.
       phases: (config) -> the phases of training in order; None if every step is an `update`.
+      q_values: (config, state, observation, action) -> Q_k(s, a) of every critic, (E, B), for one
+        action a state; None without a critic of actions.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Algorithm(NamedTuple):
     value: Callable | None
     citation: str
     phases: Callable | None = None
+    q_values: Callable | None = None
 
 
 class Phase(NamedTuple):

@@ -19,6 +19,7 @@ from offrl_jax.candidates import (
     best_candidate_value,
     critic_step,
     minimum_q,
+    state_q_values,
 )
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
@@ -218,4 +219,5 @@ bcq = Algorithm(
     value=value,
     citation="Fujimoto et al. 2019, arXiv:1812.02900",
     phases=phases,
+    q_values=state_q_values,
 )

@@ -29,6 +29,7 @@ from offrl_jax.candidates import (
     candidate_noise,
     critic_step,
     minimum_q,
+    state_q_values,
 )
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
@@ -277,4 +278,5 @@ bear = Algorithm(
     value=value,
     citation="Kumar et al. 2019, arXiv:1906.00949",
     phases=phases,
+    q_values=state_q_values,
 )

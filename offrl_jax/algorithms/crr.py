@@ -12,7 +12,7 @@ from functools import partial
 from offrl_jax import advantage_weighted
 from offrl_jax.advantage_weighted import AdvantageWeightedConfig, AdvantageWeightedState
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.candidates import minimum_q
+from offrl_jax.candidates import minimum_q, state_q_values
 from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import binary_weight, exponential_weight
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
@@ -76,4 +76,5 @@ crr = Algorithm(
     act=advantage_weighted.critic_weighted_act,
     value=value,
     citation="Wang et al. 2020, arXiv:2006.15134",
+    q_values=state_q_values,
 )

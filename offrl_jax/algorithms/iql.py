@@ -224,4 +224,5 @@ iql = Algorithm(
     act=act,
     value=value,
     citation="Kostrikov et al. 2021, arXiv:2110.06169",
+    q_values=candidates.state_q_values,
 )

@@ -95,4 +95,5 @@ rebrac = Algorithm(
     value=twin_delayed.value,
     citation="Tarasov et al. 2023, arXiv:2305.09836",
     phases=phases,
+    q_values=twin_delayed.state_q_values,
 )

@@ -69,4 +69,5 @@ td3_bc = Algorithm(
     value=twin_delayed.value,
     citation="Fujimoto and Gu 2021, arXiv:2106.06860",
     phases=phases,
+    q_values=twin_delayed.state_q_values,
 )

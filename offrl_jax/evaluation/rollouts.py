@@ -24,16 +24,27 @@ class Rollouts:
       discounted_return: Discounted, in the environment's rewards.
       length: Steps.
       success: 1 if the environment reported success at any step, 0 if not, NaN if it never says.
-      value_error: Learned minus actual value: the critic's estimate at the first state, minus the
-        discounted return from it in the learner's rewards; NaN without a critic. The estimate looks
-        beyond the time limit and, in soft critics, counts entropy; the return does neither.
+      learned_value: The critic's estimate at the first state; NaN without a critic. It looks
+        beyond the time limit and, in soft critics, counts entropy.
+      actual_value: The discounted return from there in the learner's rewards, which does neither.
     """
 
     episode_return: np.ndarray
     discounted_return: np.ndarray
     length: np.ndarray
     success: np.ndarray
-    value_error: np.ndarray
+    learned_value: np.ndarray
+    actual_value: np.ndarray
+
+    def __getitem__(self, index: int) -> "Rollouts":
+        """Those of one setting."""
+        arrays = (getattr(self, field.name)[index] for field in dataclasses.fields(self))
+        return Rollouts(*arrays)
+
+    @property
+    def value_error(self) -> np.ndarray:
+        """Learned minus actual value: positive where the learner over-estimates."""
+        return self.learned_value - self.actual_value
 
 
 class Evaluator:
@@ -77,7 +88,7 @@ class Evaluator:
             observation[i] = self._flatten(env.reset(seed=int(seed))[0])
         start = observation.copy()
 
-        episode_return, discounted_return, learner_return = np.zeros((3, num_envs))
+        episode_return, discounted_return, actual_value = np.zeros((3, num_envs))
         length = np.zeros(num_envs, int)
         success = np.full(num_envs, np.nan)
         scale, bias = (float(x) for x in self._preprocessing[2:])
@@ -90,22 +101,18 @@ class Evaluator:
                 weight = self._discount ** length[i]
                 episode_return[i] += reward
                 discounted_return[i] += weight * reward
-                learner_return[i] += weight * (scale * reward + bias)
+                actual_value[i] += weight * (scale * reward + bias)
                 length[i] += 1
                 if "success" in info:
                     success[i] = np.fmax(success[i], float(info["success"]))
                 running[i] = not (terminated or truncated)
 
-        value_error = np.full(num_envs, np.nan)
+        learned_value = np.full(num_envs, np.nan)
         if self._value is not None:
             value = self._value(config, state, self._preprocessing, self._batched(start))
-            value_error = np.ravel(value) - learner_return
-        return Rollouts(
-            *(
-                x.reshape(self._shape)
-                for x in (episode_return, discounted_return, length, success, value_error)
-            )
-        )
+            learned_value = np.asarray(value, np.float64)
+        arrays = episode_return, discounted_return, length, success, learned_value, actual_value
+        return Rollouts(*(x.reshape(self._shape) for x in arrays))
 
     def close(self) -> None:
         for env in self._envs:

@@ -1,4 +1,4 @@
-"""The table that ends a run."""
+"""The tables that end a run."""
 
 import numpy as np
 
@@ -31,11 +31,10 @@ def final_table(rollouts: Rollouts, spec: Spec, data_return: float, first_seed: 
         columns = {"score": [f"{x:.1f}" for x in judged]} | columns
     if not np.isnan(rollouts.success).any():
         columns["success"] = [f"{x:.0%}" for x in rollouts.success.mean(1)]
-    if not np.isnan(rollouts.value_error).any():
+    if not np.isnan(rollouts.learned_value).all():
         columns["learned − actual value"] = [f"{x:+.2f}" for x in rollouts.value_error.mean(1)]
 
-    seeds = [str(first_seed + i) for i in range(len(returns))]
-    lines = _aligned(["seed", *columns], list(zip(seeds, *columns.values(), strict=True)))
+    lines = _by_seed(columns, first_seed)
     low, high = bootstrap_interval(judged)
     interval = (
         f"95% interval {low:.1f} to {high:.1f} over {len(judged)} seeds"
@@ -51,6 +50,34 @@ def final_table(rollouts: Rollouts, spec: Spec, data_return: float, first_seed: 
     if spec.env_id in scores.CAVEATS:
         lines += ["", f"note: {scores.CAVEATS[spec.env_id]}"]
     return "\n".join(lines)
+
+
+def diagnostics_table(metrics: dict[str, np.ndarray], first_seed: int = 0) -> str:
+    """What `diagnostics.diagnose` said last, by seed.
+
+    Args:
+      metrics: `runs.Result.metrics`, arrays (S,).
+      first_seed: The others follow on.
+    """
+    shown = {  # metric: heading and format
+        "policy_gap": ("Q(policy) − Q(data)", "{:+.2f}"),
+        "random_gap": ("Q(random) − Q(data)", "{:+.2f}"),
+        "ensemble_spread": ("spread of critics", "{:.2f}"),
+        "action_saturation": ("saturated actions", "{:.0%}"),
+        "behavior_nll": ("behaviour NLL", "{:.2f}"),
+        "data_nll": ("of the data", "{:.2f}"),
+    }
+    columns = {
+        heading: [form.format(x) for x in metrics[f"diagnostics/{name}"]]
+        for name, (heading, form) in shown.items()
+        if f"diagnostics/{name}" in metrics
+    }
+    return "\n".join(_by_seed(columns, first_seed))
+
+
+def _by_seed(columns: dict[str, list[str]], first_seed: int) -> list[str]:
+    seeds = [str(first_seed + i) for i in range(len(next(iter(columns.values()))))]
+    return _aligned(["seed", *columns], list(zip(seeds, *columns.values(), strict=True)))
 
 
 def _aligned(header: list[str], rows: list[tuple[str, ...]]) -> list[str]:

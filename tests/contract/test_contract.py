@@ -169,6 +169,23 @@ def test_values_are_one_number_an_observation(algorithm, config, dataset, key):
     assert algorithm.value(config, state, observation).shape == (6,)
 
 
+def test_the_value_is_the_least_q_of_the_action_taken(algorithm, config, dataset, key):
+    if algorithm.q_values is None:
+        pytest.skip("has no critic of actions")
+    state = started(algorithm, config, dataset, key)
+    observation = jax.random.normal(key, (6, dataset.spec.observation_size))
+    action = algorithm.act(config, state, observation, None)
+    q = algorithm.q_values(config, state, observation, action)
+    size = q.shape[0]
+    assert q.shape == (size, 6) and size == getattr(config, "num_critics", size)
+    assert np.isfinite(q).all()
+    np.testing.assert_allclose(
+        np.min(q, axis=0), algorithm.value(config, state, observation), **TOLERANCE
+    )
+    random = jax.random.uniform(key, action.shape, minval=-1)
+    assert np.any(algorithm.q_values(config, state, observation, random) != q)
+
+
 def test_target_networks_follow_only_by_averaging(algorithm, config, dataset, key):
     """A frozen target stays put, whatever the gradients do."""
 

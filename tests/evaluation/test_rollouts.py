@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,8 @@ def test_the_first_seed_moves_the_starts():
 def test_value_error_is_in_the_learners_rewards():
     rollouts = rolled(transform_rewards(toy_dataset(), scale=10.0, bias=-1.0))
     learner = [sum(0.99**t for t in range(n)) * (10.0 * 1.0 - 1.0) for n in LENGTHS]
+    np.testing.assert_allclose(rollouts.learned_value, np.full((2, 4), 100.0))
+    np.testing.assert_allclose(rollouts.actual_value, [learner] * 2, rtol=1e-5)
     np.testing.assert_allclose(rollouts.value_error, [[100.0 - r for r in learner]] * 2, rtol=1e-5)
     np.testing.assert_allclose(rollouts.episode_return[0], LENGTHS, rtol=1e-6)  # raw all the same
 
@@ -60,6 +64,26 @@ def test_settings_and_seeds_are_evaluated_together():
     rollouts = rolled(toy_dataset(), config, runs=(2, 3))
     assert rollouts.episode_return.shape == (2, 3, NUM_EPISODES)
     np.testing.assert_allclose(rollouts.episode_return[0], -rollouts.episode_return[1])
+
+
+def test_an_index_picks_a_setting():
+    config = stack([RuleConfig(gain=0.5), RuleConfig(gain=-0.5)])
+    rollouts = rolled(toy_dataset(), config, runs=(2, 3))
+    for h, gain in enumerate((0.5, -0.5)):
+        alone = rolled(toy_dataset(), RuleConfig(gain=gain), runs=(3,))
+        for field in dataclasses.fields(alone):
+            np.testing.assert_allclose(
+                getattr(rollouts[h], field.name), getattr(alone, field.name), rtol=1e-6
+            )
+        np.testing.assert_allclose(rollouts[h].value_error, alone.value_error, rtol=1e-6)
+
+
+def test_the_learned_value_is_asked_at_the_first_state():
+    dataset = toy_dataset()
+    algorithm = rule._replace(value=lambda config, state, o: 10 * o[:, 0] + o[:, 1])
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 2))
+    rollouts = Evaluator(algorithm, dataset, (2,), NUM_EPISODES)(RuleConfig(), state)
+    np.testing.assert_allclose(rollouts.learned_value, [[0, 10, 20, 30]] * 2)
 
 
 def test_policies_see_normalised_observations():

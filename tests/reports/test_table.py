@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 
 from offrl_jax.evaluation.rollouts import Rollouts
-from offrl_jax.reports.table import final_table
+from offrl_jax.reports.table import diagnostics_table, final_table
 from tests.toy import toy_dataset
 
 SPEC = toy_dataset().spec  # returns of 0 and 10 score 0 and 100
@@ -12,7 +12,8 @@ ROLLOUTS = Rollouts(
     discounted_return=np.zeros((3, 2)),
     length=np.full((3, 2), 7),
     success=np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]]),
-    value_error=np.array([[1.0, 2.0], [0.0, 0.0], [-4.0, -4.0]]),
+    learned_value=np.array([[3.0, 4.0], [2.0, 2.0], [0.0, 0.0]]),
+    actual_value=np.array([[2.0, 2.0], [2.0, 2.0], [4.0, 4.0]]),
 )
 
 
@@ -28,7 +29,7 @@ def test_the_table_holds_scores_by_seed_their_mean_and_the_datas_average():
 
 def test_what_is_unknown_is_left_out():
     rollouts = dataclasses.replace(
-        ROLLOUTS, success=np.full((3, 2), np.nan), value_error=np.full((3, 2), np.nan)
+        ROLLOUTS, success=np.full((3, 2), np.nan), learned_value=np.full((3, 2), np.nan)
     )
     text = final_table(rollouts, dataclasses.replace(SPEC, reference_scores=None), 2.5)
     assert "success" not in text and "learned" not in text and "nan" not in text
@@ -38,3 +39,38 @@ def test_what_is_unknown_is_left_out():
 def test_a_caveat_of_the_environment_is_told():
     door = dataclasses.replace(SPEC, env_id="AdroitHandDoor-v1")
     assert "not comparable with published" in final_table(ROLLOUTS, door, 2.5)
+
+
+def test_diagnostics_are_listed_by_seed():
+    metrics = {
+        "critic/loss": np.array([9.0, 9.0]),
+        "diagnostics/policy_gap": np.array([1.234, -0.5]),
+        "diagnostics/random_gap": np.array([-20.0, np.nan]),
+        "diagnostics/ensemble_spread": np.array([0.126, 0.0]),
+        "diagnostics/action_saturation": np.array([0.254, 1.0]),
+        "diagnostics/behavior_nll": np.array([3.0, 2.0]),
+        "diagnostics/data_nll": np.array([-1.0, -1.0]),
+    }
+    header, *lines = diagnostics_table(metrics, first_seed=4).splitlines()
+    assert [cell.strip() for cell in header.split("  ") if cell] == [
+        "seed",
+        "Q(policy) − Q(data)",
+        "Q(random) − Q(data)",
+        "spread of critics",
+        "saturated actions",
+        "behaviour NLL",
+        "of the data",
+    ]
+    assert lines[0].split() == ["4", "+1.23", "-20.00", "0.13", "25%", "3.00", "-1.00"]
+    assert lines[1].split() == ["5", "-0.50", "+nan", "0.00", "100%", "2.00", "-1.00"]
+    assert len({len(line) for line in (header, *lines)}) == 1  # right-aligned
+
+
+def test_diagnostics_without_a_critic_leave_its_columns_out():
+    kept = {
+        f"diagnostics/{name}": np.array([0.5])
+        for name in ("action_saturation", "behavior_nll", "data_nll")
+    }
+    text = diagnostics_table(kept)
+    assert "Q(" not in text and "critics" not in text
+    assert text.splitlines()[1].split() == ["0", "50%", "0.50", "0.50"]
