@@ -1,0 +1,244 @@
+"""Compares what CQL, ensembles and BEAR believe their policies to be worth with what they are.
+
+  python -m experiments.overestimation
+  python -m experiments.overestimation --dataset=hopper-medium.hdf5 --output=runs/hopper
+  python -m experiments.overestimation --methods=cql_h,cql_eqn1 --conservative_weights=1,5,20
+
+Prints the table of the CQL paper (its table 4): the mean over first states s₀ of Q(s₀, π(s₀)), less
+the mean discounted return from the same s₀, at the end of training. Rewards and observations are
+prepared as CQL's preset for the domain does. The table goes to overestimation.csv, .md and .png in
+the output folder, every evaluation to curves.jsonl. Seeds train in one program, and so do methods
+whose settings differ in numbers alone. A run that was stopped goes on with the methods that it had
+not finished, given the same command and --output.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments.command_line import FLAGS, launch
+from experiments.configs.overestimation import DEFAULT, METHODS, SCALES
+from experiments.presets import find_preset, prepared
+from experiments.progress import Progress
+from offrl_jax import data, diagnostics, environments, learner, runs
+from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.algorithms.base import phases_of
+from offrl_jax.config import stack, validate
+from offrl_jax.data import Dataset, scores
+from offrl_jax.evaluation.rollouts import Evaluator
+from offrl_jax.reports import value_bias
+from offrl_jax.types import InputError
+
+flags.DEFINE_string("dataset", "pointmaze/umaze", "as in experiments.train")
+flags.DEFINE_string("env_id", None, "evaluation environment, where the data names none or another")
+flags.DEFINE_string("output", None, "folder of the results (default: one under runs/)")
+flags.DEFINE_list("methods", DEFAULT, f"of {', '.join(METHODS)}")
+flags.DEFINE_list("conservative_weights", ["5"], "w of CQL's methods; several are several rows")
+flags.DEFINE_enum(
+    "scale", "quick", tuple(SCALES), "quick: minutes on a CPU; paper: the authors' sizes, for a GPU"
+)
+flags.DEFINE_integer("num_steps", None, "updates a seed (default: by --scale)", 1)
+flags.DEFINE_integer("num_seeds", 3, "seeds of every method", 1)
+flags.DEFINE_integer("seed", 0, "the first seed; the others follow on", 0)
+flags.DEFINE_integer("num_evaluations", 10, "equally spaced evaluations, the last at the end", 1)
+flags.DEFINE_integer("num_evaluation_episodes", 10, "episodes a seed", 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    name: str
+    algorithm: str
+    config: Any
+
+
+def main() -> None:
+    rows = _rows()
+    num_steps = FLAGS.num_steps or SCALES[FLAGS.scale][0]
+    for row in rows:  # refuses steps that evaluations cannot divide, before anything is written
+        _dispatches(row, num_steps)
+    dataset = data.load(FLAGS.dataset, env_id=FLAGS.env_id)
+    environments.make_from_spec(dataset.spec).close()  # refuses before anything is written
+    preset = find_preset("cql", scores.domain(dataset.spec.env_id))
+    dataset = prepared(dataset, preset)
+    output = Path(FLAGS.output or f"runs/overestimation-{time.strftime('%Y%m%d-%H%M%S')}")
+    settings = {
+        "num_steps": num_steps,
+        **{name: FLAGS[name].value for name in ("num_seeds", "seed", "num_evaluations")},
+        "num_evaluation_episodes": FLAGS.num_evaluation_episodes,
+        "dataset": dataset.spec.to_json(),
+        "preprocessing": {k: v.tolist() for k, v in dataset.preprocessing._asdict().items()},
+        "rows": {r.name: [r.algorithm, dataclasses.asdict(r.config)] for r in rows},
+    }
+    done = _finished(output, settings, dataset)
+    groups = _groups([row for row in rows if row.name not in done])
+    print(f"{len(rows)} methods, {len(groups)} programs to train", flush=True)
+    for group in groups:
+        names = ", ".join(row.name for row in group)
+        print(names, flush=True)
+        for row, evaluations in zip(group, _trained(group, dataset, num_steps), strict=True):
+            done[row.name] = evaluations
+        _save(output / "curves.jsonl", done)
+    curves = [_curve(row.name, done[row.name]) for row in rows]
+    value_bias.write_csv(output / "overestimation.csv", curves)
+    text = value_bias.markdown(curves)
+    title = (
+        f"{dataset.spec.name}, {num_steps:,} updates, {FLAGS.num_seeds} seeds, "
+        f"{FLAGS.num_evaluation_episodes} episodes each, seed {FLAGS.seed} on"
+    )
+    (output / "overestimation.md").write_text(f"{title}\n\n{text}\n")
+    value_bias.plot(output / "overestimation.png", curves, title)
+    print(f"\n{title}\n\n{text}\n\n{output}/overestimation.csv, .md, .png and curves.jsonl")
+
+
+def _rows() -> list[Row]:
+    """The chosen methods, those of CQL once for each weight.
+
+    Raises:
+      InputError: if there is no such method, a weight is no number, or a row comes twice.
+    """
+    try:
+        weights = [float(weight) for weight in FLAGS.conservative_weights]
+    except ValueError as error:
+        raise InputError(
+            f"conservative_weights={','.join(FLAGS.conservative_weights)} are not all numbers; "
+            "give some like 1,5,20"
+        ) from error
+    if not weights or not FLAGS.methods:
+        raise InputError("methods and conservative_weights need at least one entry each")
+    rows = []
+    for flag in FLAGS.methods:
+        if flag not in METHODS:
+            raise InputError(f"there is no method {flag!r}; there are {', '.join(METHODS)}")
+        name, algorithm, own = METHODS[flag]
+        config_type = ALGORITHMS[algorithm].Config
+        fields = {f.name for f in dataclasses.fields(config_type)}
+        shared = {k: v for k, v in SCALES[FLAGS.scale][1].items() if k in fields}
+        weighted = "conservative_weight" in fields and "conservative_weight" not in own
+        for weight in weights if weighted else weights[:1]:
+            changes = {"conservative_weight": weight} if weighted else {}
+            several = f", w = {weight:g}" if weighted and len(weights) > 1 else ""
+            config = config_type(**shared | own | changes)
+            validate(config)
+            rows.append(Row(name + several, algorithm, config))
+    names = [row.name for row in rows]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"{twice} is asked for twice in methods or conservative_weights")
+    return rows
+
+
+def _groups(rows: list[Row]) -> list[list[Row]]:
+    """Rows that one program can train: the same algorithm, other numbers."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.algorithm, jax.tree.structure(row.config)), []).append(row)
+    return list(groups.values())
+
+
+def _dispatches(row: Row, num_steps: int) -> list[tuple[int, bool]]:
+    phases = phases_of(ALGORITHMS[row.algorithm], row.config)
+    return runs.schedule(phases, num_steps, FLAGS.num_evaluations)
+
+
+def _trained(group: list[Row], dataset: Dataset, num_steps: int) -> list[list[dict[str, Any]]]:
+    """Each row's evaluations, of H settings × S seeds in one program."""
+    algorithm = ALGORITHMS[group[0].algorithm]
+    config = stack([row.config for row in group])
+    seeds = np.arange(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds, dtype=np.uint32)
+    keys = jax.vmap(jax.random.key)(seeds)
+    keys = jax.numpy.broadcast_to(keys, (len(group), *keys.shape))
+    diagnosis_key = jax.random.key(FLAGS.seed)
+    behavior = diagnostics.fit_behavior(dataset, diagnosis_key)
+    evaluator = Evaluator(algorithm, dataset, keys.shape, FLAGS.num_evaluation_episodes)
+    state = learner.init(algorithm, config, dataset.spec, keys)
+    dispatches = _dispatches(group[0], num_steps)
+    total = sum(length for length, _ in dispatches)
+    progress = Progress(total)
+    step = 0
+    evaluations: list[list[dict[str, Any]]] = [[] for _ in group]
+    for length, evaluates in dispatches:
+        step += length
+        state, metrics = learner.learn(algorithm, config, dataset, state, keys, num_steps=length)
+        progress(step, {k: float(v.mean()) for k, v in metrics.items() if k.endswith("/loss")})
+        if not evaluates:
+            continue
+        rollouts = evaluator(config, state)
+        found = diagnostics.diagnose(algorithm, config, dataset, state, behavior, diagnosis_key)
+        for h, rows in enumerate(evaluations):
+            row = runs.summarize(rollouts[h], dataset.spec)
+            row |= {name: np.asarray(value[h]).tolist() for name, value in found.items()}
+            rows.append({"step": step - (total - num_steps)} | row)  # pretraining does not count
+    progress.close()
+    evaluator.close()
+    return evaluations
+
+
+def _finished(
+    output: Path, settings: dict[str, Any], dataset: Dataset
+) -> dict[str, list[dict[str, Any]]]:
+    """What a stopped run with the same settings left in the folder; makes it if there is none.
+
+    Raises:
+      InputError: if the folder holds something else.
+    """
+    path, text = output / "config.json", json.dumps(settings, indent=2)
+    if not path.exists():
+        runs.check_run_dir(output).mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        environment = runs.describe_environment(dataset.spec, sys.argv)
+        (output / "environment.json").write_text(json.dumps(environment, indent=2))
+        return {}
+    if path.read_text() != text:
+        raise InputError(
+            f"output {output} holds a run with other settings, see its config.json; give another"
+        )
+    curves = output / "curves.jsonl"
+    lines = curves.read_text().splitlines() if curves.exists() else []
+    done = {}
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):  # what cannot be read is trained again
+            row = json.loads(line)
+            done[row["method"]] = row["evaluations"]
+    return done
+
+
+def _save(path: Path, done: dict[str, list[dict[str, Any]]]) -> None:
+    """A line a method, all or nothing."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    for method, evaluations in done.items():
+        runs.append_json(partial, {"method": method, "evaluations": evaluations})
+    partial.replace(path)
+
+
+def _curve(name: str, evaluations: list[dict[str, Any]]) -> value_bias.Curve:
+    judged_by = "score" if "score" in evaluations[-1] else "return"
+    diverged = [np.nan] * FLAGS.num_seeds  # in evaluations where no seed had a value
+    return value_bias.Curve(
+        method=name,
+        judged_by=judged_by,
+        step=[row["step"] for row in evaluations],
+        learned=_finite([row.get("learned_value", diverged) for row in evaluations]),
+        actual=_finite([row["actual_value"] for row in evaluations]),
+        judged=_finite([row[judged_by] for row in evaluations]),
+    )
+
+
+def _finite(values: list[list[float | None]]) -> np.ndarray:
+    """NaN for infinity, as for what was read back from a file."""
+    array = np.array(values, float)
+    return np.where(np.isfinite(array), array, np.nan)
+
+
+if __name__ == "__main__":
+    launch(main)
