@@ -8,7 +8,6 @@ import pytest
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.cql import CQLConfig, candidate_actions
 from offrl_jax.distributions import TanhGaussian
-from offrl_jax.losses.conservative import importance_weighted_logsumexp
 from offrl_jax.soft_actor_critic import q_values
 from tests.arrays import bandit, chain, random_dataset
 
@@ -88,26 +87,6 @@ def test_no_gradient_reaches_the_policies_through_the_candidates(variant):
         return candidates.action.sum() + candidates.log_density.sum()
 
     np.testing.assert_array_equal(jax.grad(total)(jnp.ones((2, 3))), 0.0)
-
-
-def test_the_tabular_fixed_point():
-    """Q = y − α (softmax(Q) / β − 1), where ½ β-weighted Bellman error + α gap is least.
-
-    The three actions of one state are all candidates, each counted once.
-    """
-    behavior, target, alpha = jnp.array([0.6, 0.3, 0.1]), jnp.array([1.0, 2.0, 0.5]), 0.4
-
-    def objective(q):
-        bellman = 0.5 * jnp.sum(behavior * jnp.square(q - target))
-        logsumexp = importance_weighted_logsumexp(q[None], jnp.zeros((1, 3)))[0]
-        return bellman + alpha * (logsumexp - jnp.sum(behavior * q))
-
-    q = target
-    for _ in range(2000):
-        q = q - 0.5 * jax.grad(objective)(q)
-    expected = target - alpha * (jax.nn.softmax(q) / behavior - 1.0)
-    np.testing.assert_allclose(q, expected, atol=1e-4)
-    assert q[0] > target[0] and q[2] < target[2]  # the data's action up, the rare one down
 
 
 def fitted(algorithm, dataset, num_steps, **settings):

@@ -507,7 +507,7 @@ COVERING = [
 
 
 @pytest.mark.parametrize("case", COVERING, ids=named)
-def test_every_kind_trains_and_can_be_resumed(case):
+def test_every_kind_trains(case):
     config = configured(num_backup_actions=3, **case)
     first = init(CQL, config, DATASET.spec, KEY)
     before = jax.tree.map(jnp.copy, first)
@@ -517,9 +517,16 @@ def test_every_kind_trains_and_can_be_resumed(case):
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), before, state)
     assert all(jax.tree.leaves(moved)), moved
     assert ("critic/multiplier" in metrics) == (config.lagrange != "off")
-    state, _ = learn(CQL, config, DATASET, state, KEY, num_steps=2)
-    whole, _ = learn(CQL, config, DATASET, before, KEY, num_steps=4)
-    jax.tree.map(np.testing.assert_array_equal, state, whole)
+
+
+def test_training_can_be_resumed():
+    """With a multiplier, a warm-up and relabelled returns."""
+    config = configured(num_backup_actions=3, **COVERING[0])
+    half, whole = (init(CQL, config, DATASET.spec, KEY) for _ in range(2))
+    for _ in range(2):
+        half, _ = learn(CQL, config, DATASET, half, KEY, num_steps=2)
+    whole, _ = learn(CQL, config, DATASET, whole, KEY, num_steps=4)
+    jax.tree.map(np.testing.assert_array_equal, half, whole)
 
 
 def test_training_compares_with_the_returns_of_its_own_discount():
