@@ -15,7 +15,7 @@ from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.algorithms.bc import BCConfig, bc
 from offrl_jax.data.dataset import Dataset, sample
 from offrl_jax.networks import gaussian_policy
-from offrl_jax.types import Array, Float, Key, Metrics
+from offrl_jax.types import Array, Float, Metrics
 
 NUM_STATES = 1024
 SATURATED = 0.99
@@ -23,17 +23,19 @@ BEHAVIOR = BCConfig(hidden_sizes=(64, 64), learning_rate=1e-3)
 NUM_BEHAVIOR_STEPS = 1000
 
 
-def fit_behavior(dataset: Dataset, key: Key) -> Any:
-    """Parameters of a small tanh-Gaussian β(a|s), cloned from the data: a ruler for `diagnose`."""
+def clone_behavior(dataset: Dataset) -> Any:
+    """Parameters of a small tanh-Gaussian β(a|s), cloned from the data: a ruler for `diagnose`, the
+    same for all runs on the same data."""
+    key = jax.random.key(0)
     state = learner.init(bc, BEHAVIOR, dataset.spec, key)
     return learner.learn(bc, BEHAVIOR, dataset, state, key, num_steps=NUM_BEHAVIOR_STEPS)[0].actor
 
 
 @partial(jax.jit, static_argnames="algorithm")
 def diagnose(
-    algorithm: Algorithm, config: Any, dataset: Dataset, state: Any, behavior: Any, key: Key
+    algorithm: Algorithm, config: Any, dataset: Dataset, state: Any, behavior: Any
 ) -> Metrics:
-    """Means over 1024 states of the data, for every run at once.
+    """Means over 1024 states of the data, always the same ones, for every run at once.
 
     diagnostics/policy_gap         mean_k Q_k(s, π(s)) − Q_k(s, a), a the data's, π(s) the mode
     diagnostics/random_gap         the same of uniformly random actions
@@ -49,10 +51,9 @@ def diagnose(
       config: Its config, stacked where the runs are settings × seeds.
       dataset: What it learns from.
       state: With axes as in `learner.learn`.
-      behavior: From `fit_behavior`.
-      key: Of shape (), to draw the states and the random actions: the same for all runs.
+      behavior: From `clone_behavior`.
     """
-    sample_key, random_key = jax.random.split(key)
+    sample_key, random_key = jax.random.split(jax.random.key(0))
     batch = sample(dataset, sample_key, NUM_STATES)
     random = jax.random.uniform(random_key, batch.action.shape, minval=-1.0, maxval=1.0)
     beta = gaussian_policy(BEHAVIOR.hidden_sizes, behavior, batch.observation)

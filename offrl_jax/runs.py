@@ -41,7 +41,7 @@ class Result:
       diverged: By seed, the first metric that was no longer finite, or None.
       metrics: Of the last chunk, (S,) each, the diagnostics among them.
       rollouts: The last evaluation, or None without one.
-      seconds: Wall time by part: `training` (with its compile) and `evaluation`.
+      seconds: Wall time by part, compiling included: `training`, `diagnostics`, `evaluation`.
       run_dir: Where the rest is.
     """
 
@@ -100,11 +100,7 @@ def train(
         )
     if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
         raise InputError("a run takes one setting, not a stack of them; use `learn` for several")
-    if not 0 <= seed <= 2**32 - num_seeds:
-        raise InputError(
-            f"seed={seed} with {num_seeds} seeds leaves the range of 0 to 2**32 - 1, beyond which "
-            "seeds repeat; give a smaller one"
-        )
+    check_seeds(seed, num_seeds)
     run_dir = check_run_dir(run_dir)
     dataset = with_discount(dataset, getattr(config, "discount", dataset.discount))
     seconds = {"training": 0.0, "evaluation": 0.0}
@@ -132,17 +128,21 @@ def train(
     keys = jax.vmap(jax.random.key)(np.arange(seed, seed + num_seeds, dtype=np.uint32))
     state = learner.init(algorithm, config, dataset.spec, keys)
     rollouts, diverged = None, [None] * num_seeds
-    diagnosis_key = jax.random.key(seed)
-    behavior = diagnostics.fit_behavior(dataset, diagnosis_key)
+    clock = time.perf_counter()
+    behavior = diagnostics.clone_behavior(dataset)
+    seconds["diagnostics"] = time.perf_counter() - clock
     step = 0
     for chunk, evaluates in dispatches:
         step += chunk
         clock = time.perf_counter()
         state, metrics = learner.learn(algorithm, config, dataset, state, keys, num_steps=chunk)
-        metrics |= diagnostics.diagnose(algorithm, config, dataset, state, behavior, diagnosis_key)
         metrics = jax.tree.map(lambda x: np.asarray(x, np.float64), metrics)
         elapsed = time.perf_counter() - clock
         seconds["training"] += elapsed
+        clock = time.perf_counter()
+        found = diagnostics.diagnose(algorithm, config, dataset, state, behavior)
+        metrics |= jax.tree.map(lambda x: np.asarray(x, np.float64), found)
+        seconds["diagnostics"] += time.perf_counter() - clock
         for name, values in metrics.items():
             for i in np.flatnonzero(~np.isfinite(values)):
                 diverged[i] = diverged[i] or f"{name} at step {step}"
@@ -209,6 +209,17 @@ def chunk_size(num_steps: int, num_evaluations: int, cycle: int = 1) -> int:
     divisors = [d for d in range(min(share, MAX_CHUNK), 0, -1) if share % d == 0]
     divisor = next((d for d in divisors if d % cycle == 0), divisors[0])
     return divisor if divisor >= min(share, MAX_CHUNK // 10) else share
+
+
+def check_seeds(seed: int, num_seeds: int) -> None:
+    """Raises:
+    InputError: if some of the seeds from `seed` on would repeat.
+    """
+    if not 0 <= seed <= 2**32 - num_seeds:
+        raise InputError(
+            f"seed={seed} with {num_seeds} seeds leaves the range of 0 to 2**32 - 1, beyond which "
+            "seeds repeat; give a smaller one"
+        )
 
 
 def check_run_dir(run_dir: str | Path) -> Path:

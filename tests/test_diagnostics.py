@@ -7,7 +7,7 @@ import pytest
 
 from offrl_jax import init, stack
 from offrl_jax.data import from_arrays
-from offrl_jax.diagnostics import diagnose, fit_behavior
+from offrl_jax.diagnostics import clone_behavior, diagnose
 from tests.toy import RuleConfig, rule
 
 WEIGHT = np.array([1.0, 2.0, 3.0])  # of three critics
@@ -53,12 +53,12 @@ def normal():
 
 @pytest.fixture(scope="module")
 def behavior(normal):
-    return fit_behavior(normal, jax.random.key(0))
+    return clone_behavior(normal)
 
 
-def diagnosed(dataset, behavior, config, keys, key=KEY, algorithm=known):
+def diagnosed(dataset, behavior, config, keys, algorithm=known):
     state = init(algorithm, config, dataset.spec, keys)
-    found = diagnose(algorithm, config, dataset, state, behavior, key)
+    found = diagnose(algorithm, config, dataset, state, behavior)
     return {name.removeprefix("diagnostics/"): np.asarray(v) for name, v in found.items()}, state
 
 
@@ -84,7 +84,7 @@ def test_states_and_actions_belong_together():
         act=lambda config, state, o, key: jnp.zeros((o.shape[0], 2)),
         q_values=lambda config, state, o, a: (o * a)[None, :, 0],
     )
-    behavior = fit_behavior(dataset, KEY)
+    behavior = clone_behavior(dataset)
     found, _ = diagnosed(dataset, behavior, RuleConfig(), KEY, algorithm=algorithm)
     assert found["policy_gap"] == pytest.approx(-1 / 3, abs=0.05)
     assert found["random_gap"] == pytest.approx(-1 / 3, abs=0.08)
@@ -137,17 +137,8 @@ def test_runs_together_equal_runs_alone(dataset, behavior):
             np.testing.assert_allclose(seeds[name][1], value, rtol=1e-5)
 
 
-def test_the_key_decides(dataset, behavior):
-    config = RuleConfig()
-    one, again, other = (
-        diagnosed(dataset, behavior, config, KEY, key=key)[0]["random_gap"]
-        for key in (KEY, KEY, jax.random.key(9))
-    )
-    assert one == again and one != other
-
-
 def test_the_ruler_is_the_same_at_every_call(normal, behavior):
-    jax.tree.map(np.testing.assert_array_equal, behavior, fit_behavior(normal, jax.random.key(0)))
+    jax.tree.map(np.testing.assert_array_equal, behavior, clone_behavior(normal))
 
 
 def test_one_trace_serves_all_chunks_and_settings(dataset, behavior):

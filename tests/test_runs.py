@@ -114,6 +114,21 @@ def test_the_diagnostics_are_of_the_state_just_learnt(critic_run):
     assert (first != last).all()
 
 
+def test_a_seeds_diagnostics_do_not_depend_on_its_company(critic_run, tmp_path):
+    alone = train(
+        ALGORITHMS["sac"],
+        ALGORITHMS["sac"].Config(batch_size=8, actor_hidden_sizes=(8,), critic_hidden_sizes=(8,)),
+        toy_dataset(),
+        run_dir=tmp_path / "run",
+        num_steps=4,
+        seed=1,
+        num_evaluations=2,
+        num_evaluation_episodes=0,
+    )
+    for name in alone.metrics:
+        np.testing.assert_allclose(alone.metrics[name][0], critic_run.metrics[name][1], rtol=1e-3)
+
+
 def test_evaluations_hold_learned_and_actual_values(critic_run):
     rollouts, row = critic_run.rollouts, rows(critic_run.run_dir / "evaluations.jsonl")[-1]
     np.testing.assert_allclose(row["learned_value"], rollouts.learned_value.mean(1))
