@@ -34,17 +34,21 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import stack, validate
 from offrl_jax.data import Dataset, scores
+from offrl_jax.data.dataset import with_discount
 from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.reports import value_bias
 from offrl_jax.types import InputError
 
-flags.DEFINE_string("dataset", "pointmaze/umaze", "as in experiments.train")
+flags.DEFINE_string("dataset", "pointmaze/umaze", "a maze, Minari id or file, see README.md")
 flags.DEFINE_string("env_id", None, "evaluation environment, where the data names none or another")
 flags.DEFINE_string("output", None, "folder of the results (default: one under runs/)")
 flags.DEFINE_list("methods", DEFAULT, f"of {', '.join(METHODS)}")
 flags.DEFINE_list("conservative_weights", ["5"], "w of CQL's methods; several are several rows")
 flags.DEFINE_enum(
-    "scale", "quick", tuple(SCALES), "quick: minutes on a CPU; paper: the authors' sizes, for a GPU"
+    "scale",
+    "quick",
+    tuple(SCALES),
+    "quick: an hour on a CPU; paper: networks and rates of the CQL paper, for a GPU",
 )
 flags.DEFINE_integer("num_steps", None, "updates a seed (default: by --scale)", 1)
 flags.DEFINE_integer("num_seeds", 3, "seeds of every method", 1)
@@ -63,6 +67,7 @@ class Row:
 
 
 def main() -> None:
+    runs.check_seeds(FLAGS.seed, FLAGS.num_seeds)
     rows = _rows()
     num_steps = FLAGS.num_steps or SCALES[FLAGS.scale][0]
     for row in rows:  # refuses steps that evaluations cannot divide, before anything is written
@@ -70,7 +75,7 @@ def main() -> None:
     dataset = data.load(FLAGS.dataset, env_id=FLAGS.env_id)
     environments.make_from_spec(dataset.spec).close()  # refuses before anything is written
     preset = find_preset("cql", scores.domain(dataset.spec.env_id))
-    dataset = prepared(dataset, preset)
+    dataset = with_discount(prepared(dataset, preset), rows[0].config.discount)
     output = Path(FLAGS.output or f"runs/overestimation-{time.strftime('%Y%m%d-%H%M%S')}")
     settings = {
         "num_steps": num_steps,
@@ -83,17 +88,21 @@ def main() -> None:
     done = _finished(output, settings, dataset)
     groups = _groups([row for row in rows if row.name not in done])
     print(f"{len(rows)} methods, {len(groups)} programs to train", flush=True)
+    behavior = diagnostics.clone_behavior(dataset) if groups else None
     for group in groups:
         names = ", ".join(row.name for row in group)
         print(names, flush=True)
-        for row, evaluations in zip(group, _trained(group, dataset, num_steps), strict=True):
+        for row, evaluations in zip(
+            group, _trained(group, dataset, behavior, num_steps), strict=True
+        ):
             done[row.name] = evaluations
         _save(output / "curves.jsonl", done)
     curves = [_curve(row.name, done[row.name]) for row in rows]
     value_bias.write_csv(output / "overestimation.csv", curves)
     text = value_bias.markdown(curves)
+    name = Path(FLAGS.dataset).name if Path(FLAGS.dataset).suffix else FLAGS.dataset
     title = (
-        f"{dataset.spec.name}, {num_steps:,} updates, {FLAGS.num_seeds} seeds, "
+        f"{name}, {num_steps:,} updates, {FLAGS.num_seeds} seeds, "
         f"{FLAGS.num_evaluation_episodes} episodes each, seed {FLAGS.seed} on"
     )
     (output / "overestimation.md").write_text(f"{title}\n\n{text}\n")
@@ -123,12 +132,15 @@ def _rows() -> list[Row]:
         name, algorithm, own = METHODS[flag]
         config_type = ALGORITHMS[algorithm].Config
         fields = {f.name for f in dataclasses.fields(config_type)}
-        shared = {k: v for k, v in SCALES[FLAGS.scale][1].items() if k in fields}
+        _, shared, by_algorithm = SCALES[FLAGS.scale]
+        own = (
+            {k: v for k, v in shared.items() if k in fields} | by_algorithm.get(algorithm, {}) | own
+        )
         weighted = "conservative_weight" in fields and "conservative_weight" not in own
         for weight in weights if weighted else weights[:1]:
             changes = {"conservative_weight": weight} if weighted else {}
             several = f", w = {weight:g}" if weighted and len(weights) > 1 else ""
-            config = config_type(**shared | own | changes)
+            config = config_type(**own | changes)
             validate(config)
             rows.append(Row(name + several, algorithm, config))
     names = [row.name for row in rows]
@@ -151,15 +163,15 @@ def _dispatches(row: Row, num_steps: int) -> list[tuple[int, bool]]:
     return runs.schedule(phases, num_steps, FLAGS.num_evaluations)
 
 
-def _trained(group: list[Row], dataset: Dataset, num_steps: int) -> list[list[dict[str, Any]]]:
+def _trained(
+    group: list[Row], dataset: Dataset, behavior: Any, num_steps: int
+) -> list[list[dict[str, Any]]]:
     """Each row's evaluations, of H settings × S seeds in one program."""
     algorithm = ALGORITHMS[group[0].algorithm]
     config = stack([row.config for row in group])
     seeds = np.arange(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds, dtype=np.uint32)
     keys = jax.vmap(jax.random.key)(seeds)
     keys = jax.numpy.broadcast_to(keys, (len(group), *keys.shape))
-    diagnosis_key = jax.random.key(FLAGS.seed)
-    behavior = diagnostics.fit_behavior(dataset, diagnosis_key)
     evaluator = Evaluator(algorithm, dataset, keys.shape, FLAGS.num_evaluation_episodes)
     state = learner.init(algorithm, config, dataset.spec, keys)
     dispatches = _dispatches(group[0], num_steps)
@@ -174,7 +186,7 @@ def _trained(group: list[Row], dataset: Dataset, num_steps: int) -> list[list[di
         if not evaluates:
             continue
         rollouts = evaluator(config, state)
-        found = diagnostics.diagnose(algorithm, config, dataset, state, behavior, diagnosis_key)
+        found = diagnostics.diagnose(algorithm, config, dataset, state, behavior)
         for h, rows in enumerate(evaluations):
             row = runs.summarize(rollouts[h], dataset.spec)
             row |= {name: np.asarray(value[h]).tolist() for name, value in found.items()}

@@ -6,6 +6,7 @@ entropy, so that what is learned and what is measured are the same sum of reward
 
 from typing import Any
 
+from experiments.configs.bcq import MODEL
 from experiments.configs.common import SMALL_SOFT, WIDE
 
 METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {  # flag: (name, algorithm, its own fields)
@@ -30,19 +31,20 @@ METHODS: dict[str, tuple[str, str, dict[str, Any]]] = {  # flag: (name, algorith
 }
 DEFAULT = list(METHODS)[:7]  # the columns of the CQL paper's table 4
 
-SCALES: dict[str, tuple[int, dict[str, Any]]] = {  # steps, and fields for whichever method has them
+SHARED = {"backup": "deterministic"}
+SCALES: dict[str, tuple[int, dict[str, Any], dict[str, dict[str, Any]]]] = {
+    # Steps, fields for whichever method has them, and an algorithm's own.
     "quick": (
         20_000,
-        SMALL_SOFT
-        | {
-            "backup": "deterministic",
-            "num_sampled_actions": 4,
-            "behavior_hidden_sizes": (128, 128),
-            "behavior_learning_rate": 1e-3,
-            "num_behavior_steps": 5_000,
-            "num_warmup_steps": 5_000,
-            "multiplier_learning_rate": 1e-2,
+        SMALL_SOFT | SHARED | {"num_sampled_actions": 4},
+        {
+            "bear": MODEL | {"num_warmup_steps": 0, "multiplier_learning_rate": 1e-2},
+            "cql": {"multiplier_learning_rate": SMALL_SOFT["critic_learning_rate"]},
         },
     ),
-    "paper": (1_000_000, WIDE | {"backup": "deterministic", "actor_learning_rate": 3e-5}),
+    "paper": (
+        1_000_000,
+        WIDE | SHARED,
+        {name: {"actor_learning_rate": 3e-5} for name in ("cql", "sac", "edac")},
+    ),
 }

@@ -3,6 +3,8 @@
 Source: Agarwal et al. 2021, arXiv:2108.13264 (interquartile mean, bootstrap intervals).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 
@@ -18,12 +20,18 @@ def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def bootstrap_interval(
-    scores: np.ndarray, *, confidence: float = 0.95, num_resamples: int = 10_000, seed: int = 0
+    scores: np.ndarray,
+    *,
+    statistic: Callable = interquartile_mean,
+    confidence: float = 0.95,
+    num_resamples: int = 10_000,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile-bootstrap interval of the interquartile mean over seeds.
+    """Percentile-bootstrap interval of a statistic over seeds.
 
     Args:
       scores: One score a seed, (S,); with one seed both ends are NaN, as nothing can be said.
+      statistic: (scores, axis) -> one number for each row.
       confidence: Coverage, in (0, 1).
       num_resamples: Resamples of the seeds with replacement.
       seed: Of the resampling.
@@ -34,5 +42,5 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     resamples = scores[rng.integers(0, len(scores), (num_resamples, len(scores)))]
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(interquartile_mean(resamples), [tail, 100 - tail])
+    low, high = np.percentile(statistic(resamples, axis=-1), [tail, 100 - tail])
     return float(low), float(high)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from offrl_jax.evaluation.statistics import bootstrap_interval, interquartile_mean
+from offrl_jax.evaluation.statistics import bootstrap_interval
 
 COLUMNS = ("method", "learned", "actual", "difference", "low", "high", "judged", "judged_by")
 LINEAR_BELOW = 10.0  # of the plots' symmetric logarithm
@@ -43,13 +43,13 @@ class Curve:
 
 
 def table(curves: Sequence[Curve]) -> list[dict[str, str | float]]:
-    """A row a method, of its last evaluation: interquartile means over seeds (NaN if one diverged)
-    and the 95% interval of the difference."""
+    """A row a method, of its last evaluation: means over seeds (NaN if one diverged) and the
+    95% interval of the difference's."""
     rows = []
     for curve in curves:
-        low, high = bootstrap_interval(curve.difference[-1])
+        low, high = bootstrap_interval(curve.difference[-1], statistic=np.mean)
         ends = (x[-1] for x in (curve.learned, curve.actual, curve.difference, curve.judged))
-        learned, actual, difference, judged = map(_center, ends)
+        learned, actual, difference, judged = (float(np.mean(x)) for x in ends)
         values = curve.method, learned, actual, difference, low, high, judged, curve.judged_by
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
@@ -104,13 +104,14 @@ def plot(path: Path, curves: Sequence[Curve], title: str) -> None:
             ha="center",
             fontsize=8,
         )
-        ways.plot(curve.step, interquartile_mean(curve.difference), color=color, label=curve.method)
+        ways.plot(curve.step, curve.difference.mean(1), color=color, label=curve.method)
         low, high = curve.difference.min(1), curve.difference.max(1)
         ways.fill_between(curve.step, low, high, color=color, alpha=0.15, linewidth=0)
     ends.set_yticks(range(len(curves)), [curve.method for curve in curves])
     ends.set_ylim(len(curves) - 0.4, -0.8)
     ends.margins(x=0.15)
     ends.set_xscale("symlog", linthresh=LINEAR_BELOW)
+    ends.tick_params("x", labelrotation=60)
     ends.set_xlabel("learned − actual value, at the end")
     ends.axvline(0, color="black", linewidth=0.8)
     ways.set_yscale("symlog", linthresh=LINEAR_BELOW)
@@ -120,10 +121,6 @@ def plot(path: Path, curves: Sequence[Curve], title: str) -> None:
     ways.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
-
-
-def _center(seeds: np.ndarray) -> float:
-    return float(interquartile_mean(seeds)) if np.isfinite(seeds).all() else float("nan")
 
 
 def _short(value: float, sign: str = "+") -> str:

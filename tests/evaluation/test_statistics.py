@@ -27,3 +27,8 @@ def test_interval_covers_the_mean_about_as_often_as_it_says():
 def test_interval_of_equal_scores_is_a_point_and_of_one_score_unknown():
     assert bootstrap_interval(np.full(5, 3.0)) == (3.0, 3.0)
     assert np.isnan(bootstrap_interval(np.array([3.0]))).all()
+
+
+def test_interval_of_another_statistic():
+    scores = np.array([0.0, 0.0, 0.0, 900.0])
+    assert bootstrap_interval(scores, statistic=np.mean)[1] > 225.0

@@ -27,9 +27,9 @@ from offrl_jax import learner
 from tests.toy import toy_dataset
 
 folder = Path(sys.argv[1])
-steps, quick = command.SCALES["quick"]
+steps, shared, own = command.SCALES["quick"]
 tiny = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "batch_size": 8}
-command.SCALES["quick"] = (steps, quick | tiny)
+command.SCALES["quick"] = (steps, shared | tiny, own)
 command.data.load = lambda *args, **options: toy_dataset()
 programs, key_shapes, diverging = [], [], []
 trained, learn, evaluate = command._trained, learner.learn, command.Evaluator.__call__
@@ -109,6 +109,7 @@ for name, flags in {
     "no weight": ["--conservative_weights="],
     "negative weight": ["--conservative_weights=-1"],
     "twice": ["--conservative_weights=5,5"],
+    "huge seed": ["--seed=4294967295", "--num_seeds=2"],
     "unequal evaluations": ["--num_steps=10", "--num_evaluations=3"],
 }.items():
     run(name, name.replace(" ", "_"), *small[2:], *flags)
@@ -237,6 +238,7 @@ def test_a_method_of_which_every_seed_diverged_is_shown_as_such(folder, results)
         ("no number", "conservative_weights=1,heavy are not all numbers"),
         ("no method", "at least one entry"),
         ("no weight", "at least one entry"),
+        ("huge seed", "leaves the range of 0 to 2**32 - 1"),
         ("twice", "CQL(H), w = 5 is asked for twice"),
         ("negative weight", "conservative_weight=-1.0 is outside"),
         ("unequal evaluations", "num_steps=9 can"),
@@ -246,7 +248,9 @@ def test_bad_flags_get_one_line(results, name, words):
     assert_refused(results[name], words)
 
 
-@pytest.mark.parametrize("name", ["unknown method", "no weight", "unequal evaluations"])
+@pytest.mark.parametrize(
+    "name", ["unknown method", "no weight", "unequal evaluations", "huge seed"]
+)
 def test_bad_flags_write_nothing(folder, results, name):
     assert not (folder / name.replace(" ", "_")).exists()
 
