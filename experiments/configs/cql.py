@@ -17,7 +17,9 @@ code calls CQL differs; each of these recipes is one of them, whole, by its name
                              --scale_rewards_by_return_range
   cal_ql, cal_ql_adroit      nakamotoo/Cal-QL at ac6eafe, the offline phase
 
-None of them holds their orthogonal first weights, nor the offset of −1 of JaxCQL's log deviations.
+None of them holds JaxCQL's, CORL's and Cal-QL's orthogonal first weights and their policies' log
+deviations less 1 (constant in JaxCQL's AntMaze), nor the clip of the data's actions to ±0.999 or
+±0.99999 in the critics; Cal-QL's Adroit data also drop failures and end at the last success.
 PointMaze's and quick are ours. For Kitchen nobody published verified settings: Adroit's.
 """
 
@@ -36,8 +38,9 @@ PLAIN = {  # every field in which a recipe below may differ from the next
     "lagrange_threshold": 5.0,
     "initial_log_multiplier": 0.0,
     "backup": "deterministic",
-    "min_difference": -1e6,
+    "min_difference": -1e30,
     "calibrated": False,
+    "cut_return": "zero",
     "num_warmup_steps": 0,
     "actor_learning_rate": 3e-4,
     "critic_learning_rate": 3e-4,

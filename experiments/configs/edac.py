@@ -6,15 +6,19 @@
       three million steps, for a GPU; not measured
 
 Scores are means of three seeds; intervals, budgets and tuning are in BUILD_NOTES.md. PointMaze's
-and quick are ours. The others are CORL's (configs/offline/edac at eeeeef2); the authors
-(snu-mllab/EDAC at 198d570) agree on Gym: E = 10, Hopper 50; η = 1, on HalfCheetah and Walker2d
-medium-expert 5 (`--recipe=medium_expert`). On Adroit they differ: `--recipe=authors_adroit` is
-theirs for pen-human but for its standardised rewards, and pen-cloned needs
---config.diversity_weight=10 --config.backup=min_max.
+and quick are ours. The others are CORL's (configs/offline/edac at eeeeef2): Adroit's that of door,
+hammer and relocate, `--recipe=corl_pen` that of pen-human; pen-cloned takes
+--config.diversity_weight=10, maze2d E = 10 and η = 0.1. The authors (snu-mllab/EDAC at 198d570)
+agree on Gym: E = 10, Hopper 50; η = 1, on HalfCheetah and Walker2d medium-expert 5
+(`--recipe=medium_expert`). On Adroit they differ: `--recipe=authors_adroit` is theirs for
+pen-human but for its standardised rewards; pen-cloned takes --config.diversity_weight=10 and a max
+backup, theirs of the online critics, ours (--config.backup=min_max) of the targets.
 """
 
 from experiments.configs.common import SMALL_SOFT, pointmaze, quick
 from experiments.presets import Preset
+
+PEN = {"num_critics": 20, "diversity_weight": 1000.0}
 
 
 def corl(num_critics: int, diversity_weight: float) -> Preset:
@@ -32,8 +36,9 @@ PRESETS = {
 RECIPES = {
     "quick": quick(SMALL_SOFT | {"num_critics": 10, "diversity_weight": 1.0}),
     "medium_expert": {"config": {"diversity_weight": 5.0}},
+    "corl_pen": {"config": PEN},
     "authors_adroit": {
-        "config": {"num_critics": 20, "diversity_weight": 1000.0, "actor_learning_rate": 3e-5},
+        "config": PEN | {"actor_learning_rate": 3e-5, "temperature_learning_rate": 3e-5},
         "num_steps": 200_000,
     },
 }

@@ -4,8 +4,9 @@ and, but for Eq. 1, up on the data's. Cal-QL pushes no further than the data's o
 Citation: Kumar et al. 2020, arXiv:2006.04779; Cal-QL: Nakamoto et al. 2023, arXiv:2303.05479.
 Update order: `soft_actor_critic.update`, then the multiplier, from the same old parameters.
 Checked against: the authors' code (aviralkumar2907/CQL at d67dbe9: `h` is its `min_q_version` 3,
-`author_v2` its 2), JaxCQL (bac4299) and Cal-QL (ac6eafe). Departures: their temperature steps
-before the other losses are taken; parameters start as everywhere here, not orthogonally.
+`author_v2` its 2), JaxCQL (bac4299) and Cal-QL (ac6eafe). Departures: in the authors' code the
+temperature steps before the other losses are taken; parameters start as everywhere here, where
+JaxCQL's may and Cal-QL's do start orthogonally, with log deviations lower by 1.
 """
 
 import math
@@ -32,6 +33,7 @@ from offrl_jax.relabelling import with_lambda_returns
 from offrl_jax.soft_actor_critic import BACKUP_HELP, BACKUPS, SoftActorCriticConfig, q_values
 from offrl_jax.types import Array, Bool, Float, Int, Key, Metrics, Spec, Transition
 
+NO_CLIP = 1e30
 MAX_LOG_MULTIPLIER = math.log(1e6)
 LONGEST_TAIL = 1e4  # steps for which a cut episode may go on, where γ is 1
 
@@ -48,7 +50,9 @@ class CQLConfig(SoftActorCriticConfig):
         5.0, "w of the penalty beside an unhalved squared error, so w = 2α of the paper", low=0
     )
     num_sampled_actions: int = setting(
-        10, "N actions from each source of the penalty: uniform, π(s) and π(s′)", low=1
+        10,
+        "N actions of each source of the penalty: uniform, π(s), π(s′); v1, v2, rho: only one",
+        low=1,
     )
     penalty_actions: str = setting(
         "policy",
@@ -60,9 +64,9 @@ class CQLConfig(SoftActorCriticConfig):
         False, "whether h estimates log ∫ exp Q itself: T log M less, M = 3N, as acme"
     )
     min_difference: float = setting(
-        -1e6, "lowest penalty of a sample; AntMaze settings use −200, −1e6 is no clip"
+        -NO_CLIP, "lowest penalty of a sample; AntMaze settings use −200, −1e30 is no clip"
     )
-    max_difference: float = setting(1e6, "highest penalty of a sample; 1e6 is no clip")
+    max_difference: float = setting(NO_CLIP, "highest penalty of a sample; 1e30 is no clip")
     lagrange: str = setting(
         "off",
         "a multiplier α′ that holds the penalty at a threshold τ, authors: α′ (w penalty − τ); "

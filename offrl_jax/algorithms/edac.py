@@ -3,9 +3,9 @@ their minimum penalises the unseen with fewer of them.
 
 Citation: An et al. 2021, arXiv:2110.01548.
 Update order: `soft_actor_critic.update`.
-Checked against: the authors' code (snu-mllab/EDAC at 198d570). Departures: their temperature steps
-before the other losses are taken; parameters start as everywhere here, not from biases of 0.1 and
-small last layers.
+Checked against: the authors' code (snu-mllab/EDAC at 198d570). Departures: parameters start as
+everywhere here, not from biases of 0.1 and small last layers; a max backup asks the target critics,
+where theirs asks the online ones.
 """
 
 from typing import Any
