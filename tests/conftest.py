@@ -33,8 +33,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_collection_modifyitems(items):
-    """What shares compiled programs runs in one process: a module, or there an algorithm."""
+    """What shares compiled programs runs in one process: a module, or there an algorithm, unless
+    the test says otherwise."""
     for item in items:
+        if item.get_closest_marker("xdist_group"):
+            continue
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         name = getattr(parameters.get("algorithm"), "name", "")
         item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}-{name}"))

@@ -76,7 +76,16 @@ CONSTRAINED = [(name, CLOSER.get(name, {})) for name in ALGORITHMS if name not i
 ]
 
 
-@pytest.mark.parametrize(("name", "changes"), CONSTRAINED, ids=str)
+def alone(name, changes):
+    """To run beside other algorithms' probes: each compiles its own programs. By default one of
+    each family runs, and with -m slow the others."""
+    marks = [pytest.mark.xdist_group(f"probe-{name}")]
+    if changes or name not in ("bc", "bcq", "brac", "td3_bc", "crr", "iql", "cql"):
+        marks.append(pytest.mark.slow)
+    return pytest.param(name, changes, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "changes"), [alone(*case) for case in CONSTRAINED], ids=str)
 def test_a_constrained_learner_stays_where_the_data_is(name, changes):
     actions = chosen_actions(name, changes)
     assert ((actions > LOW) & (actions < HIGH)).all(), actions

@@ -174,16 +174,19 @@ def test_the_value_is_the_least_q_of_the_action_taken(algorithm, config, dataset
         pytest.skip("has no critic of actions")
     state = started(algorithm, config, dataset, key)
     observation = jax.random.normal(key, (6, dataset.spec.observation_size))
-    action = algorithm.act(config, state, observation, None)
-    q = algorithm.q_values(config, state, observation, action)
+
+    @jax.jit
+    def values(state):
+        action = algorithm.act(config, state, observation, None)
+        random = jax.random.uniform(key, action.shape, minval=-1)
+        q, q_random = (algorithm.q_values(config, state, observation, a) for a in (action, random))
+        return q, q_random, algorithm.value(config, state, observation)
+
+    q, q_random, value = values(state)
     size = q.shape[0]
     assert q.shape == (size, 6) and size == getattr(config, "num_critics", size)
-    assert np.isfinite(q).all()
-    np.testing.assert_allclose(
-        np.min(q, axis=0), algorithm.value(config, state, observation), **TOLERANCE
-    )
-    random = jax.random.uniform(key, action.shape, minval=-1)
-    assert np.any(algorithm.q_values(config, state, observation, random) != q)
+    assert np.isfinite(q).all() and np.any(q_random != q)
+    np.testing.assert_allclose(np.min(q, axis=0), value, **TOLERANCE)
 
 
 def test_target_networks_follow_only_by_averaging(algorithm, config, dataset, key):
