@@ -1,7 +1,8 @@
 """Presets of EDAC.
 
   python -m experiments.train --algorithm=edac
-      POINTMAZE_RESULT
+      PointMaze umaze, 7 minutes on two busy CPU cores: score 22.1 (the data 7.0), and it believes
+      in values 700 to 1,000 above the truth: ten critics do not constrain enough there
   python -m experiments.train --algorithm=edac --dataset=hopper.hdf5 --config.num_critics=50
       three million steps, for a GPU; not measured
 
