@@ -37,7 +37,7 @@ from offrl_jax.data import Dataset, scores
 from offrl_jax.data.dataset import with_discount
 from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.reports import value_bias
-from offrl_jax.types import InputError
+from offrl_jax.types import InputError, Key
 
 flags.DEFINE_string("dataset", "pointmaze/umaze", "a maze, Minari id or file, see README.md")
 flags.DEFINE_string("env_id", None, "evaluation environment, where the data names none or another")
@@ -67,7 +67,7 @@ class Row:
 
 
 def main() -> None:
-    runs.check_seeds(FLAGS.seed, FLAGS.num_seeds)
+    keys = runs.seed_keys(FLAGS.seed, FLAGS.num_seeds)
     rows = _rows()
     num_steps = FLAGS.num_steps or SCALES[FLAGS.scale][0]
     for row in rows:  # refuses steps that evaluations cannot divide, before anything is written
@@ -90,12 +90,10 @@ def main() -> None:
     print(f"{len(rows)} methods, {len(groups)} programs to train", flush=True)
     behavior = diagnostics.clone_behavior(dataset) if groups else None
     for group in groups:
-        names = ", ".join(row.name for row in group)
-        print(names, flush=True)
-        for row, evaluations in zip(
-            group, _trained(group, dataset, behavior, num_steps), strict=True
-        ):
-            done[row.name] = evaluations
+        names = [row.name for row in group]
+        print(", ".join(names), flush=True)
+        trained = _trained(group, dataset, behavior, keys, num_steps)
+        done |= dict(zip(names, trained, strict=True))
         _save(output / "curves.jsonl", done)
     curves = [_curve(row.name, done[row.name]) for row in rows]
     value_bias.write_csv(output / "overestimation.csv", curves)
@@ -164,13 +162,11 @@ def _dispatches(row: Row, num_steps: int) -> list[tuple[int, bool]]:
 
 
 def _trained(
-    group: list[Row], dataset: Dataset, behavior: Any, num_steps: int
+    group: list[Row], dataset: Dataset, behavior: Any, keys: Key, num_steps: int
 ) -> list[list[dict[str, Any]]]:
     """Each row's evaluations, of H settings × S seeds in one program."""
     algorithm = ALGORITHMS[group[0].algorithm]
     config = stack([row.config for row in group])
-    seeds = np.arange(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds, dtype=np.uint32)
-    keys = jax.vmap(jax.random.key)(seeds)
     keys = jax.numpy.broadcast_to(keys, (len(group), *keys.shape))
     evaluator = Evaluator(algorithm, dataset, keys.shape, FLAGS.num_evaluation_episodes)
     state = learner.init(algorithm, config, dataset.spec, keys)

@@ -23,7 +23,7 @@ from offrl_jax.data import scores
 from offrl_jax.data.dataset import Dataset, with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.policy import save_policy
-from offrl_jax.types import InputError, Spec
+from offrl_jax.types import InputError, Key, Spec
 
 PACKAGES = (
     *("offrl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint"),
@@ -100,7 +100,7 @@ def train(
         )
     if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
         raise InputError("a run takes one setting, not a stack of them; use `learn` for several")
-    check_seeds(seed, num_seeds)
+    keys = seed_keys(seed, num_seeds)
     run_dir = check_run_dir(run_dir)
     dataset = with_discount(dataset, getattr(config, "discount", dataset.discount))
     seconds = {"training": 0.0, "evaluation": 0.0}
@@ -125,7 +125,6 @@ def train(
     _write_json(run_dir / "environment.json", describe_environment(dataset.spec, command))
     checkpoints = Checkpoints(run_dir / "checkpoints")
 
-    keys = jax.vmap(jax.random.key)(np.arange(seed, seed + num_seeds, dtype=np.uint32))
     state = learner.init(algorithm, config, dataset.spec, keys)
     rollouts, diverged = None, [None] * num_seeds
     clock = time.perf_counter()
@@ -211,15 +210,18 @@ def chunk_size(num_steps: int, num_evaluations: int, cycle: int = 1) -> int:
     return divisor if divisor >= min(share, MAX_CHUNK // 10) else share
 
 
-def check_seeds(seed: int, num_seeds: int) -> None:
-    """Raises:
-    InputError: if some of the seeds from `seed` on would repeat.
+def seed_keys(seed: int, num_seeds: int) -> Key:
+    """A key (S,) for each of the seeds from `seed` on.
+
+    Raises:
+      InputError: if some of them would repeat.
     """
     if not 0 <= seed <= 2**32 - num_seeds:
         raise InputError(
             f"seed={seed} with {num_seeds} seeds leaves the range of 0 to 2**32 - 1, beyond which "
             "seeds repeat; give a smaller one"
         )
+    return jax.vmap(jax.random.key)(np.arange(seed, seed + num_seeds, dtype=np.uint32))
 
 
 def check_run_dir(run_dir: str | Path) -> Path:
