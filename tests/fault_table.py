@@ -1,0 +1,43 @@
+"""`python -m pytest -m fault` ends with a table: fault, expected, seen, pass.
+
+A test of a row is marked `fault(row, fault, expected)` and tells its fixture `seen`
+what came of it.
+"""
+
+import textwrap
+
+import pytest
+
+
+@pytest.fixture
+def seen(record_property):
+    """Notes what a fault was met with, for the table."""
+    return lambda what: record_property("seen", " ".join(str(what).split()))
+
+
+@pytest.fixture(autouse=True)
+def _row(request, record_property):
+    if mark := request.node.get_closest_marker("fault"):
+        record_property("fault", list(mark.args))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.getoption("markexpr") != "fault":
+        return
+    rows = []
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            properties = dict(report.user_properties)
+            if "fault" in properties and (report.when == "call" or outcome in ("error", "skipped")):
+                verdict = {"passed": "yes", "skipped": "skipped"}.get(outcome, "NO")
+                rows.append([*properties["fault"], properties.get("seen", ""), verdict])
+    terminalreporter.section("faults")
+    widths = 3, 30, 34, 64, 7
+    for row in [["#", "fault", "expected", "seen", "pass"], *sorted(rows)]:
+        cells = [textwrap.wrap(str(x), width) or [""] for x, width in zip(row, widths, strict=True)]
+        for i in range(max(map(len, cells))):
+            parts = [(cell[i] if i < len(cell) else "") for cell in cells]
+            line = "  ".join(part.ljust(w) for part, w in zip(parts, widths, strict=True))
+            terminalreporter.write_line(line.rstrip())
+    passed = sum(row[-1] == "yes" for row in rows)
+    terminalreporter.write_line(f"{passed} of {len(rows)} passed")
