@@ -9,15 +9,19 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from offrl_jax import runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.types import InputError
 
 FLAGS = flags.FLAGS
 ERROR_CODE = 2
+FAILED_CODE = 3  # the run could not be written, or its seeds diverged
+STOPPED_CODE = 75  # by a signal, all saved: BSD's EX_TEMPFAIL, which asks to be tried again
 
 
 def launch(main: Callable[[], None]) -> None:
-    """Parses the flags, runs `main`, and answers bad input with one line and exit code 2."""
+    """Parses the flags, runs `main`, and answers what is no fault of the program with one line and
+    an exit code of its own."""
 
     def guarded(argv: list[str]) -> None:
         if not FLAGS["verbosity"].present:
@@ -28,6 +32,12 @@ def launch(main: Callable[[], None]) -> None:
             main()
         except InputError as error:
             _fail(error)
+        except runs.AlreadyFinished as error:
+            print(error)
+        except runs.Stopped as error:
+            _fail(error, "stopped", STOPPED_CODE)
+        except runs.RunFailed as error:
+            _fail(error, "error", FAILED_CODE)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -105,6 +115,6 @@ def _written(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _fail(error: Any) -> None:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(ERROR_CODE)
+def _fail(error: Any, kind: str = "error", code: int = ERROR_CODE) -> None:
+    print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(code)

@@ -15,7 +15,6 @@ not finished, given the same command and --output.
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -35,7 +34,8 @@ from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import stack, validate
 from offrl_jax.data import Dataset, scores
 from offrl_jax.data.dataset import with_discount
-from offrl_jax.evaluation.rollouts import Evaluator
+from offrl_jax.evaluation.rollouts import Evaluator, summarize
+from offrl_jax.files import finite, replacing
 from offrl_jax.reports import value_bias
 from offrl_jax.types import InputError, Key
 
@@ -184,7 +184,7 @@ def _trained(
         rollouts = evaluator(config, state)
         found = diagnostics.diagnose(algorithm, config, dataset, state, behavior)
         for h, rows in enumerate(evaluations):
-            row = runs.summarize(rollouts[h], dataset.spec)
+            row = summarize(rollouts[h], dataset.spec)
             row |= {name: np.asarray(value[h]).tolist() for name, value in found.items()}
             rows.append({"step": step - (total - num_steps)} | row)  # pretraining does not count
     progress.close()
@@ -223,10 +223,9 @@ def _finished(
 
 def _save(path: Path, done: dict[str, list[dict[str, Any]]]) -> None:
     """A line a method, all or nothing."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    for method, evaluations in done.items():
-        runs.append_json(partial, {"method": method, "evaluations": evaluations})
-    partial.replace(path)
+    with replacing(path) as partial, partial.open("w") as file:
+        for method, evaluations in done.items():
+            file.write(json.dumps(finite({"method": method, "evaluations": evaluations})) + "\n")
 
 
 def _curve(name: str, evaluations: list[dict[str, Any]]) -> value_bias.Curve:

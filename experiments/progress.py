@@ -13,11 +13,19 @@ class Progress:
 
     def __init__(self, num_steps: int):
         self._num_steps, self._shown = num_steps, {}
+        self._first_step = 0  # of this session
         self._started = self._last_line = time.perf_counter()
         self._bar = tqdm(total=num_steps, unit="step") if sys.stderr.isatty() else None
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
-        """Shows new numbers; the others stay."""
+        """Shows new numbers; the others stay. Without any, says that a run goes on from there."""
+        if not numbers and self._first_step == 0:
+            print(f"going on from step {step:,}", file=sys.stderr, flush=True)
+            self._first_step = step
+            self._started = time.perf_counter()
+            if self._bar is not None:
+                self._bar.initial = self._bar.n = step
+            return
         self._shown |= {name: f"{value:.4g}" for name, value in numbers.items()}
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
@@ -27,10 +35,11 @@ class Progress:
         is_score = not any(name.endswith("loss") for name in numbers)
         if is_score or now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
-            rate = step / (now - self._started)
+            rate = (step - self._first_step) / (now - self._started)
             shown = "  ".join(f"{name} {value}" for name, value in self._shown.items())
-            left = (self._num_steps - step) / rate
-            line = f"step {step:,}/{self._num_steps:,}  {speed(rate)}  {left:.0f} s left"
+            line = f"step {step:,}/{self._num_steps:,}"
+            if rate > 0:
+                line += f"  {speed(rate)}  {(self._num_steps - step) / rate:.0f} s left"
             print(f"{line}  {shown}", file=sys.stderr, flush=True)
 
     def close(self) -> None:

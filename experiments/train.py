@@ -6,9 +6,15 @@
 
 A flag that is not given takes the value of the preset for the algorithm and the dataset's domain
 (experiments/configs/), or else its default. --help lists the settings of the --algorithm beside it.
+
+A --run_dir that holds a run already goes on with it from its newest whole checkpoint. SIGTERM and
+Ctrl-C save and stop; once more leaves at once. Exit codes: 0 done, 2 bad input, 3 failed, as
+FAILED.json in the run directory says, 75 stopped and saved, 1 a fault of the program.
 """
 
+import contextlib
 import dataclasses
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -17,9 +23,11 @@ from typing import Any
 from absl import flags
 
 from experiments.command_line import FLAGS, config_overrides, launch
+from experiments.loggers import LOGGERS, Loggers
 from experiments.presets import DOMAINS, Preset, find_preset, prepared
 from experiments.progress import Progress, speed
-from offrl_jax import data, runs
+from experiments.signals import stopping
+from offrl_jax import data, divergence, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.data import Dataset, scores
@@ -32,12 +40,31 @@ flags.DEFINE_string(
     "pointmaze/umaze",
     "pointmaze/{umaze,medium,large}[-N], a Minari id, or the path of a D4RL-layout HDF5 or an npz",
 )
-flags.DEFINE_string("run_dir", None, "new directory for the run (default: one under runs/)")
+flags.DEFINE_string(
+    "run_dir",
+    None,
+    "directory of the run; one that exists goes on (default: a new one under runs/)",
+)
 flags.DEFINE_integer("num_steps", None, "updates a seed (default: the preset's)", 1)
 flags.DEFINE_integer("num_seeds", 3, "seeds trained at once", 1)
 flags.DEFINE_integer("seed", 0, "the first seed; the others follow on", 0)
 flags.DEFINE_integer("num_evaluations", 5, "equally spaced evaluations, the last at the end", 1)
 flags.DEFINE_integer("num_evaluation_episodes", 10, "episodes a seed; 0: no environment", 0)
+flags.DEFINE_float(
+    "evaluation_timeout", 300.0, "seconds that a step of an environment may take", 0.0
+)
+flags.DEFINE_integer("seed_batch", None, "seeds in memory at once, a divisor of num_seeds", 1)
+flags.DEFINE_float("checkpoint_seconds", 60.0, "between checkpoints; evaluations save too", 0.0)
+flags.DEFINE_integer("keep_last", 2, "how many of the newest checkpoints to keep", 1)
+flags.DEFINE_integer("keep_every", None, "keep checkpoints at multiples of this many steps too", 1)
+flags.DEFINE_bool("allow_config_change", False, "go on in run_dir with other settings or data")
+flags.DEFINE_float(
+    "divergence_limit", divergence.LIMIT, "a seed with a metric beyond this is frozen", 0.0
+)
+flags.DEFINE_bool(
+    "fail_on_divergence", False, "exit with 3 if any seed diverges, not only if all do"
+)
+flags.DEFINE_list("loggers", [], f"beside the run's files: {', '.join(LOGGERS)}")
 flags.DEFINE_enum(
     "preset", "auto", ("auto", "none", *DOMAINS), "auto: by the dataset's environment"
 )
@@ -55,6 +82,12 @@ flags.DEFINE_bool(
     "scale_rewards_by_return_range", None, "r becomes 1000 r / (highest − lowest return)"
 )
 flags.DEFINE_float("best_fraction", 1.0, "keep this share of the episodes, by return", 0.0, 1.0)
+
+PASSED_ON = (  # flags that are arguments of runs.train
+    *("num_seeds", "seed", "seed_batch", "num_evaluations", "num_evaluation_episodes"),
+    *("evaluation_timeout", "checkpoint_seconds", "keep_last", "keep_every"),
+    *("allow_config_change", "divergence_limit", "fail_on_divergence"),
+)
 
 
 def main() -> None:
@@ -75,38 +108,41 @@ def main() -> None:
     pretraining = sum(phase.num_steps or 0 for phase in phases_of(algorithm, config))
     total_steps = pretraining + preset.num_steps
     progress = Progress(total_steps)
-    result = runs.train(
-        algorithm,
-        config,
-        dataset,
-        run_dir=run_dir,
-        num_steps=preset.num_steps,
-        num_seeds=FLAGS.num_seeds,
-        seed=FLAGS.seed,
-        num_evaluations=FLAGS.num_evaluations,
-        num_evaluation_episodes=FLAGS.num_evaluation_episodes,
-        record={"preset": dataclasses.asdict(preset), "best_fraction": FLAGS.best_fraction},
-        command=sys.argv,
-        report=progress,
-    )
-    progress.close()
+    loggers = Loggers(FLAGS.loggers, run_dir)
+    with contextlib.closing(progress), contextlib.closing(loggers), stopping() as stop:
+        result = runs.train(
+            algorithm,
+            config,
+            dataset,
+            run_dir=run_dir,
+            num_steps=preset.num_steps,
+            **{name: FLAGS[name].value for name in PASSED_ON},
+            record={"preset": dataclasses.asdict(preset), "best_fraction": FLAGS.best_fraction},
+            command=sys.argv,
+            report=progress,
+            log=loggers,
+            stop=stop,
+        )
     after = f" after {pretraining:,} of pretraining" if pretraining else ""
     print(f"\n{algorithm.name} on {dataset.spec.name}, {preset.num_steps:,} steps a seed{after}\n")
-    if result.rollouts is None:
+    if result.rollouts is not None:
+        print(final_table(result.rollouts, dataset.spec, card["mean_return"], FLAGS.seed))
+    elif FLAGS.num_evaluation_episodes == 0:
         print("not evaluated, as num_evaluation_episodes=0 asks")
     else:
-        print(final_table(result.rollouts, dataset.spec, card["mean_return"], FLAGS.seed))
+        print(f"not evaluated at the end; {result.run_dir}/evaluations.jsonl says why")
     print(f"\nat states of the data\n\n{diagnostics_table(result.metrics, FLAGS.seed)}")
     for i, what in enumerate(result.diverged):
         if what is not None:
-            print(f"warning: seed {FLAGS.seed + i} diverged, its {what} no longer being finite")
+            print(f"warning: seed {FLAGS.seed + i} diverged and was frozen: its {what}")
     seconds = {"in all": time.perf_counter() - started} | result.seconds
-    print(
-        "\nwall time "
-        + ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds.items())
-        + f"; {speed(total_steps / result.seconds['training'])} of {FLAGS.num_seeds} seeds at "
-        f"once\nrun directory: {result.run_dir}"
-    )
+    times = ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds.items())
+    if result.num_steps:
+        rate = speed(result.num_steps / result.seconds["training"])
+        times += f"; {rate} of {FLAGS.num_seeds} seeds at once"
+    print(f"\nwall time {times}\nrun directory: {result.run_dir}")
+    if result.failed is not None:
+        raise runs.RunFailed(result.failed)
 
 
 def _preset(dataset: Dataset) -> Preset:
@@ -119,9 +155,12 @@ def _preset(dataset: Dataset) -> Preset:
 
 
 def _default_run_dir() -> Path:
+    """A new one, whatever the clock says."""
     dataset = Path(FLAGS.dataset).stem if Path(FLAGS.dataset).suffix else FLAGS.dataset
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{FLAGS.algorithm}-{dataset.replace('/', '-')}-{stamp}"
+    path = Path("runs") / f"{FLAGS.algorithm}-{dataset.replace('/', '-')}-{stamp}"
+    others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return next(p for p in itertools.chain([path], others) if not p.exists())
 
 
 def _headline(dataset: Dataset, card: dict[str, Any]) -> str:

@@ -1,41 +1,186 @@
-"""Checkpoints of train states: the only file that knows Orbax."""
+"""Checkpoints of train states: the only file that knows Orbax.
 
+A checkpoint is a flat dictionary of arrays and a JSON description with a SHA-256 over both. Nothing
+is restored that does not match it, and nothing is ever unpickled.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+
+from offrl_jax.trees import named_leaves
+from offrl_jax.types import InputError
+
+FORMAT = 1
+
+
+class Damaged(Exception):
+    """What was stored is not what was saved."""
 
 
 class Checkpoints:
-    """Saves states under a directory, one folder a step, the newest `num_kept` kept."""
+    """States under a directory, one folder a step."""
 
-    def __init__(self, directory: str | Path, num_kept: int = 2):
+    def __init__(self, directory: str | Path, keep_last: int = 2, keep_every: int | None = None):
+        """Args:
+        directory: Made if absent; leftovers of an interrupted save in it are removed.
+        keep_last: How many of the newest to keep; with one, nothing is left to fall back on.
+        keep_every: Keep those of steps divisible by this besides.
+        """
+        self.directory = Path(directory).resolve()
         self._manager = ocp.CheckpointManager(
-            Path(directory).resolve(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=num_kept, create=True),
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep_last, keep_period=keep_every, cleanup_tmp_directories=True
+            ),
         )
 
-    def save(self, step: int, state: Any) -> None:
-        """Starts writing `state`; the arrays may be donated as soon as this returns."""
-        self._manager.save(step, args=ocp.args.StandardSave(state))
+    def save(self, step: int, state: Any, facts: dict[str, Any] | None = None) -> None:
+        """Starts writing; the arrays may be donated as soon as this returns.
 
-    def restore(self, template: Any) -> tuple[int, Any]:
-        """The newest step and its state.
+        Args:
+          step: Not yet saved.
+          state: A pytree of arrays.
+          facts: What else belongs to this state, of JSON's types.
+
+        Raises:
+          OSError: if this or an earlier one cannot be written.
+        """
+        arrays = {name: np.array(leaf) for name, leaf in named_leaves(state, ".")}
+        description = {
+            "format": FORMAT,
+            "step": step,
+            "arrays": _described(arrays),
+            "sha256_of_arrays": _digest(arrays),
+            "facts": facts or {},
+        }
+        description["sha256"] = _digest(description)
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(arrays), description=ocp.args.JsonSave(description)
+        )
+        with self._writing():
+            self._manager.wait_until_finished()
+            if not self._manager.save(step, args=args):
+                raise OSError(f"step {step} is there already")
+
+    def restore(
+        self, template: Any, accept: Callable[[dict[str, Any]], None] = lambda facts: None
+    ) -> tuple[int, Any, dict[str, Any]] | None:
+        """The newest step that is whole, its state and facts; None where none was ever saved.
+
+        Damaged ones are warned of and removed, so that their steps can be saved again.
 
         Args:
           template: A state of the same structure, or its shapes from `jax.eval_shape`.
+          accept: Called with a checkpoint's facts; raises `Damaged` if they no longer hold.
 
         Raises:
-          FileNotFoundError: if there is no checkpoint.
+          InputError: if the newest whole one is of another format, shape or dtype, or there are
+            checkpoints but none of them is whole.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            raise FileNotFoundError(f"no checkpoint in {self._manager.directory}")
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-        return step, self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                state, facts = self._restore(step, template)
+                accept(facts)
+            except Damaged as error:
+                logging.warning("checkpoint %s of %s is damaged (%s)", step, self.directory, error)
+                continue
+            for newer in steps[: steps.index(step)]:
+                logging.warning("going on from checkpoint %s in place of %s", step, newer)
+                self._manager.delete(newer)
+            return step, state, facts
+        if steps:
+            raise InputError(
+                f"none of the {len(steps)} checkpoints in {self.directory} is whole; give another "
+                "run_dir to begin anew"
+            )
+        return None
 
     def close(self) -> None:
-        """Waits for the last write."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for the last write.
+
+        Raises:
+          OSError: if it failed.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Lets go of the directory, whatever became of the last write."""
+        with contextlib.suppress(Exception):
+            self._manager.close()
+
+    def _restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+        description = self._read(step, description=ocp.args.JsonRestore())
+        if not isinstance(description, dict) or description.pop("sha256", None) != _digest(
+            description
+        ):
+            raise Damaged("its description does not match its checksum")
+        if description["format"] != FORMAT:
+            raise InputError(
+                f"checkpoint {step} of {self.directory} has format {description['format']} where "
+                f"this version reads {FORMAT}; go on with the version that wrote it"
+            )
+        wanted, saved = _described(dict(named_leaves(template, "."))), description["arrays"]
+        for name in dict.fromkeys((*wanted, *saved)):
+            if wanted.get(name) != saved.get(name):
+                raise InputError(
+                    f"checkpoint {step} of {self.directory} has {name} as {saved.get(name)} where "
+                    f"these settings need {wanted.get(name)}; give another run_dir to begin anew"
+                )
+        restored = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in saved}
+        arrays = self._read(step, state=ocp.args.PyTreeRestore(restored, restore_args=restored))
+        if _described(arrays) != saved or _digest(arrays) != description["sha256_of_arrays"]:
+            raise Damaged("its arrays do not match their checksum")
+        leaves = [jnp.array(arrays[name]) for name in wanted]  # copies, which may be donated
+        return jax.tree.unflatten(jax.tree.structure(template), leaves), description["facts"]
+
+    def _read(self, step: int, **item: Any) -> Any:
+        """One item of a checkpoint."""
+        try:
+            (found,) = self._manager.restore(step, args=ocp.args.Composite(**item)).values()
+        except Exception as error:  # whatever Orbax makes of damage
+            raise Damaged(_short(error)) from error
+        return found
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Orbax reports a full disk as ValueError among others
+            raise OSError(f"checkpoints/ cannot be written: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    """Orbax's errors may hold whole arrays."""
+    return f"{type(error).__name__}: {textwrap.shorten(str(error), 160)}"
+
+
+def _described(arrays: dict[str, Any]) -> dict[str, list]:
+    """Shape and dtype by name."""
+    return {name: [list(array.shape), str(array.dtype)] for name, array in arrays.items()}
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """SHA-256 of named arrays, or of values of JSON's types."""
+    digest = hashlib.sha256()
+    for name in sorted(content):
+        digest.update(name.encode())
+        value = content[name]
+        if isinstance(value, np.ndarray):
+            digest.update(np.ascontiguousarray(value))
+        else:
+            digest.update(json.dumps(value, sort_keys=True).encode())
+    return digest.hexdigest()

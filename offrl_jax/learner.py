@@ -31,7 +31,14 @@ def _init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
 
 
 def learn(
-    algorithm: Algorithm, config: Any, dataset: Dataset, state: Any, key: Key, *, num_steps: int
+    algorithm: Algorithm,
+    config: Any,
+    dataset: Dataset,
+    state: Any,
+    key: Key,
+    *,
+    num_steps: int,
+    seed_batch: int | None = None,
 ) -> tuple[Any, Metrics]:
     """Trains for `num_steps` updates in one dispatch, or one for each phase that they touch, or for
     each relabelling of the data.
@@ -47,20 +54,26 @@ def learn(
       state: From `init` with the same `config` and shape of `key`; donated, so do not use it again.
       key: A typed key of shape () for one run, (S,) for seeds, or (H, S) for settings × seeds.
       num_steps: Updates; another number is another compile.
+      seed_batch: How many of the S seeds to train at once, one batch after another, where memory
+        holds no more; a divisor of S. Results are the same to rounding.
 
     Returns:
       The new state, and the mean of each metric over the steps that report it, with the axes of
       `key` in front.
 
     Raises:
-      InputError: if `num_steps` is not positive or the key is not one.
+      InputError: if `num_steps` is not positive, the key is not one, or `seed_batch` does not
+        divide S.
     """
     _check_key(key)
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
+    check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
     parts = []
     for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
-        state, *part = _learn(phase, config, dataset, state, key, num_steps=length)
+        state, *part = _learn(
+            phase, config, dataset, state, key, num_steps=length, seed_batch=seed_batch
+        )
         parts.append(part)
     return state, parts[0][0] if len(parts) == 1 else _merged(parts)
 
@@ -91,7 +104,7 @@ def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tupl
     return stretches
 
 
-@partial(jax.jit, static_argnames=("phase", "num_steps"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("phase", "num_steps", "seed_batch"), donate_argnames="state")
 def _learn(
     phase: Phase,
     config: Any,
@@ -100,6 +113,7 @@ def _learn(
     key: Key,
     *,
     num_steps: int,
+    seed_batch: int | None,
 ) -> tuple[Any, Metrics, Metrics]:
     """`num_steps` steps of the phase's updates in turn: the state, the metrics' means, and over how
     many steps each was taken."""
@@ -146,7 +160,7 @@ def _learn(
         }
         return state, {name: total[name] / counts[name] for name in total}, counts
 
-    return over_runs(run, key.ndim)(config, state, key)
+    return over_runs(run, key.ndim, seed_batch)(config, state, key)
 
 
 def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
@@ -158,25 +172,40 @@ def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
     return merged
 
 
+def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:
+    """Raises InputError unless `seed_batch` is None or divides the number of seeds."""
+    if seed_batch is not None and (seed_batch < 1 or num_seeds % seed_batch):
+        good = [d for d in range(1, num_seeds) if num_seeds % d == 0]
+        raise InputError(
+            f"seed_batch={seed_batch} does not divide {num_seeds} seeds; "
+            f"{' or '.join(map(str, good)) or 'leaving it out'} would do"
+        )
+
+
 def _check_key(key: Key) -> None:
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise InputError(f"the key has type {key.dtype}; make it with jax.random.key(seed)")
 
 
-def over_runs(function: Callable, num_axes: int) -> Callable:
+def over_runs(function: Callable, num_axes: int, seed_batch: int | None = None) -> Callable:
     """Maps `function(config, *per_run)` over the seed axis and then the setting axis.
 
     Args:
       function: Takes a config and then arguments that differ by run.
       num_axes: 0, 1 (seeds, one shared config) or 2 (settings, a stacked config, × seeds).
+      seed_batch: Seeds at once; None for all.
     """
 
+    def over_seeds(config: Any, *per_run: Any) -> Any:
+        if seed_batch is None:
+            return jax.vmap(partial(function, config))(*per_run)
+        return jax.lax.map(lambda one: function(config, *one), per_run, batch_size=seed_batch)
+
     def mapped(config: Any, *per_run: Any) -> Any:
-        call = function
-        if num_axes >= 1:
-            call = jax.vmap(call, in_axes=(None, *[0] * len(per_run)))
-        if num_axes >= 2:
-            call = jax.vmap(call, in_axes=(0, *[0] * len(per_run)))
-        return call(config, *per_run)
+        if num_axes == 0:
+            return function(config, *per_run)
+        if num_axes == 1:
+            return over_seeds(config, *per_run)
+        return jax.vmap(over_seeds)(config, *per_run)
 
     return mapped

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -16,6 +17,8 @@ from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Preprocessing
 from offrl_jax.evaluation.rollouts import to_environment
+from offrl_jax.files import replacing, write_json
+from offrl_jax.trees import named_leaves
 from offrl_jax.types import InputError, Spec
 
 FORMAT = 1
@@ -28,6 +31,7 @@ def save_policy(
     state: Any,
     spec: Spec,
     preprocessing: Preprocessing,
+    diverged: Sequence[str | None] = (),
 ) -> None:
     """Writes `policy.json` and `weights.npz`, the latter with just the arrays that acting reads.
 
@@ -38,6 +42,7 @@ def save_policy(
       state: States of S seeds, with their axis in front.
       spec: The dataset's.
       preprocessing: The dataset's; stored with the weights.
+      diverged: By seed, why it has no policy to be used, or None.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -45,18 +50,20 @@ def save_policy(
     is_read = _read_by_act(algorithm, config, one_seed, spec)
     weights = {
         path: np.asarray(leaf)
-        for (path, leaf), read in zip(_named_leaves(state), is_read, strict=True)
+        for (path, leaf), read in zip(named_leaves(state), is_read, strict=True)
         if read
     }
     statistics = {name: np.asarray(array) for name, array in preprocessing._asdict().items()}
-    np.savez(directory / "weights.npz", **weights, **statistics)
+    with replacing(directory / "weights.npz") as partial, partial.open("wb") as file:
+        np.savez(file, **weights, **statistics)
     description = {
         "format": FORMAT,
         "algorithm": algorithm.name,
         "config": dataclasses.asdict(config),
         "spec": spec.to_json(),
+        "diverged": list(diverged),
     }
-    (directory / "policy.json").write_text(json.dumps(description, indent=2))
+    write_json(directory / "policy.json", description)
 
 
 class Policy:
@@ -109,7 +116,8 @@ def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
       seed_index: Which of the run's seeds, counted from 0.
 
     Raises:
-      InputError: if there is no policy, the seed is not in it, or it is of another format.
+      InputError: if there is no policy, it is of another format, or the seed is not in it or
+        diverged.
     """
     directory = Path(run_dir)
     if (directory / "policy").is_dir():
@@ -128,7 +136,7 @@ def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
         spec = Spec.from_json(description["spec"])
         preprocessing = Preprocessing(*(jnp.asarray(arrays.pop(f)) for f in Preprocessing._fields))
         template = jax.eval_shape(lambda key: algorithm.init(config, spec, key), jax.random.key(0))
-        leaves = _named_leaves(template)
+        leaves = named_leaves(template)
         is_read = _read_by_act(algorithm, config, template, spec)
         num_seeds = min(len(array) for array in arrays.values())
     except InputError:
@@ -149,6 +157,8 @@ def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
 
     if not 0 <= seed_index < num_seeds:
         raise InputError(f"seed_index={seed_index} but the run has seeds 0 to {num_seeds - 1}")
+    if why := dict(enumerate(description.get("diverged", ()))).get(seed_index):
+        raise InputError(f"seed_index={seed_index} of {run_dir} diverged ({why}); give another")
     width = (spec.observation_size,)
     wanted = {path: leaf.shape for (path, leaf), read in zip(leaves, is_read, strict=True) if read}
     found = {path: array[seed_index] for path, array in arrays.items()}
@@ -163,13 +173,6 @@ def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
     state = [jnp.asarray(found.get(path, np.zeros(x.shape, x.dtype))) for path, x in leaves]
     state = jax.tree.unflatten(jax.tree.structure(template), state)
     return Policy(algorithm, config, state, spec, preprocessing)
-
-
-def _named_leaves(state: Any) -> list[tuple[str, Any]]:
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    ]
 
 
 def _read_by_act(algorithm: Algorithm, config: Any, state: Any, spec: Spec) -> list[bool]:

@@ -1,29 +1,44 @@
 """Runs: learn, evaluate, log and save, chunk by chunk, into a run directory."""
 
+import contextlib
 import dataclasses
-import json
-import math
 import os
 import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from offrl_jax import diagnostics, environments, learner
+from offrl_jax import divergence, environments, learner
 from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
-from offrl_jax.data import scores
 from offrl_jax.data.dataset import Dataset, with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
+from offrl_jax.evaluation.watchdog import Halted
 from offrl_jax.policy import save_policy
+from offrl_jax.run_directory import AlreadyFinished, RunDirectory, check_run_dir
+from offrl_jax.session import Evaluation, Session
 from offrl_jax.types import InputError, Key, Spec
+
+__all__ = [
+    "AlreadyFinished",
+    "Result",
+    "RunFailed",
+    "Stopped",
+    "check_run_dir",
+    "chunk_size",
+    "describe_environment",
+    "schedule",
+    "seed_keys",
+    "train",
+]
 
 PACKAGES = (
     *("offrl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint"),
@@ -32,23 +47,37 @@ PACKAGES = (
 MAX_CHUNK = 1000  # updates between two signs of life
 
 
+class Stopped(Exception):
+    """The run was asked to stop and has saved what it had; `train` with the same arguments goes
+    on."""
+
+
+class RunFailed(Exception):
+    """The run cannot go on for a reason outside of it; what was saved before is kept."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
     """What a run leaves in memory.
 
     Attributes:
-      state: The last states, S in front.
-      diverged: By seed, the first metric that was no longer finite, or None.
-      metrics: Of the last chunk, (S,) each, the diagnostics among them.
-      rollouts: The last evaluation, or None without one.
-      seconds: Wall time by part, compiling included: `training`, `diagnostics`, `evaluation`.
+      state: The last states, S in front; of a diverged seed the last finite one.
+      diverged: By seed, what told that it diverged and when, or None.
+      failed: Why the run counts as failed, or None.
+      metrics: Of the last chunk, (S,) each, the diagnostics among them; NaN for diverged seeds.
+      rollouts: The last evaluation, or None without one or where it failed.
+      num_steps: Updates taken in this session.
+      seconds: Wall time of this session by part, compiling included: `training`, `diagnostics`,
+        `evaluation`, `saving`.
       run_dir: Where the rest is.
     """
 
     state: Any
     diverged: list[str | None]
+    failed: str | None
     metrics: dict[str, np.ndarray]
     rollouts: Rollouts | None
+    num_steps: int
     seconds: dict[str, float]
     run_dir: Path
 
@@ -62,34 +91,67 @@ def train(
     num_steps: int,
     num_seeds: int = 1,
     seed: int = 0,
+    seed_batch: int | None = None,
     num_evaluations: int = 5,
     num_evaluation_episodes: int = 10,
+    evaluation_timeout: float = 300.0,
+    checkpoint_seconds: float = 60.0,
+    keep_last: int = 2,
+    keep_every: int | None = None,
+    allow_config_change: bool = False,
+    divergence_limit: float = divergence.LIMIT,
+    fail_on_divergence: bool = False,
     record: dict[str, Any] | None = None,
     command: Sequence[str] = (),
     report: Callable[[int, dict[str, float]], None] = lambda step, numbers: None,
+    log: Callable[[dict[str, Any]], None] = lambda row: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Trains S seeds in one program and leaves a complete run directory.
 
     The directory holds `config.json`, `environment.json`, `metrics.jsonl` (a row a chunk),
-    `evaluations.jsonl` (a row an evaluation), `checkpoints/` and `policy/`.
+    `evaluations.jsonl` (a row an evaluation), `checkpoints/`, `policy/`, and at the end `DONE` or
+    `FAILED.json`. A run that was interrupted goes on from its newest whole checkpoint when `train`
+    is called with the same arguments again, and ends with the numbers that it would have had: bit
+    for bit with the same versions, hardware and number of threads.
+
+    A seed that diverges is frozen at the end of the last chunk in which it was finite; the others
+    go on with the very same numbers.
 
     Args:
       algorithm: One of `offrl_jax.ALGORITHMS`.
       config: Its config.
       dataset: Already transformed as wanted.
-      run_dir: A new or empty directory.
+      run_dir: A new or empty directory, or that of the run to go on with.
       num_steps: Updates a seed, a multiple of `num_evaluations`; where training has phases, of the
         last one, and those of the others come on top.
       num_seeds: S.
       seed: Seed i of the run is `seed + i`, so three seeds equal three runs of one.
+      seed_batch: See `learner.learn`.
       num_evaluations: Evaluations, equally spaced over `num_steps`, the last at the end.
       num_evaluation_episodes: Episodes a seed and evaluation; 0 never makes an environment.
+      evaluation_timeout: Seconds for a step of an environment, after which the evaluation counts as
+        failed and training goes on.
+      checkpoint_seconds: A chunk that ends this long after the last checkpoint saves one. Every
+        evaluation does too.
+      keep_last: How many of the newest checkpoints to keep.
+      keep_every: Keep those of steps divisible by this besides.
+      allow_config_change: Go on although the settings or the data differ from the directory's.
+      divergence_limit: A metric beyond it counts as diverged.
+      fail_on_divergence: Count the run as failed if any seed diverged, not only if all did.
       record: Further settings to keep in `config.json`.
       command: What was typed, to keep in `environment.json`.
-      report: Called with the step and numbers to show after every chunk and evaluation.
+      report: Called with the step and numbers to show after every chunk and evaluation, and with
+        no numbers where a run goes on.
+      log: Called with every row of `metrics.jsonl` and `evaluations.jsonl`.
+      stop: Asked after every chunk and during evaluations whether to save and stop.
 
     Raises:
-      InputError: if the directory is in use or the settings cannot work; nothing is written then.
+      InputError: if the directory cannot be used or the settings cannot work, when nothing is
+        written, or if the device's memory does not hold the seeds.
+      AlreadyFinished: if the directory's run is done.
+      Stopped: if `stop` said so.
+      RunFailed: if rows or checkpoints cannot be written.
     """
     validate(config)
     dispatches = schedule(phases_of(algorithm, config), num_steps, num_evaluations)
@@ -101,68 +163,121 @@ def train(
     if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
         raise InputError("a run takes one setting, not a stack of them; use `learn` for several")
     keys = seed_keys(seed, num_seeds)
-    run_dir = check_run_dir(run_dir)
+    learner.check_seed_batch(seed_batch, num_seeds)
+    if keep_last < 1 or (keep_every is not None and keep_every < 1):
+        raise InputError(f"keep_last={keep_last} and keep_every={keep_every}; give at least 1 each")
+    check_run_dir(run_dir)
     dataset = with_discount(dataset, getattr(config, "discount", dataset.discount))
-    seconds = {"training": 0.0, "evaluation": 0.0}
-
-    evaluator = None
-    if num_evaluation_episodes > 0:
-        evaluator = Evaluator(algorithm, dataset, (num_seeds,), num_evaluation_episodes)
     settings = {
         "algorithm": algorithm.name,
         "config": dataclasses.asdict(config),
         "num_steps": num_steps,
         "num_seeds": num_seeds,
         "seed": seed,
+        "seed_batch": seed_batch,
         "num_evaluations": num_evaluations,
         "num_evaluation_episodes": num_evaluation_episodes,
+        "divergence_limit": divergence_limit,
         "dataset": dataset.spec.to_json(),
         "discount": dataset.discount,
         "preprocessing": {k: v.tolist() for k, v in dataset.preprocessing._asdict().items()},
     } | (record or {})
-    run_dir.mkdir(parents=True, exist_ok=True)
-    _write_json(run_dir / "config.json", settings)
-    _write_json(run_dir / "environment.json", describe_environment(dataset.spec, command))
-    checkpoints = Checkpoints(run_dir / "checkpoints")
+    with contextlib.ExitStack() as stack:
+        evaluation = None
+        if num_evaluation_episodes > 0:
+            make = partial(Evaluator, algorithm, dataset, (num_seeds,), num_evaluation_episodes)
+            evaluation = Evaluation(make, evaluation_timeout, stop)
+            stack.callback(evaluation.close)
+        environment = describe_environment(dataset.spec, command)
+        directory = RunDirectory(run_dir, settings, environment, allow_config_change)
+        stack.callback(directory.close)
+        stack.enter_context(_failures_told(directory, num_seeds))
+        checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
+        stack.callback(checkpoints.abandon)
+        session = Session(algorithm, config, dataset, keys, directory, checkpoints, log)
+        total = sum(chunk for chunk, _ in dispatches)
+        if session.step > total:
+            raise InputError(
+                f"the run in {run_dir} is at step {session.step} already, beyond the {total} "
+                "asked for; give more steps or another run_dir"
+            )
+        directory.adopt()
+        if (first_step := session.step) > 0:
+            report(first_step, {})
+        end = 0
+        try:
+            for chunk, evaluates in dispatches:
+                end += chunk
+                if end < session.step or session.is_lost.all():
+                    continue
+                if stop():
+                    raise Halted
+                if end > session.step:
+                    session.learn(end - session.step, seed_batch, divergence_limit)
+                    report(session.step, session.shown("loss"))
+                    if evaluates or session.seconds_since_saved() >= checkpoint_seconds:
+                        session.save()
+                if evaluates and evaluation is not None and not session.is_lost.all():
+                    session.evaluate(evaluation)
+                    report(session.step, session.shown("score", "return"))
+        except Halted:
+            session.save()
+            checkpoints.close()
+            raise Stopped(
+                f"stopped at step {session.step:,} of {total:,}, which is saved in {run_dir}; the "
+                "same command with this run_dir goes on from there"
+            ) from None
+        session.save()
+        save_policy(
+            *(directory.path / "policy", algorithm, config, session.state, dataset.spec),
+            *(dataset.preprocessing, session.diverged),
+        )
+        checkpoints.close()
+        failed = _failure(session.diverged, fail_on_divergence)
+        directory.end(failed, {"step": session.step, "diverged": session.diverged})
+    return Result(
+        state=session.state,
+        diverged=session.diverged,
+        failed=failed,
+        metrics=session.metrics,
+        rollouts=session.rollouts,
+        num_steps=session.step - first_step,
+        seconds=session.seconds,
+        run_dir=directory.path,
+    )
 
-    state = learner.init(algorithm, config, dataset.spec, keys)
-    rollouts, diverged = None, [None] * num_seeds
-    clock = time.perf_counter()
-    behavior = diagnostics.clone_behavior(dataset)
-    seconds["diagnostics"] = time.perf_counter() - clock
-    step = 0
-    for chunk, evaluates in dispatches:
-        step += chunk
-        clock = time.perf_counter()
-        state, metrics = learner.learn(algorithm, config, dataset, state, keys, num_steps=chunk)
-        metrics = jax.tree.map(lambda x: np.asarray(x, np.float64), metrics)
-        elapsed = time.perf_counter() - clock
-        seconds["training"] += elapsed
-        clock = time.perf_counter()
-        found = diagnostics.diagnose(algorithm, config, dataset, state, behavior)
-        metrics |= jax.tree.map(lambda x: np.asarray(x, np.float64), found)
-        seconds["diagnostics"] += time.perf_counter() - clock
-        for name, values in metrics.items():
-            for i in np.flatnonzero(~np.isfinite(values)):
-                diverged[i] = diverged[i] or f"{name} at step {step}"
-        row = {"step": step, "steps_per_second": chunk / elapsed}
-        append_json(run_dir / "metrics.jsonl", row | {k: v.tolist() for k, v in metrics.items()})
-        report(step, {k: float(v.mean()) for k, v in metrics.items() if k.endswith("/loss")})
-        if not evaluates:
-            continue
-        checkpoints.save(step, state)
-        if evaluator is not None:
-            clock = time.perf_counter()
-            rollouts = evaluator(config, state)
-            seconds["evaluation"] += time.perf_counter() - clock
-            row = summarize(rollouts, dataset.spec)
-            append_json(run_dir / "evaluations.jsonl", {"step": step} | row)
-            report(step, {k: float(np.mean(v)) for k, v in row.items() if k in ("score", "return")})
-    save_policy(run_dir / "policy", algorithm, config, state, dataset.spec, dataset.preprocessing)
-    checkpoints.close()
-    if evaluator is not None:
-        evaluator.close()
-    return Result(state, diverged, metrics, rollouts, seconds, run_dir)
+
+def _failure(diverged: Sequence[str | None], fail_on_divergence: bool) -> str | None:
+    """Why a run with such seeds counts as failed."""
+    lost = [f"seed {i}: {why}" for i, why in enumerate(diverged) if why is not None]
+    if lost and (fail_on_divergence or len(lost) == len(diverged)):
+        return f"{len(lost)} of {len(diverged)} seeds diverged ({'; '.join(lost)})"
+    return None
+
+
+@contextlib.contextmanager
+def _failures_told(directory: RunDirectory, num_seeds: int) -> Iterator[None]:
+    """Leaves the reason in the directory and turns errors that a user can mend into sentences."""
+    try:
+        yield
+    except (Stopped, InputError):
+        raise
+    except Exception as error:
+        with contextlib.suppress(OSError):  # the disk may be what failed
+            directory.end(f"{type(error).__name__}: {error}", {})
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            fewer = max((d for d in range(1, num_seeds) if num_seeds % d == 0), default=None)
+            advice = f"--seed_batch={fewer} trains fewer at once" if fewer else "use less of it"
+            raise InputError(
+                f"the device has not the memory for {num_seeds} seeds of this size at once; "
+                f"{advice}, and smaller networks or batches take less"
+            ) from error
+        if isinstance(error, OSError):
+            raise RunFailed(
+                f"{directory.path} could not be written to ({error}); what was saved before is "
+                "whole: make room and run the same command again"
+            ) from error
+        raise
 
 
 def schedule(
@@ -224,42 +339,6 @@ def seed_keys(seed: int, num_seeds: int) -> Key:
     return jax.vmap(jax.random.key)(np.arange(seed, seed + num_seeds, dtype=np.uint32))
 
 
-def check_run_dir(run_dir: str | Path) -> Path:
-    """The directory as a path.
-
-    Raises:
-      InputError: if it holds anything already, is a file, or cannot be written.
-    """
-    path = Path(run_dir)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"run_dir {path} is a file; give a directory")
-    if path.is_dir() and any(path.iterdir()):
-        raise InputError(f"run_dir {path} is not empty; give another, so that no run is lost")
-    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise InputError(f"run_dir {path} cannot be made: {existing} is not writable; give another")
-    return path
-
-
-def summarize(rollouts: Rollouts, spec: Spec) -> dict[str, Any]:
-    """A row of `evaluations.jsonl`: the means over episodes by seed, and every episode's return."""
-    row = {
-        "return": rollouts.episode_return.mean(-1),
-        "discounted_return": rollouts.discounted_return.mean(-1),
-        "length": rollouts.length.mean(-1),
-        "episode_returns": rollouts.episode_return,
-        "actual_value": rollouts.actual_value.mean(-1),
-    }
-    if spec.reference_scores is not None:
-        row["score"] = scores.normalized_score(row["return"], spec.reference_scores)
-    if not np.isnan(rollouts.success).any():
-        row["success"] = rollouts.success.mean(-1)
-    if not np.isnan(rollouts.learned_value).all():
-        row["learned_value"] = rollouts.learned_value.mean(-1)
-        row["value_error"] = rollouts.value_error.mean(-1)
-    return {k: np.asarray(v).tolist() for k, v in row.items()}
-
-
 def describe_environment(spec: Spec, command: Sequence[str]) -> dict[str, Any]:
     """What a number is to be traced to: versions, device, commit, data and command."""
     return {
@@ -267,11 +346,17 @@ def describe_environment(spec: Spec, command: Sequence[str]) -> dict[str, Any]:
         "platform": platform.platform(),
         "versions": environments.versions(PACKAGES),
         "devices": [str(device) for device in jax.devices()],
+        "num_threads": _num_threads(),
         "commit": _commit(),
         "dataset_fingerprint": spec.fingerprint,
         "command": list(command),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def _num_threads() -> int | None:
+    """CPU cores that this process may use, which batched sums depend on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _commit() -> str | None:
@@ -286,22 +371,3 @@ def _commit() -> str | None:
     if not git("ls-files", Path(__file__).name):  # installed below someone else's repository
         return None
     return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2))
-
-
-def append_json(path: Path, row: dict[str, Any]) -> None:
-    """A line more of JSON, null in it for what is not finite."""
-    with path.open("a") as file:
-        file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    """The value with null, which JSON knows, for NaN and infinity, which it does not."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,9 +9,10 @@ from offrl_jax import ALGORITHMS
 from offrl_jax.algorithms.base import Phase
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import config, setting, stack
-from offrl_jax.evaluation.rollouts import Rollouts
+from offrl_jax.evaluation.rollouts import Rollouts, summarize
 from offrl_jax.policy import load_policy
-from offrl_jax.runs import append_json, check_run_dir, chunk_size, schedule, summarize, train
+from offrl_jax.run_directory import RowFile
+from offrl_jax.runs import check_run_dir, chunk_size, schedule, train
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 from tests.toy import RuleConfig, rule, toy_dataset
@@ -53,6 +54,8 @@ def test_the_run_directory_is_complete(run):
         "evaluations.jsonl",
         "checkpoints",
         "policy",
+        "run.lock",
+        "DONE",
     }
     config = json.loads((run_dir / "config.json").read_text())
     assert config["algorithm"] == "bc" and config["config"]["hidden_sizes"] == [8]
@@ -147,7 +150,7 @@ def test_a_seed_whose_value_diverged_is_null_and_hides_no_other(tmp_path):
     array = np.array([[1.0, 3.0], [2.0, 2.0]])
     learned = np.array([[np.nan, np.nan], [5.0, 7.0]])
     rollouts = Rollouts(array, array, array, array, learned_value=learned, actual_value=array)
-    append_json(tmp_path / "rows.jsonl", summarize(rollouts, toy_dataset().spec))
+    RowFile(tmp_path / "rows.jsonl").append(summarize(rollouts, toy_dataset().spec))
     (row,) = rows(tmp_path / "rows.jsonl")
     assert row["learned_value"] == [None, 6.0] and row["value_error"] == [None, 4.0]
     assert row["actual_value"] == [2.0, 2.0] and row["return"] == [2.0, 2.0]
@@ -161,14 +164,9 @@ def test_progress_reports_losses_and_scores(run):
 
 def test_the_last_checkpoint_is_the_last_state(run):
     result, _ = run
-    step, state = Checkpoints(result.run_dir / "checkpoints").restore(result.state)
+    step, state, _ = Checkpoints(result.run_dir / "checkpoints").restore(result.state)
     assert step == 4
     jax.tree.map(np.testing.assert_array_equal, state, result.state)
-
-
-def test_an_empty_folder_has_no_checkpoint(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        Checkpoints(tmp_path).restore({})
 
 
 def test_three_seeds_equal_three_runs_of_one(tmp_path, run):
@@ -237,7 +235,7 @@ def test_a_diverged_seed_is_named_and_the_rows_stay_json(tmp_path):
         num_evaluations=2,
         num_evaluation_episodes=0,
     )
-    assert result.diverged == ["rule/loss at step 4"]
+    assert result.diverged == ["rule/loss is nan at step 4"]
     text = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert "NaN" not in text and rows(tmp_path / "run" / "metrics.jsonl")[1]["rule/loss"] == [None]
 
@@ -321,7 +319,7 @@ def test_unequal_evaluations_are_refused_with_a_number_that_works():
 
 def test_a_used_directory_is_left_alone(tmp_path):
     (tmp_path / "precious").touch()
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(InputError, match="holds precious but no run"):
         check_run_dir(tmp_path)
     with pytest.raises(InputError, match="is a file"):
         check_run_dir(tmp_path / "precious")

@@ -10,6 +10,7 @@ import numpy as np
 
 from offrl_jax import environments
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.data import scores
 from offrl_jax.data.dataset import Dataset, Preprocessing
 from offrl_jax.learner import over_runs
 from offrl_jax.types import Array, Float, Spec
@@ -80,22 +81,38 @@ class Evaluator:
         self._seeds = seed + np.arange(np.prod(self._shape)) % num_episodes
         self._envs = [environments.make_from_spec(dataset.spec) for _ in self._seeds]
 
-    def __call__(self, config: Any, state: Any) -> Rollouts:
-        """Plays every episode to its end with the policies' modes."""
+    def __call__(
+        self,
+        config: Any,
+        state: Any,
+        *,
+        is_lost: np.ndarray | bool = False,
+        tick: Callable[[], None] = lambda: None,
+    ) -> Rollouts:
+        """Plays every episode to its end with the policies' modes.
+
+        Args:
+          config: As for `learner.learn`.
+          state: With axes as the evaluator's runs.
+          is_lost: By run, those whose episodes are not to be played: their results are NaN.
+          tick: Called after every step of an environment.
+        """
         num_envs = len(self._envs)
+        is_lost = np.broadcast_to(np.expand_dims(is_lost, -1), self._shape)
         observation = np.zeros((num_envs, self._spec.observation_size), np.float32)
         for i, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
             observation[i] = self._flatten(env.reset(seed=int(seed))[0])
+            tick()
         start = observation.copy()
 
-        episode_return, discounted_return, actual_value = np.zeros((3, num_envs))
-        length = np.zeros(num_envs, int)
+        episode_return, discounted_return, actual_value, length = np.zeros((4, num_envs))
         success = np.full(num_envs, np.nan)
         scale, bias = (float(x) for x in self._preprocessing[2:])
-        running = np.ones(num_envs, bool)
+        running = ~is_lost.ravel()
         while running.any():
             actions = self._actions(config, state, observation)
             for i in np.flatnonzero(running):
+                tick()
                 stepped, reward, terminated, truncated, info = self._envs[i].step(actions[i])
                 observation[i] = self._flatten(stepped)
                 weight = self._discount ** length[i]
@@ -112,7 +129,7 @@ class Evaluator:
             value = self._value(config, state, self._preprocessing, self._batched(start))
             learned_value = np.asarray(value, np.float64)
         arrays = episode_return, discounted_return, length, success, learned_value, actual_value
-        return Rollouts(*(x.reshape(self._shape) for x in arrays))
+        return Rollouts(*(np.where(is_lost, np.nan, x.reshape(self._shape)) for x in arrays))
 
     def close(self) -> None:
         for env in self._envs:
@@ -127,6 +144,25 @@ class Evaluator:
     def _actions(self, config: Any, state: Any, observation: np.ndarray) -> np.ndarray:
         actions = self._act(config, state, self._preprocessing, self._batched(observation))
         return to_environment(np.asarray(actions).reshape(len(observation), -1), self._spec)
+
+
+def summarize(rollouts: Rollouts, spec: Spec) -> dict[str, Any]:
+    """A row of `evaluations.jsonl`: the means over episodes by seed, and every episode's return."""
+    row = {
+        "return": rollouts.episode_return.mean(-1),
+        "discounted_return": rollouts.discounted_return.mean(-1),
+        "length": rollouts.length.mean(-1),
+        "episode_returns": rollouts.episode_return,
+        "actual_value": rollouts.actual_value.mean(-1),
+    }
+    if spec.reference_scores is not None:
+        row["score"] = scores.normalized_score(row["return"], spec.reference_scores)
+    if not np.isnan(rollouts.success).all():
+        row["success"] = rollouts.success.mean(-1)
+    if not np.isnan(rollouts.learned_value).all():
+        row["learned_value"] = rollouts.learned_value.mean(-1)
+        row["value_error"] = rollouts.value_error.mean(-1)
+    return {k: np.asarray(v).tolist() for k, v in row.items()}
 
 
 def to_environment(action: np.ndarray, spec: Spec) -> np.ndarray:

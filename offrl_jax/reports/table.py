@@ -10,31 +10,32 @@ from offrl_jax.types import Spec
 
 def final_table(rollouts: Rollouts, spec: Spec, data_return: float, first_seed: int = 0) -> str:
     """Scores of the last policies by seed, their mean, interquartile mean with a 95% interval,
-    and the data's own average.
+    and the data's own average. Seeds without results are counted but not averaged over.
 
     Args:
-      rollouts: Of S seeds, arrays (S, episodes).
+      rollouts: Of S seeds, arrays (S, episodes), NaN for seeds that diverged.
       spec: The dataset's.
       data_return: Mean undiscounted return of the data's episodes.
       first_seed: The others follow on.
     """
     returns = rollouts.episode_return.mean(1)
     columns = {
-        "return": [f"{x:.1f}" for x in returns],
-        "length": [f"{x:.0f}" for x in rollouts.length.mean(1)],
+        "return": _written("{:.1f}", returns),
+        "length": _written("{:.0f}", rollouts.length.mean(1)),
     }
     judged, judged_name, data_judged = returns, "return", data_return
     if spec.reference_scores is not None:
         judged = scores.normalized_score(returns, spec.reference_scores)
         data_judged = scores.normalized_score(data_return, spec.reference_scores)
         judged_name = "score"
-        columns = {"score": [f"{x:.1f}" for x in judged]} | columns
-    if not np.isnan(rollouts.success).any():
-        columns["success"] = [f"{x:.0%}" for x in rollouts.success.mean(1)]
+        columns = {"score": _written("{:.1f}", judged)} | columns
+    if not np.isnan(rollouts.success).all():
+        columns["success"] = _written("{:.0%}", rollouts.success.mean(1))
     if not np.isnan(rollouts.learned_value).all():
-        columns["learned − actual value"] = [f"{x:+.2f}" for x in rollouts.value_error.mean(1)]
+        columns["learned − actual value"] = _written("{:+.2f}", rollouts.value_error.mean(1))
 
     lines = _by_seed(columns, first_seed)
+    num_lost, judged = int(np.isnan(judged).sum()), judged[~np.isnan(judged)]
     low, high = bootstrap_interval(judged)
     interval = (
         f"95% interval {low:.1f} to {high:.1f} over {len(judged)} seeds"
@@ -47,6 +48,8 @@ def final_table(rollouts: Rollouts, spec: Spec, data_return: float, first_seed: 
         f"interquartile mean            {interquartile_mean(judged):.1f}  ({interval})",
         f"the data's own average        {data_judged:.1f}",
     ]
+    if num_lost:
+        lines += ["", f"note: these are of {len(judged)} seeds; {num_lost} more diverged"]
     if spec.env_id in scores.CAVEATS:
         lines += ["", f"note: {scores.CAVEATS[spec.env_id]}"]
     return "\n".join(lines)
@@ -68,11 +71,15 @@ def diagnostics_table(metrics: dict[str, np.ndarray], first_seed: int = 0) -> st
         "data_nll": ("of the data", "{:.2f}"),
     }
     columns = {
-        heading: [form.format(x) for x in metrics[f"diagnostics/{name}"]]
+        heading: _written(form, metrics[f"diagnostics/{name}"])
         for name, (heading, form) in shown.items()
         if f"diagnostics/{name}" in metrics
     }
     return "\n".join(_by_seed(columns, first_seed))
+
+
+def _written(form: str, values: np.ndarray) -> list[str]:
+    return ["–" if np.isnan(x) else form.format(x) for x in values]
 
 
 def _by_seed(columns: dict[str, list[str]], first_seed: int) -> list[str]:

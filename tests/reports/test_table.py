@@ -62,7 +62,7 @@ def test_diagnostics_are_listed_by_seed():
         "of the data",
     ]
     assert lines[0].split() == ["4", "+1.23", "-20.00", "0.13", "25%", "3.00", "-1.00"]
-    assert lines[1].split() == ["5", "-0.50", "+nan", "0.00", "100%", "2.00", "-1.00"]
+    assert lines[1].split() == ["5", "-0.50", "–", "0.00", "100%", "2.00", "-1.00"]
     assert len({len(line) for line in (header, *lines)}) == 1  # right-aligned
 
 

@@ -1,0 +1,53 @@
+"""Seeds whose numbers are lost: how they are found, and frozen while the others go on."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offrl_jax.trees import named_leaves
+from offrl_jax.types import Array, Bool
+
+# Squares of larger numbers overflow in float32, Adam's second moments among them.
+LIMIT = float(np.sqrt(np.finfo(np.float32).max))
+
+
+def find(metrics: dict[str, np.ndarray], state: Any, limit: float = LIMIT) -> list[str | None]:
+    """What tells for each of S seeds that it is lost; None where nothing does.
+
+    Args:
+      metrics: Of the last updates, (S,) each.
+      state: The state that they led to, S in front.
+      limit: A metric of a larger magnitude counts as lost too.
+    """
+    found: list[str | None] = [None] * len(state.step)
+    for name, finite in zip(_names(state), np.asarray(_is_finite(state)), strict=True):
+        for i in np.flatnonzero(~finite):
+            found[i] = f"{name} is not finite"
+    for name, values in metrics.items():
+        for i in np.flatnonzero(~(np.abs(values) <= limit)):
+            found[i] = f"{name} is {values[i]:.3g}"
+    return found
+
+
+def _names(state: Any) -> list[str]:
+    return [name for name, _ in named_leaves(state)]
+
+
+@jax.jit
+def _is_finite(state: Any) -> Bool[Array, "leaves S"]:
+    leaves = jax.tree.leaves(state)
+    return jnp.stack([jnp.isfinite(x).reshape(x.shape[0], -1).all(1) for x in leaves])
+
+
+@partial(jax.jit, donate_argnames="new")
+def freeze(is_lost: Bool[Array, "S"], new: Any, old: Any) -> Any:
+    """The old states of lost seeds and the new ones of the others. `step` counts on for all, since
+    the phase of training is read from it."""
+
+    def choose(new: Array, old: Array) -> Array:
+        return jnp.where(is_lost.reshape(-1, *[1] * (new.ndim - 1)), old, new)
+
+    return jax.tree.map(choose, new, old)._replace(step=new.step)

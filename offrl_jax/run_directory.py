@@ -1,0 +1,249 @@
+"""A run's directory: who may write to it, what was asked for, its rows, and how it ended."""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from offrl_jax.checkpoint import Damaged
+from offrl_jax.files import finite, write_json
+from offrl_jax.types import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs in one directory go unnoticed there
+    fcntl = None
+
+LOCK = "run.lock"
+CONFIG = "config.json"
+DONE, FAILED = "DONE", "FAILED.json"
+UNFINISHED = re.compile(r"\..+\.\d+")  # as files.replacing names them
+REPRODUCIBLE = "versions", "devices", "num_threads", "platform", "commit"
+MOVABLE = ("dataset.name",)  # a file may be moved; its fingerprint says whether it is the same
+
+
+class AlreadyFinished(Exception):
+    """The run in this directory has nothing left to do."""
+
+
+class RunDirectory:
+    """A directory that this process alone writes to, until it is closed."""
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        settings: dict[str, Any],
+        environment: dict[str, Any],
+        allow_config_change: bool = False,
+    ):
+        """Makes the directory, or goes on with what is in it.
+
+        Args:
+          run_dir: New, empty, or that of an earlier run.
+          settings: All that decides the run's numbers, of JSON's types; for `config.json`.
+          environment: Versions, devices and the like; for `environment.json`.
+          allow_config_change: Go on although the settings differ from the earlier run's.
+
+        Raises:
+          AlreadyFinished: if that run is done.
+          InputError: if it cannot be used, is in use, or its settings differ.
+        """
+        self.path = check_run_dir(run_dir)
+        settings = json.loads(json.dumps(finite(settings)))
+        differences = self._compared(settings, allow_config_change)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / LOCK).open("a+")
+        except OSError as error:
+            raise InputError(
+                f"run_dir {self.path} cannot be written ({error}); give another"
+            ) from error
+        self._take_lock()
+        if not (self.path / CONFIG).exists():
+            write_json(self.path / CONFIG, settings)
+        self._settings, self._environment, self._differences = settings, environment, differences
+        self.metrics = RowFile(self.path / "metrics.jsonl")
+        self.evaluations = RowFile(self.path / "evaluations.jsonl")
+
+    def marks(self) -> dict[str, list]:
+        """How far the files of rows reach, to be kept with a checkpoint."""
+        return {rows.path.name: rows.mark() for rows in (self.metrics, self.evaluations)}
+
+    def check(self, marks: dict[str, list]) -> None:
+        """Raises Damaged unless the files still begin with the rows that were marked."""
+        for rows in (self.metrics, self.evaluations):
+            rows.check(marks[rows.path.name])
+
+    def cut(self, marks: dict[str, list]) -> None:
+        """Removes what was written after the marks."""
+        for rows in (self.metrics, self.evaluations):
+            rows.cut(marks.get(rows.path.name, [0, ""])[0])
+
+    def adopt(self) -> None:
+        """Makes the settings, changed or not, the directory's own, and the run one that goes on."""
+        for path in self.path.iterdir():
+            if path.name in (DONE, FAILED) or UNFINISHED.fullmatch(path.name):
+                path.unlink()
+        if self._differences:
+            write_json(self.path / CONFIG, self._settings)
+        self._describe()
+
+    def end(self, failed: str | None, facts: dict[str, Any]) -> None:
+        """Marks the run as done, or as failed with a reason."""
+        facts = facts | {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        if failed is None:
+            write_json(self.path / DONE, facts)
+        else:
+            write_json(self.path / FAILED, {"reason": failed} | facts)
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def _compared(self, settings: dict[str, Any], allowed: bool) -> dict[str, list]:
+        """Dotted names of what changed, with the earlier and the new value."""
+        path = self.path / CONFIG
+        if not path.exists():
+            return {}
+        try:
+            earlier, now = _flat(json.loads(path.read_text())), _flat(settings)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error}); give another run_dir to begin anew"
+            ) from error
+        differences = {
+            name: [earlier.get(name), now.get(name)]
+            for name in dict.fromkeys((*earlier, *now))
+            if earlier.get(name) != now.get(name) and name not in MOVABLE
+        }
+        told = ", ".join(
+            f"{k} was {_short(a)}, now {_short(b)}" for k, (a, b) in differences.items()
+        )
+        if differences and not allowed:
+            raise InputError(
+                f"run_dir {self.path} holds a run with other settings ({told}); give another, or "
+                "allow_config_change to go on with the new ones"
+            )
+        if differences:
+            logging.warning("going on in %s with other settings: %s", self.path, told)
+        elif (self.path / DONE).exists():
+            raise AlreadyFinished(f"the run in {self.path} is finished; nothing is left to do")
+        return differences
+
+    def _take_lock(self) -> None:
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.seek(0)
+            holder = self._lock.read().strip()
+            self._lock.close()
+            raise InputError(
+                f"run_dir {self.path} is in use by process {holder or 'unknown'}; wait for its "
+                "end or give another"
+            ) from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _describe(self) -> None:
+        """Writes `environment.json`, or adds to it what this session differs in."""
+        path = self.path / "environment.json"
+        environment = json.loads(json.dumps(self._environment))
+        try:
+            first = json.loads(path.read_text())
+        except (OSError, ValueError):  # killed before it was written, or damaged
+            write_json(path, environment)
+            return
+        changed = {"changed": self._differences} if self._differences else {}
+        first["resumed"] = [*first.get("resumed", []), environment | changed]
+        write_json(path, first)
+        if others := [what for what in REPRODUCIBLE if first.get(what) != environment.get(what)]:
+            logging.warning(
+                "%s not as when the run in %s began: its numbers go on the same to rounding only",
+                ", ".join(others),
+                self.path,
+            )
+
+
+class RowFile:
+    """A file of JSON lines. What a checkpoint keeps of it says up to where it belongs to it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._content = hashlib.sha256()
+        self._length = 0
+
+    def append(self, row: dict[str, Any]) -> None:
+        line = json.dumps(finite(row), allow_nan=False).encode() + b"\n"
+        with self.path.open("ab") as file:
+            file.write(line)
+        self._content.update(line)
+        self._length += len(line)
+
+    def mark(self) -> list:
+        """Length in bytes and SHA-256 of all rows, which are on the disk when this returns."""
+        if self._length:
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        return [self._length, self._content.hexdigest()]
+
+    def check(self, mark: list) -> None:
+        length, digest = mark
+        if hashlib.sha256(self._read(length)).hexdigest() != digest:
+            raise Damaged(f"{self.path.name} has lost or changed rows that belong to it")
+
+    def cut(self, length: int) -> None:
+        """Keeps the first `length` bytes."""
+        if length or self.path.exists():
+            os.truncate(self.path, length)
+        self._content = hashlib.sha256(self._read(length))
+        self._length = length
+
+    def last(self) -> dict[str, Any] | None:
+        """The newest row."""
+        lines = self._read(self._length).splitlines()
+        return json.loads(lines[-1]) if lines else None
+
+    def _read(self, length: int) -> bytes:
+        if not self.path.exists():
+            return b""
+        with self.path.open("rb") as file:
+            return file.read(length)
+
+
+def check_run_dir(run_dir: str | Path) -> Path:
+    """The directory as a path.
+
+    Raises:
+      InputError: if it holds other things than a run, is a file, or cannot be written.
+    """
+    path = Path(run_dir)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"run_dir {path} is a file; give a directory")
+    if path.is_dir() and not (path / CONFIG).is_file():
+        names = sorted(p.name for p in path.iterdir())
+        if found := [n for n in names if n != LOCK and not UNFINISHED.fullmatch(n)]:
+            raise InputError(
+                f"run_dir {path} holds {found[0]} but no run; give another, so that nothing is lost"
+            )
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise InputError(f"run_dir {path} cannot be made: {existing} is not writable; give another")
+    return path
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """A nested dictionary by dotted names."""
+    if not isinstance(value, dict):
+        return {name: value}
+    prefix = f"{name}." if name else ""
+    return {k: v for key, child in value.items() for k, v in _flat(child, prefix + key).items()}
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

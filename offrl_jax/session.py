@@ -1,0 +1,187 @@
+"""A session of a run: one process's part of it, from what an earlier one left or from the start."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offrl_jax import diagnostics, divergence, learner
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.checkpoint import Checkpoints
+from offrl_jax.data.dataset import Dataset
+from offrl_jax.evaluation.rollouts import Evaluator, Rollouts, summarize
+from offrl_jax.evaluation.watchdog import Failed, Halted, watched
+from offrl_jax.run_directory import RowFile, RunDirectory
+from offrl_jax.types import Key
+
+
+class Session:
+    """Where a run is, and the steps that it is made of. Every step ends in rows on the disk.
+
+    Attributes:
+      step: Updates taken, those of all phases.
+      state: S in front.
+      diverged: By seed, what told that it diverged and when, or None.
+      metrics: Of the last chunk, (S,) each, NaN for diverged seeds.
+      rollouts: The last evaluation, or None where it failed or there was none.
+      seconds: Wall time by part.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        config: Any,
+        dataset: Dataset,
+        keys: Key,
+        directory: RunDirectory,
+        checkpoints: Checkpoints,
+        log: Callable[[dict[str, Any]], None],
+    ):
+        """Takes up the newest whole checkpoint, and the rows that belong to it."""
+        self._algorithm, self._config, self._dataset, self._keys = algorithm, config, dataset, keys
+        self._directory, self._checkpoints, self._log = directory, checkpoints, log
+        self.step, self.diverged = 0, [None] * len(keys)
+        self.rollouts: Rollouts | None = None
+        parts = ("training", "diagnostics", "evaluation", "saving")
+        self.seconds = dict.fromkeys(parts, 0.0)
+
+        init = partial(learner.init, algorithm, config, dataset.spec, keys)
+        found = checkpoints.restore(
+            jax.eval_shape(init), accept=lambda facts: directory.check(facts["rows"])
+        )
+        if found is None:
+            directory.cut({})
+            self.state = init()
+        else:
+            self.step, self.state, facts = found
+            directory.cut(facts["rows"])
+            self.diverged = facts["diverged"]
+        row = directory.metrics.last() or {}
+        self.metrics = {k: np.array(v, np.float64) for k, v in row.items() if isinstance(v, list)}
+        with self._timed("diagnostics"):
+            self._behavior = diagnostics.clone_behavior(dataset)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    @property
+    def is_lost(self) -> np.ndarray:
+        """By seed, whether it has diverged."""
+        return np.array([why is not None for why in self.diverged])
+
+    def learn(self, num_steps: int, seed_batch: int | None, divergence_limit: float) -> None:
+        """A chunk of updates; seeds that diverge in it go back to its start and stay there."""
+        was_lost = self.is_lost
+        with self._timed("training"):
+            clock = time.perf_counter()
+            before = jax.tree.map(jnp.copy, self.state)
+            self.state, metrics = learner.learn(
+                *(self._algorithm, self._config, self._dataset, self.state, self._keys),
+                num_steps=num_steps,
+                seed_batch=seed_batch,
+            )
+            metrics = {name: np.array(values, np.float64) for name, values in metrics.items()}
+            speed = num_steps / (time.perf_counter() - clock)
+        self.step += num_steps
+        for i, what in enumerate(divergence.find(metrics, self.state, divergence_limit)):
+            if what is not None and not was_lost[i]:
+                self.diverged[i] = f"{what} at step {self.step}"
+                logging.warning("seed %d of the run diverged: its %s", i, self.diverged[i])
+        if self.is_lost.any():
+            self.state = divergence.freeze(jnp.array(self.is_lost), self.state, before)
+        with self._timed("diagnostics"):
+            found = diagnostics.diagnose(
+                *(self._algorithm, self._config, self._dataset, self.state, self._behavior)
+            )
+            found = {name: np.array(values, np.float64) for name, values in found.items()}
+        # What a seed diverged by is shown once, in the row of that chunk.
+        self.metrics = {k: np.where(was_lost, np.nan, v) for k, v in metrics.items()}
+        self.metrics |= {k: np.where(self.is_lost, np.nan, v) for k, v in found.items()}
+        row = {"step": self.step, "steps_per_second": speed}
+        row |= {name: values.tolist() for name, values in self.metrics.items()}
+        self._add(self._directory.metrics, row)
+
+    def evaluate(self, evaluation: "Evaluation") -> None:
+        """Rolls out the policies of the seeds that have not diverged.
+
+        Raises:
+          Halted: if it was told to stop.
+        """
+        with self._timed("evaluation"):
+            try:
+                self.rollouts = evaluation(self._config, self.state, self.is_lost)
+                row = {"step": self.step} | summarize(self.rollouts, self._dataset.spec)
+            except Failed as error:
+                self.rollouts = None
+                row = {"step": self.step, "failed": str(error)}
+                logging.warning("the evaluation at step %d failed: %s", self.step, error)
+        self._add(self._directory.evaluations, row)
+
+    def shown(self, *names: str) -> dict[str, float]:
+        """Means over living seeds of what the last row has by seed under such names, as last
+        part."""
+        means = {
+            name: np.nanmean(np.where(self.is_lost, np.nan, np.array(values, np.float64)))
+            for name, values in self._row.items()
+            if name.rpartition("/")[2] in names and not self.is_lost.all()
+        }
+        return {name: float(mean) for name, mean in means.items()}
+
+    def seconds_since_saved(self) -> float:
+        return time.monotonic() - self._saved_at
+
+    def save(self) -> None:
+        """Starts writing a checkpoint, unless this step has one.
+
+        Raises:
+          OSError: if this or an earlier one cannot be written.
+        """
+        if self._saved_step == self.step:
+            return
+        with self._timed("saving"):
+            facts = {"rows": self._directory.marks(), "diverged": self.diverged}
+            self._checkpoints.save(self.step, self.state, facts)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    def _add(self, rows: RowFile, row: dict[str, Any]) -> None:
+        rows.append(row)
+        self._row = row
+        self._log(row)
+
+    @contextlib.contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        clock = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - clock
+
+
+class Evaluation:
+    """An evaluator under watch, made anew where it failed."""
+
+    def __init__(self, make: Callable[[], Evaluator], timeout: float, stop: Callable[[], bool]):
+        self._make, self._timeout, self._stop = make, timeout, stop
+        self._evaluator: Evaluator | None = make()
+
+    def __call__(self, config: Any, state: Any, is_lost: np.ndarray) -> Rollouts:
+        """Raises `Failed` and `Halted` as `watched` does."""
+
+        def work(tick: Callable[[], None]) -> Rollouts:
+            if self._evaluator is None:
+                self._evaluator = self._make()
+            return self._evaluator(config, state, is_lost=is_lost, tick=tick)
+
+        try:
+            return watched(work, self._timeout, self._stop)
+        except (Failed, Halted):
+            self._evaluator = None  # its environments may be in any condition
+            raise
+
+    def close(self) -> None:
+        if self._evaluator is not None:
+            self._evaluator.close()
