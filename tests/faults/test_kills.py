@@ -1,0 +1,127 @@
+"""Kill −9 at random moments of a real run: what it ends with is what it would have ended with."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("KILLS", 3))  # an algorithm
+FLAGS = (
+    "--dataset=pointmaze/umaze-1000",
+    "--num_seeds=2",
+    "--num_evaluation_episodes=1",
+    "--checkpoint_seconds=0",
+    f"--num_steps={20 * (KILLS + 3)}",
+    f"--num_evaluations={KILLS + 3}",
+)
+RUNS = {  # one phase; delayed actor; relabelled data; a behaviour model first
+    "bc": ("--config.hidden_sizes=16,16",),
+    "td3_bc": (),
+    "awr": ("--config.relabel_every=30",),
+    "brac": ("--config.num_behavior_steps=2000",),
+}
+DESCRIPTION = "checkpoints/*/description/metadata"
+
+
+class Run:
+    """A training command that can be started again and again."""
+
+    def __init__(self, algorithm: str, folder: Path, name: str):
+        self.path = folder / name
+        self._log = folder / f"{name}.log"
+        self._command = [sys.executable, "-m", "experiments.train", f"--algorithm={algorithm}"]
+        self._command += [*FLAGS, *RUNS[algorithm], f"--run_dir={self.path}"]
+        self._environment = os.environ | {
+            "OFFRL_JAX_CACHE": str(folder / "cache"),
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+
+    def start(self) -> subprocess.Popen:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self._command, stdout=log, stderr=log, cwd=ROOT, env=self._environment
+            )
+
+    def finish(self) -> None:
+        assert self.start().wait() == 0, self._log.read_text()[-2000:]
+
+    def steps(self) -> int:
+        """Rows so far."""
+        rows = self.path / "metrics.jsonl"
+        return rows.read_bytes().count(b"\n") if rows.exists() else 0
+
+
+def assert_same(run: Run, reference: Run) -> None:
+    """Byte for byte in final parameters and evaluation rows; metrics but for the speed."""
+    for name in ("policy/weights.npz", "policy/policy.json", "evaluations.jsonl"):
+        assert (run.path / name).read_bytes() == (reference.path / name).read_bytes(), name
+    metrics = [
+        [json.loads(line) | {"steps_per_second": 0} for line in path.read_text().splitlines()]
+        for path in (run.path / "metrics.jsonl", reference.path / "metrics.jsonl")
+    ]
+    assert metrics[0] == metrics[1]
+    digests = [
+        {p.parts[-3]: json.loads(p.read_text())["sha256_of_arrays"] for p in path.glob(DESCRIPTION)}
+        for path in (run.path, reference.path)
+    ]
+    assert digests[0] == digests[1] and len(digests[0]) == 2
+    assert (run.path / "DONE").exists()
+
+
+def killed_to_the_end(run: Run, num_kills: int, rng: random.Random) -> int:
+    """Kills the run at random moments, mostly after a further row; how often it was killed in
+    all."""
+    kills = 0
+    while kills < num_kills:
+        process = run.start()
+        before, deadline = run.steps(), time.monotonic() + 60
+        if rng.random() < 0.85:  # else also while it starts
+            while run.steps() <= before and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.002)
+            time.sleep(rng.random() * 0.3)
+        else:
+            time.sleep(rng.random() * 8)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if (run.path / "DONE").exists():
+            break
+    run.finish()
+    return kills
+
+
+@pytest.mark.fault(33, "kill -9 at any moment", "resume bit-exact, nothing lost")
+@pytest.mark.parametrize(
+    "algorithm",
+    ["bc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("td3_bc", "awr", "brac"))],
+)
+def test_a_killed_run_ends_as_it_would_have(algorithm, tmp_path, seen):
+    reference = Run(algorithm, tmp_path, "reference")
+    reference.finish()
+    run = Run(algorithm, tmp_path, "killed")
+    kills = killed_to_the_end(run, KILLS, random.Random(algorithm))
+    assert_same(run, reference)
+    seen(f"{algorithm}: {kills} kills, the same to the byte")
+
+
+def test_comparing_runs_notices_a_difference(tmp_path):
+    """Guards the comparison itself."""
+    path = tmp_path / "a" / "policy"
+    path.mkdir(parents=True)
+    np.savez(path / "weights.npz", x=np.zeros(2))
+    first = Run("bc", tmp_path, "a")
+    other = Run("bc", tmp_path, "b")
+    (tmp_path / "b" / "policy").mkdir(parents=True)
+    np.savez(tmp_path / "b" / "policy" / "weights.npz", x=np.ones(2))
+    with pytest.raises(AssertionError, match=r"weights.npz"):
+        assert_same(first, other)
