@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,8 +163,9 @@ class Checkpoints:
 
 
 def _short(error: Exception) -> str:
-    """Orbax's errors may hold whole arrays."""
-    return f"{type(error).__name__}: {textwrap.shorten(str(error), 160)}"
+    """Both ends of an error: Orbax's may hold whole arrays, the reason last."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) < 300 else f'{text[:100]} … {text[-160:]}'}"
 
 
 def _described(arrays: dict[str, Any]) -> dict[str, list]:

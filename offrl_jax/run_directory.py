@@ -23,6 +23,7 @@ CONFIG = "config.json"
 DONE, FAILED = "DONE", "FAILED.json"
 UNFINISHED = re.compile(r"\..+\.\d+")  # as files.replacing names them
 REPRODUCIBLE = "versions", "devices", "num_threads", "platform", "commit"
+FIXED = "algorithm", "num_seeds"  # the state has their shape
 MOVABLE = ("dataset.name",)  # a file may be moved; its fingerprint says whether it is the same
 
 
@@ -122,6 +123,11 @@ class RunDirectory:
         told = ", ".join(
             f"{k} was {_short(a)}, now {_short(b)}" for k, (a, b) in differences.items()
         )
+        if fixed := [name for name in FIXED if name in differences]:
+            raise InputError(
+                f"run_dir {self.path} holds a run with another {fixed[0]} ({told}), which cannot "
+                "be changed in a run; give another run_dir"
+            )
         if differences and not allowed:
             raise InputError(
                 f"run_dir {self.path} holds a run with other settings ({told}); give another, or "

@@ -265,12 +265,17 @@ def _failures_told(directory: RunDirectory, num_seeds: int) -> Iterator[None]:
     except Exception as error:
         with contextlib.suppress(OSError):  # the disk may be what failed
             directory.end(f"{type(error).__name__}: {error}", {})
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+        out_of_memory = any(
+            words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory")
+        )
+        if isinstance(error, jax.errors.JaxRuntimeError) and out_of_memory:
             fewer = max((d for d in range(1, num_seeds) if num_seeds % d == 0), default=None)
-            advice = f"--seed_batch={fewer} trains fewer at once" if fewer else "use less of it"
+            advice = (
+                f"give --seed_batch={fewer}, which computes so many at a time, or " if fewer else ""
+            )
             raise InputError(
                 f"the device has not the memory for {num_seeds} seeds of this size at once; "
-                f"{advice}, and smaller networks or batches take less"
+                f"{advice or 'give '}fewer seeds, smaller networks or a smaller batch"
             ) from error
         if isinstance(error, OSError):
             raise RunFailed(

@@ -23,7 +23,7 @@ FLAGS = (
     f"--num_evaluations={KILLS + 3}",
 )
 RUNS = {  # one phase; delayed actor; relabelled data; a behaviour model first
-    "bc": ("--config.hidden_sizes=16,16",),
+    "bc": ("--config.hidden_sizes=64,64",),
     "td3_bc": (),
     "awr": ("--config.relabel_every=30",),
     "brac": ("--config.num_behavior_steps=2000",),
@@ -37,22 +37,30 @@ class Run:
     def __init__(self, algorithm: str, folder: Path, name: str):
         self.path = folder / name
         self._log = folder / f"{name}.log"
-        self._command = [sys.executable, "-m", "experiments.train", f"--algorithm={algorithm}"]
-        self._command += [*FLAGS, *RUNS[algorithm], f"--run_dir={self.path}"]
-        self._environment = os.environ | {
+        self.command = [sys.executable, "-m", "experiments.train", f"--algorithm={algorithm}"]
+        self.command += [*FLAGS, *RUNS[algorithm], f"--run_dir={self.path}"]
+        self.environment = os.environ | {
             "OFFRL_JAX_CACHE": str(folder / "cache"),
             "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
 
-    def start(self) -> subprocess.Popen:
+    def start(self, *flags: str, before: tuple[str, ...] = ()) -> subprocess.Popen:
+        """Starts it, with more flags, or by a command that comes before."""
         with self._log.open("ab") as log:
             return subprocess.Popen(
-                self._command, stdout=log, stderr=log, cwd=ROOT, env=self._environment
+                [*before, *self.command, *flags],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=self.environment,
             )
 
     def finish(self) -> None:
-        assert self.start().wait() == 0, self._log.read_text()[-2000:]
+        assert self.start().wait() == 0, self.log()[-2000:]
+
+    def log(self) -> str:
+        return self._log.read_text()
 
     def steps(self) -> int:
         """Rows so far."""
