@@ -38,6 +38,9 @@ Metrics = dict[str, Array]
 class InputError(ValueError):
     """Unusable input, in one sentence: what was given, why it is wrong, what to do."""
 
+    def __init__(self, sentence: str):
+        super().__init__(" ".join(sentence.splitlines()))  # others' words may hold lines
+
 
 class Transition(NamedTuple):
     """A batch of transitions, scaled as the learner sees them (actions in [-1, 1])."""

@@ -25,7 +25,7 @@ def numbers(name: str, field: str, array: np.ndarray, ndim: int) -> np.ndarray:
             f"{field} of dataset {name} has shape {array.shape}; "
             f"it needs {'(transitions, width)' if ndim == 2 else '(transitions,)'}"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite either
+    with np.errstate(all="ignore"):  # what float32 cannot hold is not finite either
         return np.asarray(array, np.float32)
 
 

@@ -162,7 +162,8 @@ def from_arrays(
             "they are taken as true ends",
             *(name, both, n),
         )
-    bounds = [np.asarray(bound, np.float32) for bound in (action_low, action_high)]
+    with np.errstate(over="ignore"):
+        bounds = [np.asarray(bound, np.float32) for bound in (action_low, action_high)]
     if any(bound.shape not in ((), action.shape[1:]) for bound in bounds):
         raise InputError(
             f"the action bounds of dataset {name} have shapes {bounds[0].shape} and "

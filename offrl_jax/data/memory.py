@@ -42,4 +42,4 @@ def check(name: str, sizes: Mapping[str, int]) -> None:
 
 
 def _gib(size: float) -> str:
-    return f"{size / 2**30:,.1f} GiB"
+    return f"{min(size, 2**90) / 2**30:,.1f} GiB"

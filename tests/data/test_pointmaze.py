@@ -21,7 +21,7 @@ def recording():
 def test_same_arguments_same_numbers(recording):
     again = collect(UMAZE, 1000)
     fingerprint = recording.to_dataset("a").spec.fingerprint
-    assert again.to_dataset("b", 0.9).spec.fingerprint == fingerprint
+    assert again.to_dataset("b", discount=0.9).spec.fingerprint == fingerprint
     other = collect(UMAZE, 1000, seed=1)
     assert other.to_dataset("a").spec.fingerprint != fingerprint
 

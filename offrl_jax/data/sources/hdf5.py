@@ -11,8 +11,6 @@ from offrl_jax.data import memory
 from offrl_jax.data.optional import require
 from offrl_jax.types import InputError
 
-DAMAGE = (OSError, RuntimeError)  # what h5py makes of it
-
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Any]:
@@ -25,7 +23,9 @@ def opened(path: str) -> Iterator[Any]:
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file
-    except DAMAGE as error:
+    except InputError:
+        raise
+    except Exception as error:  # h5py raises all sorts on damage, wherever that is first met
         raise InputError(
             f"{path} cannot be read as HDF5 ({error}); fetch it again if it was cut short"
         ) from error
@@ -77,9 +77,10 @@ def read(path: str, dataset: Any) -> np.ndarray:
     """
     try:
         return dataset[()]
-    except DAMAGE as error:
+    except Exception as error:  # as in `opened`
         raise InputError(
-            f"{dataset.name} of {path} cannot be read ({error}); fetch the file again"
+            f"{dataset.name} of {path} cannot be read, its bytes being damaged ({error}); "
+            "fetch the file again"
         ) from error
 
 

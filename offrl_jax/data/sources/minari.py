@@ -66,7 +66,7 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
             raise ValueError(f"spaces of {widths} and {action_size} numbers")
         num_transitions, num_episodes = metadata["total_steps"], metadata.get("total_episodes")
         for count in (num_transitions, 1 if num_episodes is None else num_episodes):
-            if not (isinstance(count, int) and count > 0):
+            if type(count) is not int or count < 1:
                 raise ValueError(f"{num_transitions} steps in {num_episodes} episodes")
     except InputError:
         raise
@@ -182,7 +182,7 @@ def _read_episodes(
         "terminal": "terminations",
         "truncation": "truncations",
     }
-    columns = np.cumsum([0, *widths])
+    columns = np.cumsum([0, *widths]).tolist()
     start = 0
     for key in episodes:
         episode = hdf5.member(name, file, key)
@@ -266,7 +266,7 @@ def _numbers(name: str, key: str, values: Any, shape: tuple[int, ...]) -> np.nda
             f"{values.name} of {name} holds {values.dtype} of shape {values.shape} where numbers "
             f"of shape {shape} are described"
         )
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
+    with np.errstate(all="ignore"):  # what float32 cannot hold is refused as not finite
         return hdf5.read(name, values).astype(np.float32).reshape(shape)
 
 
