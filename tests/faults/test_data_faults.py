@@ -17,7 +17,7 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.data import cache, memory
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
-from tests.files import NAME, box, env_spec, episode, flat, write_hdf5, write_minari, write_npz
+from tests.files import NAME, env_spec, episode, flat, write_hdf5, write_minari, write_npz
 
 MINARI = f"--dataset={NAME}"
 
@@ -213,7 +213,12 @@ def test_time_outs_bootstrap_and_true_ends_do_not(seen, end, value):
     ends = {"terminal": np.zeros(n), end: np.arange(1, n + 1) % every == 0}
     state = np.ones((n, 1))
     action = np.random.default_rng(0).uniform(-1, 1, (n, 1))
-    dataset = data.from_arrays(state, action, np.ones(n), **ends, next_observation=state)
+    dataset = data.from_arrays(
+        *(state, action, np.ones(n)),
+        **ends,
+        next_observation=state,
+        fingerprint="one program for both",
+    )
     algorithm = ALGORITHMS["iql"]
     config = algorithm.Config(
         discount=0.5,
@@ -312,6 +317,17 @@ def test_flipped_bit_of_hdf5(tmp_path, refused):
     refused(f"--dataset={path}", words=(f"rewards of {path}", "damaged"))
 
 
+@pytest.mark.fault(18, "damaged size of a checked chunk", "error, where libhdf5 would crash")
+def test_a_chunk_shorter_than_its_checksum(tmp_path, refused):
+    columns = flat()
+    del columns["rewards"]
+    path = write_hdf5(tmp_path / "data.hdf5", columns)
+    with h5py.File(path, "a") as file:
+        rewards = file.create_dataset("rewards", (20,), "f4", chunks=(20,), fletcher32=True)
+        rewards.id.write_direct_chunk((0,), b"abc")
+    refused(f"--dataset={path}", words=(f"rewards of {path}", "shorter than its checksum"))
+
+
 @pytest.mark.fault(18, "bit flip in the cache", "warned of, and read from the source")
 @pytest.mark.parametrize("file", ["reward.npy", "truncation.npy", "fields.json"])
 def test_flipped_bit_of_the_cache(write, seen, warnings, file):
@@ -389,7 +405,9 @@ def test_minari_larger_than_memory(refused, where):
         with h5py.File(folder / where, "a") as file:
             del file["episode_0/actions"]
             file.create_dataset("episode_0/actions", (2**48, 2), "f4", chunks=(1024, 2))
-    refused(MINARI, words=(NAME, "actions" if where == "main_data.hdf5" else "observations", "memory"))
+    refused(
+        MINARI, words=(NAME, "actions" if where == "main_data.hdf5" else "observations", "memory")
+    )
 
 
 def with_header(path, field, header):

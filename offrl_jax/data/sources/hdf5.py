@@ -11,6 +11,8 @@ from offrl_jax.data import memory
 from offrl_jax.data.optional import require
 from offrl_jax.types import InputError
 
+CHECKSUM_BYTES = 4  # of a chunk with fletcher32
+
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Any]:
@@ -76,6 +78,8 @@ def read(path: str, dataset: Any) -> np.ndarray:
       InputError: if they are damaged, as a checksum or a filter finds.
     """
     try:
+        if dataset.fletcher32:
+            _check_chunks(dataset)
         return dataset[()]
     except Exception as error:  # as in `opened`
         raise InputError(
@@ -93,6 +97,14 @@ def arrays(path: str, group: Any, keys: Iterable[str]) -> dict[str, np.ndarray]:
     found = {key: array(path, group, key) for key in keys}
     memory.check(path, {key: _size(dataset) for key, dataset in found.items()})
     return {key: read(path, dataset) for key, dataset in found.items()}
+
+
+def _check_chunks(dataset: Any) -> None:
+    """libhdf5 crashes on a chunk that is shorter than its checksum."""
+    sizes = []
+    dataset.id.chunk_iter(lambda chunk: sizes.append(chunk.size))
+    if min(sizes, default=CHECKSUM_BYTES) < CHECKSUM_BYTES:
+        raise OSError("a chunk is shorter than its checksum")
 
 
 def _size(dataset: Any) -> int:
