@@ -48,8 +48,8 @@ def warnings(caplog):
 
 @pytest.mark.fault(1, "NaN reward", "error: field, count, transition, episode")
 def test_nan_reward(write, refused):
-    path = write(flat(rewards=changed(flat()["rewards"], [13, 15], np.nan)))
-    words = f"reward of dataset {path}", "in 2 of 20", "transition 13 (episode 1)"
+    path = write(flat(rewards=changed(flat()["rewards"], [9, 15], np.nan)))
+    words = f"reward of dataset {path}", "in 2 of 20", "transition 9 (episode 0)"
     refused(f"--dataset={path}", words=words)
 
 
