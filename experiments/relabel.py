@@ -38,7 +38,7 @@ def main() -> None:
 
     with hdf5.opened(str(source)) as file:
         columns.check_keys(str(source), list(file))
-        arrays = {key: hdf5.array(str(source), file, key)[()] for key in FIELDS if key in file}
+        arrays = hdf5.arrays(str(source), file, [key for key in FIELDS if key in file])
         attributes = d4rl_hdf5.attributes_of(file)
     env_id = FLAGS.env_id or attributes.get("env_id")
     if not isinstance(env_id, str):

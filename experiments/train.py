@@ -75,6 +75,10 @@ flags.DEFINE_string("env_id", None, "evaluation environment, where the data name
 flags.DEFINE_list(
     "observation_keys", [], "entries of a Dict observation that make up the data's, in order"
 )
+flags.DEFINE_bool("clip_actions", False, "clip actions outside their bounds, counted in a warning")
+flags.DEFINE_bool(
+    "trust_dataset_env", False, "run the code that the data name for an unregistered environment"
+)
 flags.DEFINE_bool("normalize_observations", None, "standardise observations")
 flags.DEFINE_float("reward_scale", None, "r becomes reward_scale · r + reward_bias")
 flags.DEFINE_float("reward_bias", None, "see reward_scale; AntMaze recipes use 1 and −1")
@@ -95,7 +99,11 @@ def main() -> None:
     algorithm = ALGORITHMS[FLAGS.algorithm]
     run_dir = runs.check_run_dir(FLAGS.run_dir or _default_run_dir())
     dataset = data.load(
-        FLAGS.dataset, env_id=FLAGS.env_id, observation_keys=tuple(FLAGS.observation_keys)
+        FLAGS.dataset,
+        env_id=FLAGS.env_id,
+        observation_keys=tuple(FLAGS.observation_keys),
+        clip_actions=FLAGS.clip_actions,
+        trust_dataset_env=FLAGS.trust_dataset_env,
     )
     card = summary(dataset)
     print(_headline(dataset, card))

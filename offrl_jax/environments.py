@@ -16,6 +16,7 @@ import numpy as np
 from offrl_jax.types import InputError, Spec
 
 PACKAGES = ("gymnasium", "gymnasium-robotics", "mujoco")
+OLD_GYM = ("GymV21Environment-v0", "GymV26Environment-v0")  # import what their arguments name
 
 
 class SimulatorMissing(InputError):
@@ -34,8 +35,20 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str | None]:
     return found
 
 
-def make(env_id: str, env_kwargs: Mapping[str, Any], *, max_episode_steps: int | None = None):
-    """Makes a registered environment; never runs an entry point named by data.
+def make(
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    *,
+    max_episode_steps: int | None = None,
+    entry_point: str | None = None,
+):
+    """Makes a registered environment, or one of no registered id by trusted code.
+
+    Args:
+      env_id: Registered, unless there is an entry point.
+      env_kwargs: Arguments of the environment.
+      max_episode_steps: Its time limit, if not the registered one.
+      entry_point: As in `Spec.env_entry_point`; it is run where the id is not registered.
 
     `position_noise_range` reaches any maze: gymnasium-robotics' ant mazes hand it on to an ant that
     knows no such argument. It is a share of a cell, of the noise on start and goal.
@@ -52,7 +65,12 @@ def make(env_id: str, env_kwargs: Mapping[str, Any], *, max_episode_steps: int |
     with contextlib.suppress(*missing), _quiet():
         importlib.import_module("gymnasium_robotics")  # registers mazes, Adroit and Kitchen
     registered = gymnasium.registry.keys()
-    if env_id not in registered:
+    if env_id in OLD_GYM:
+        raise InputError(
+            f"environment {env_id!r} would import whatever its arguments name; "
+            "give --env_id of a registered environment"
+        )
+    if env_id not in registered and not entry_point:
         if importlib.util.find_spec("gymnasium_robotics") is None:
             raise SimulatorMissing(
                 f"environment {env_id!r} is not registered in gymnasium alone; "
@@ -60,12 +78,20 @@ def make(env_id: str, env_kwargs: Mapping[str, Any], *, max_episode_steps: int |
             )
         near = difflib.get_close_matches(env_id, registered, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
+        if entry_point == "":
+            hint = (
+                " and the data name code that would make it; give --trust_dataset_env to run that "
+                "code, or --env_id of a registered environment"
+            )
         raise InputError(f"environment {env_id!r} is not registered in gymnasium{hint}")
     kwargs = dict(env_kwargs)
     noise = kwargs.pop("position_noise_range", None)
     try:
         with _quiet():
-            env = gymnasium.make(env_id, max_episode_steps=max_episode_steps, **kwargs)
+            known = env_id
+            if env_id not in registered:
+                known = gymnasium.envs.registration.EnvSpec(env_id, entry_point)
+            env = gymnasium.make(known, max_episode_steps=max_episode_steps, **kwargs)
             if noise is not None:
                 if not hasattr(env.unwrapped, "position_noise_range") or not 0 <= noise <= 0.5:
                     raise ValueError("position_noise_range is for mazes and in [0, 0.5]")
@@ -99,7 +125,12 @@ def make_from_spec(spec: Spec):
             f"dataset {spec.name} names no environment to evaluate in; give --env_id or "
             "--num_evaluation_episodes=0"
         )
-    env = make(spec.env_id, json.loads(spec.env_kwargs), max_episode_steps=spec.max_episode_steps)
+    env = make(
+        spec.env_id,
+        json.loads(spec.env_kwargs),
+        max_episode_steps=spec.max_episode_steps,
+        entry_point=spec.env_entry_point,
+    )
     try:
         _check_fit(env, spec)
     except InputError:

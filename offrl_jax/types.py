@@ -38,6 +38,9 @@ Metrics = dict[str, Array]
 class InputError(ValueError):
     """Unusable input, in one sentence: what was given, why it is wrong, what to do."""
 
+    def __init__(self, sentence: str):
+        super().__init__(" ".join(sentence.splitlines()))  # others' words may hold lines
+
 
 class Transition(NamedTuple):
     """A batch of transitions, scaled as the learner sees them (actions in [-1, 1])."""
@@ -69,6 +72,8 @@ class Spec:
       observation_keys: Entries of a Dict observation in the order of concatenation; empty for Box.
       reference_scores: Mean undiscounted returns that score 0 and 100, if known.
       fingerprint: SHA-256 of the untransformed arrays.
+      env_entry_point: Code ("module:Class") that makes an environment of no registered id, only
+        where the user trusts the data; empty where they name some that is not trusted.
     """
 
     observation_size: int
@@ -83,11 +88,17 @@ class Spec:
     observation_keys: tuple[str, ...] = ()
     reference_scores: tuple[float, float] | None = None
     fingerprint: str = ""
+    env_entry_point: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"env_kwargs": json.loads(self.env_kwargs)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Spec":
+        """The spec that a file describes, without its trust: no file gives code to run."""
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        return cls(**fields | {"env_kwargs": json.dumps(fields["env_kwargs"])})
+        entry_point = None if fields.get("env_entry_point") is None else ""
+        return cls(
+            **fields
+            | {"env_kwargs": json.dumps(fields["env_kwargs"]), "env_entry_point": entry_point}
+        )

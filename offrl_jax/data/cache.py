@@ -1,8 +1,8 @@
 """Flat arrays of the datasets read so far, one directory each, under the user's cache.
 
 Parsing a file of many episodes takes seconds to minutes and hashing it a while; both are done
-once. An entry appears whole or not at all, so processes may race for it, and whatever is wrong
-with the cache costs time, never a run.
+once. An entry appears whole or not at all, so processes may race for it; its checksum is verified
+whenever it is read, and whatever is wrong with the cache costs time, never a run.
 """
 
 import hashlib
@@ -13,12 +13,14 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from offrl_jax.data.dataset import fingerprint
 from offrl_jax.data.recording import Recording
 
-FORMAT = 3  # raised whenever a source reads the same bytes differently
+FORMAT = 4  # raised whenever a source reads the same bytes differently
 FLAGS = ("terminal", "truncation", "episode_end")
 
 
@@ -50,15 +52,15 @@ def stamp(*paths: Path) -> list[Sequence]:
 
 
 def read(directory: Path | None) -> Recording | None:
-    """The entry, or None where there is none that can be read."""
+    """The entry, or None where there is none that is as it was written."""
     if directory is None:
         return None
     try:
         fields = json.loads((directory / "fields.json").read_text())
         arrays = {path.stem: np.load(path, mmap_mode="r") for path in directory.glob("*.npy")}
-        if sorted(arrays) != fields.pop("arrays"):
+        if _checksum(arrays, fields) != fields.pop("checksum"):
             return None
-    except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError):
+    except Exception:  # whatever damage makes of a file
         return None
     return Recording(arrays, {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
@@ -74,16 +76,26 @@ def write(directory: Path | None, recording: Recording) -> None:
         ) as temporary:
             fresh = Path(temporary, "entry")
             fresh.mkdir()
-            for field, array in recording.arrays.items():
-                dtype = bool if field in FLAGS else np.float32
-                np.save(fresh / f"{field}.npy", np.asarray(array, dtype))
-            fields = recording.fields | {"arrays": sorted(recording.arrays)}
+            arrays = {
+                field: np.asarray(array, bool if field in FLAGS else np.float32)
+                for field, array in recording.arrays.items()
+            }
+            for field, array in arrays.items():
+                np.save(fresh / f"{field}.npy", array)
+            fields = recording.fields | {"checksum": _checksum(arrays, recording.fields)}
             (fresh / "fields.json").write_text(json.dumps(fields))
             if read(directory) is None:
                 shutil.rmtree(directory, ignore_errors=True)
             _move(fresh, directory)
     except OSError as error:
         logging.warning("cannot store datasets under %s (%s)", directory.parent, error)
+
+
+def _checksum(arrays: dict[str, np.ndarray], fields: dict[str, Any]) -> str:
+    fields = {key: value for key, value in fields.items() if key != "checksum"}
+    names = sorted(arrays)
+    description = json.dumps([names, fields], sort_keys=True).encode()
+    return fingerprint(*(arrays[name] for name in names), np.frombuffer(description, np.uint8))
 
 
 def _move(fresh: Path, directory: Path) -> None:

@@ -6,6 +6,7 @@ a true end stops the bootstrap, a time-out does not, and nothing crosses an epis
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.signal import lfilter
 
+from offrl_jax.data import checks
 from offrl_jax.types import Array, Float, InputError, Int, Key, Spec, Transition
 
 STD_FLOOR = 1e-3  # added to every standard deviation (TD3+BC, CORL)
@@ -84,16 +86,17 @@ def from_arrays(
     next_observation: np.ndarray | None = None,
     action_low: float | Sequence[float] | np.ndarray = -1.0,
     action_high: float | Sequence[float] | np.ndarray = 1.0,
+    clip_actions: bool = False,
     discount: float = 0.99,
     name: str = "arrays",
     **spec,
 ) -> Dataset:
     """Builds a dataset from flat arrays in time order.
 
-    An episode ends where `terminal` or `truncation` is set (terminal wins where both are) and at
-    the last row, which counts as truncated. A truncated transition bootstraps from its stored next
-    observation; without `next_observation` that is unknown and the transition is dropped, while
-    elsewhere the next row's observation is used.
+    An episode ends where `terminal` or `truncation` is set (terminal wins where both are, with a
+    warning) and at the last row, which counts as truncated. A truncated transition bootstraps from
+    its stored next observation; without `next_observation` that is unknown and the transition is
+    dropped, while elsewhere the next row's observation is used.
 
     Args:
       observation: (N, O), raw.
@@ -106,6 +109,7 @@ def from_arrays(
       next_observation: (N, O).
       action_low: Lower action bounds, a number or A numbers.
       action_high: Upper action bounds, a number or A numbers.
+      clip_actions: Whether actions outside their bounds are clipped, with a warning, not refused.
       discount: γ of the discounted return-to-go, in [0, 1].
       name: The dataset's name in messages.
       **spec: Further fields of `Spec` (env_id, reference_scores, ...).
@@ -115,18 +119,17 @@ def from_arrays(
     """
     if not 0 <= discount <= 1:
         raise InputError(f"the discount is {discount}; give a number in [0, 1]")
-    observation = _checked(name, "observation", observation, 2)
-    action = _checked(name, "action", action, 2)
-    reward = _checked(name, "reward", reward, 1)
-    terminal = _flags(name, "terminal", terminal)
-    n = len(observation)
-    truncation = np.zeros(n, bool) if truncation is None else _flags(name, "truncation", truncation)
-    fields = {"action": action, "reward": reward, "terminal": terminal, "truncation": truncation}
-    if episode_end is not None:
-        fields["episode_end"] = episode_end = _flags(name, "episode_end", episode_end)
+    fields = {
+        "observation": checks.numbers(name, "observation", observation, 2),
+        "action": checks.numbers(name, "action", action, 2),
+        "reward": checks.numbers(name, "reward", reward, 1),
+        "terminal": checks.numbers(name, "terminal", terminal, 1),
+    }
     if next_observation is not None:
-        next_observation = _checked(name, "next_observation", next_observation, 2)
-        fields["next_observation"] = next_observation
+        fields["next_observation"] = checks.numbers(name, "next_observation", next_observation, 2)
+    flags = {"truncation": truncation, "episode_end": episode_end}
+    fields |= {k: checks.numbers(name, k, x, 1) for k, x in flags.items() if x is not None}
+    n = len(fields["observation"])
     if n == 0:
         raise InputError(f"dataset {name} is empty; give at least one transition")
     for field, array in fields.items():
@@ -135,22 +138,40 @@ def from_arrays(
                 f"dataset {name} has {len(array)} rows of {field} but {n} of observation; "
                 "every field needs one row a transition"
             )
+    observation, action, reward = (fields[key] for key in ("observation", "action", "reward"))
+    next_observation = fields.get("next_observation")
     if next_observation is not None and next_observation.shape != observation.shape:
         raise InputError(
             f"dataset {name} has next_observation of width {next_observation.shape[1]} but "
             f"observation of width {observation.shape[1]}"
         )
-    bounds = [np.asarray(bound, np.float32) for bound in (action_low, action_high)]
+    flags = {key: fields[key] for key in ("terminal", *flags) if key in fields}
+    terminal, truncation = (flags.get(k, np.zeros(n)) == 1 for k in ("terminal", "truncation"))
+    end = terminal | truncation if episode_end is None else flags["episode_end"] == 1
+    end[-1] = True
+    episode = checks.episodes(end)
+    for key, array in fields.items():
+        what = f"{key} of dataset {name} is not finite"
+        checks.never(~np.isfinite(array), what, episode, "repair or drop that episode")
+    for key, array in flags.items():
+        what = f"{key} of dataset {name} has values other than 0 and 1"
+        checks.never(~np.isin(array, (0, 1)), what, episode, "correct that episode")
+    if both := int((terminal & truncation).sum()):
+        logging.warning(
+            "terminal and truncation of dataset %s are both set in %d of %d transitions; "
+            "they are taken as true ends",
+            *(name, both, n),
+        )
+    with np.errstate(over="ignore"):
+        bounds = [np.asarray(bound, np.float32) for bound in (action_low, action_high)]
     if any(bound.shape not in ((), action.shape[1:]) for bound in bounds):
         raise InputError(
             f"the action bounds of dataset {name} have shapes {bounds[0].shape} and "
             f"{bounds[1].shape}; give numbers, or {action.shape[1]} of them each"
         )
     low, high = (np.broadcast_to(bound, action.shape[1:]) for bound in bounds)
-    action = _to_unit(name, action, low, high)
+    action = checks.to_unit(name, action, low, high, episode, clip_actions)
 
-    end = terminal | truncation if episode_end is None else episode_end
-    end[-1] = True
     rows = Transition(
         observation=observation,
         action=action,
@@ -161,7 +182,6 @@ def from_arrays(
         next_action_valid=(~end).astype(np.float32),
         return_to_go=reward,  # replaced below, once the rows are final
     )
-    episode = np.concatenate([[0], np.cumsum(end)[:-1]]).astype(np.int32)
     if next_observation is None:
         rows = rows._replace(next_observation=np.concatenate([observation[1:], observation[-1:]]))
         known = ~end | terminal
@@ -197,8 +217,20 @@ def from_arrays(
 
 
 def normalize_observations(dataset: Dataset) -> Dataset:
-    """Standardises observations: (s − mean) / (std + 1e-3), as TD3+BC and CORL do."""
+    """Standardises observations: (s − mean) / (std + 1e-3), as TD3+BC and CORL do.
+
+    Features that never vary come out as 0, with a warning.
+    """
     observation = np.asarray(dataset.transitions.observation)
+    constant = np.flatnonzero(observation.min(0) == observation.max(0))
+    if len(constant):
+        logging.warning(
+            "%d of %d observation features of %s never vary (columns %s); what differs from them "
+            "later is divided by %g",
+            *(len(constant), observation.shape[1], dataset.spec.name),
+            ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else ""),
+            STD_FLOOR,
+        )
     mean = observation.mean(0, dtype=np.float64)
     std = observation.std(0, dtype=np.float64) + STD_FLOOR
     old = dataset.preprocessing
@@ -312,53 +344,3 @@ def _returns_to_go(reward: np.ndarray, episode: np.ndarray, discount: float) -> 
         backwards = reward[start:stop][::-1].astype(np.float64)
         returns[start:stop] = lfilter([1.0], [1.0, -discount], backwards)[::-1]
     return returns
-
-
-def _checked(name: str, field: str, array: np.ndarray, ndim: int) -> np.ndarray:
-    array = np.asarray(array)
-    if array.dtype.kind not in "fiub":
-        raise InputError(
-            f"{field} of dataset {name} holds {array.dtype} values; only numbers can be learnt from"
-        )
-    if ndim == 1 and array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != ndim:
-        raise InputError(
-            f"{field} of dataset {name} has shape {array.shape}; "
-            f"it needs {'(transitions, width)' if ndim == 2 else '(transitions,)'}"
-        )
-    with np.errstate(over="ignore"):
-        array = np.asarray(array, np.float32)  # what float32 cannot hold is not finite either
-    bad = ~np.isfinite(array)
-    if bad.any():
-        row = int(np.flatnonzero(bad.reshape(len(array), -1).any(1))[0])
-        raise InputError(
-            f"{field} of dataset {name} is not finite in {int(bad.sum())} places, first at "
-            f"transition {row}; repair or drop that episode"
-        )
-    return array
-
-
-def _flags(name: str, field: str, array: np.ndarray) -> np.ndarray:
-    flags = _checked(name, field, array, 1)
-    if not np.isin(flags, (0, 1)).all():
-        raise InputError(f"{field} of dataset {name} has values other than 0 and 1")
-    return flags.astype(bool)
-
-
-def _to_unit(name: str, action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Rescales actions from [low, high] to [−1, 1]."""
-    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
-        raise InputError(
-            f"the action bounds of dataset {name} are {low} to {high}; they must be finite, "
-            "low below high"
-        )
-    slack = 1e-4 * (high - low)  # float32 rounding of recorded actions
-    outside = ((action < low - slack) | (action > high + slack)).any(1)
-    if outside.any():
-        raise InputError(
-            f"action of dataset {name} leaves its bounds in {int(outside.sum())} transitions, "
-            f"first at transition {int(np.flatnonzero(outside)[0])}; clip the actions or correct "
-            "the bounds"
-        )
-    return np.clip(2.0 * (action - low) / (high - low) - 1.0, -1.0, 1.0).astype(np.float32)

@@ -52,10 +52,14 @@ def test_cached_equals_uncached(path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
-def test_fingerprint_is_not_computed_again(path, monkeypatch):
+def test_a_load_hashes_the_stored_arrays_and_nothing_else(path, monkeypatch):
     first = data.load(path).spec.fingerprint
+    hashed = []
+    fingerprint = cache.fingerprint
+    monkeypatch.setattr(cache, "fingerprint", lambda *x: hashed.append(x) or fingerprint(*x))
     monkeypatch.setattr("offrl_jax.data.dataset.fingerprint", None)
     assert data.load(path).spec.fingerprint == first
+    assert len(hashed) == 1
 
 
 def test_changed_file_and_changed_options_are_read_anew(path, columns, reads):

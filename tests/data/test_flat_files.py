@@ -7,19 +7,7 @@ import pytest
 from offrl_jax import data
 from offrl_jax.data.sources.columns import REQUIRED
 from offrl_jax.types import InputError
-
-
-def write_hdf5(path, columns, **attributes):
-    with h5py.File(path, "w") as file:
-        for key, values in columns.items():
-            file[key] = values
-        file.attrs.update(attributes)
-    return str(path)
-
-
-def write_npz(path, columns, **more):
-    np.savez(path, **columns, **more)
-    return str(path)
+from tests.files import write_hdf5, write_npz
 
 
 @pytest.fixture(params=[(write_npz, "data.npz"), (write_hdf5, "data.hdf5"), (write_hdf5, "d.h5")])
@@ -164,59 +152,11 @@ def test_references_of_the_file_go_before_the_familys(tmp_path, columns):
     assert data.load(path).spec.reference_scores == (-20.272305, 3234.3)
 
 
-def test_pickled_npz_is_refused(tmp_path, columns):
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
-
-    path = write_npz(tmp_path / "a.npz", columns | {"rewards": np.array([Trap()], object)})
-    with pytest.raises(InputError, match="plain arrays"):
-        data.load(path)
-    assert not (tmp_path / "sprung").exists()
-
-
-@pytest.mark.parametrize("name", ["a.npz", "a.hdf5"])
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"])
-def test_files_of_another_format_are_refused(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=name):
-        data.load(str(tmp_path / name))
-
-
-def test_truncated_files_are_refused(write, columns, tmp_path):
-    path = write({key: np.repeat(values, 1000, axis=0) for key, values in columns.items()})
-    with open(path, "rb+") as file:
-        file.truncate(10_000)
-    with pytest.raises(InputError, match=r"not an npz|cannot be read as HDF5"):
-        data.load(path)
-
-
 def test_a_bare_npy_named_npz_is_refused(tmp_path):
     with open(tmp_path / "a.npz", "wb") as file:
         np.save(file, np.ones(3))
     with pytest.raises(InputError, match="not an npz"):
         data.load(str(tmp_path / "a.npz"))
-
-
-def test_hdf5_links_are_not_followed(tmp_path, columns):
-    write_hdf5(tmp_path / "secret.hdf5", columns)
-    del columns["rewards"]
-    links = {
-        "external": h5py.ExternalLink("secret.hdf5", "/rewards"),
-        "soft": h5py.SoftLink("/actions"),
-    }
-    for name, link in links.items():
-        path = write_hdf5(tmp_path / f"{name}.hdf5", columns)
-        with h5py.File(path, "a") as file:
-            file["rewards"] = link
-        with pytest.raises(InputError, match="link to data elsewhere"):
-            data.load(path)
-    path = write_hdf5(tmp_path / "raw.hdf5", columns)
-    with h5py.File(path, "a") as file:
-        raw = [(str(tmp_path / "secret.hdf5"), 0, 20)]
-        file.create_dataset("rewards", (5,), "f4", external=raw)
-    with pytest.raises(InputError, match="link to data elsewhere"):
-        data.load(path)
 
 
 def test_hdf5_group_for_an_array_is_refused(tmp_path, columns):

@@ -20,17 +20,17 @@ def recording():
 
 def test_same_arguments_same_numbers(recording):
     again = collect(UMAZE, 1000)
-    fingerprint = recording.to_dataset("a", 0.99).spec.fingerprint
-    assert again.to_dataset("b", 0.9).spec.fingerprint == fingerprint
+    fingerprint = recording.to_dataset("a").spec.fingerprint
+    assert again.to_dataset("b", discount=0.9).spec.fingerprint == fingerprint
     other = collect(UMAZE, 1000, seed=1)
-    assert other.to_dataset("a", 0.99).spec.fingerprint != fingerprint
+    assert other.to_dataset("a").spec.fingerprint != fingerprint
 
 
 def test_episodes_are_whole_and_only_cut(recording):
     arrays = recording.arrays
     assert not arrays["terminal"].any()
     np.testing.assert_array_equal(np.flatnonzero(arrays["truncation"]), [299, 599, 899])
-    dataset = recording.to_dataset("a", 0.99)
+    dataset = recording.to_dataset("a")
     assert len(dataset) == 1000 and dataset.num_episodes == 4
 
 
@@ -61,7 +61,7 @@ def test_goals_lie_in_the_goal_cell_and_starts_in_other_free_ones():
 
 
 def test_the_evaluation_environment_is_the_one_recorded(recording):
-    spec = recording.to_dataset("a", 0.99).spec
+    spec = recording.to_dataset("a").spec
     env = environments.make_from_spec(spec)
     observation, _ = env.reset(seed=0)
     observation, _ = env.reset()

@@ -1,6 +1,7 @@
 """From a dataset's name to a `Dataset`: the one place that reads files."""
 
 import difflib
+import logging
 import os
 from types import ModuleType
 
@@ -20,6 +21,8 @@ def load(
     env_id: str | None = None,
     observation_keys: tuple[str, ...] = (),
     discount: float = 0.99,
+    clip_actions: bool = False,
+    trust_dataset_env: bool = False,
 ) -> Dataset:
     """Loads a dataset by name, from the cache where it has been read before.
 
@@ -31,6 +34,9 @@ def load(
       observation_keys: Entries of a Dict observation to concatenate, in this order, where the
         choice made from the data is not wanted.
       discount: γ of the discounted return-to-go.
+      clip_actions: Whether actions outside their bounds are clipped, with a warning, not refused.
+      trust_dataset_env: Whether the environment may be made by code that the data name, where its
+        id is not registered.
 
     Raises:
       InputError: if the name is unknown (with the nearest known one) or the data cannot be used.
@@ -40,11 +46,18 @@ def load(
     if source is None:
         raise InputError(_unknown(name))
     options = env_id, tuple(observation_keys)
+    choices = {
+        "discount": discount,
+        "clip_actions": clip_actions,
+        "trust_dataset_env": trust_dataset_env,
+    }
     entry = cache.entry(source.__name__, source.stamp(name), *options)
     if stored := cache.read(entry):
-        return stored.to_dataset(name, discount)
+        return stored.to_dataset(name, **choices)
+    if entry and entry.exists():
+        logging.warning("the stored copy of %s in %s is damaged; it is read anew", name, entry)
     recording = source.read(name, *options)
-    dataset = recording.to_dataset(name, discount)
+    dataset = recording.to_dataset(name, **choices)
     fields = recording.fields | {"fingerprint": dataset.spec.fingerprint}
     cache.write(entry, recording._replace(fields=fields))
     return dataset

@@ -26,7 +26,7 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         keys = list(file)
         columns.check_keys(name, keys)
         fields = [*columns.REQUIRED, *(field for field in columns.OPTIONAL if field in keys)]
-        arrays = {field: hdf5.array(name, file, field)[()] for field in fields}
+        arrays = hdf5.arrays(name, file, fields)
         attributes = attributes_of(file)
     reference = recorded_reference(attributes.get("ref_min_score"), attributes.get("ref_max_score"))
     task = {}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from offrl_jax.data import cache, scores
+from offrl_jax.data import cache, memory, scores
 from offrl_jax.data.optional import require
 from offrl_jax.data.recording import Recording
 from offrl_jax.data.sources import hdf5
@@ -20,7 +20,9 @@ from offrl_jax.data.sources.d4rl_hdf5 import recorded_reference
 from offrl_jax.types import InputError
 
 ID = re.compile(r"(?:[\w-]+/)*[\w-]*\w-v\d+")
-EPISODE = re.compile(r"episode_(\d+)")
+EPISODE = re.compile(r"episode_\d+")
+VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})(\.\w+)*")
+KNOWN_VERSION = (0, 5)
 KEY_ORDER = ("achieved_goal", "observation", "desired_goal")
 PACKAGE = "minari[hf,gcs]"
 PROBE_SECONDS = 3.0
@@ -44,6 +46,7 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
     data, description = _files(name)
     try:
         metadata = json.loads(description.read_text())
+        _check_version(name, metadata.get("minari_version"))
         space, actions = (
             json.loads(metadata[f"{what}_space"]) for what in ("observation", "action")
         )
@@ -61,9 +64,10 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         action_size = math.prod(actions["shape"])
         if not all(isinstance(size, int) and size > 0 for size in (*widths, action_size)):
             raise ValueError(f"spaces of {widths} and {action_size} numbers")
-        num_transitions = int(metadata["total_steps"])
-        if not 0 < num_transitions <= data.stat().st_size:  # a flag a step is a byte at least
-            raise ValueError(f"{num_transitions} steps in {data.stat().st_size} bytes")
+        num_transitions, num_episodes = metadata["total_steps"], metadata.get("total_episodes")
+        for count in (num_transitions, 1 if num_episodes is None else num_episodes):
+            if type(count) is not int or count < 1:
+                raise ValueError(f"{num_transitions} steps in {num_episodes} episodes")
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -71,8 +75,12 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
             f"metadata.json of {name} is not as Minari writes it ({error!r}); "
             "download the dataset again"
         ) from error
+    sizes = {"observations": 2 * sum(widths), "actions": action_size, "rewards": 1, "flags": 2}
+    bytes_each = {field: 4 * num_transitions * width for field, width in sizes.items()}
+    memory.check(f"metadata.json of {name}", bytes_each)
     with hdf5.opened(str(data)) as file:
-        arrays = _read_episodes(name, file, keys, widths, action_size, num_transitions)
+        episodes = _in_order(name, file, num_episodes)
+        arrays = _read_episodes(name, file, episodes, keys, widths, action_size, num_transitions)
     if not observation_keys and keys[:2] == KEY_ORDER[:2]:
         keys = _drop_repeated_goal(arrays, keys, widths[0])
     return Recording(arrays, fields | {"observation_keys": keys})
@@ -154,6 +162,7 @@ def _observation_keys(name: str, space: dict[str, Any], chosen: tuple[str, ...])
 def _read_episodes(
     name: str,
     file: Any,
+    episodes: list[str],
     keys: tuple[str, ...],
     widths: list[int],
     action_size: int,
@@ -164,8 +173,8 @@ def _read_episodes(
         "next_observation": np.empty((num_transitions, sum(widths)), np.float32),
         "action": np.empty((num_transitions, action_size), np.float32),
         "reward": np.empty(num_transitions, np.float32),
-        "terminal": np.empty(num_transitions, bool),
-        "truncation": np.empty(num_transitions, bool),
+        "terminal": np.empty(num_transitions, np.float32),
+        "truncation": np.empty(num_transitions, np.float32),
     }
     sources = {
         "action": "actions",
@@ -173,9 +182,9 @@ def _read_episodes(
         "terminal": "terminations",
         "truncation": "truncations",
     }
-    columns = np.cumsum([0, *widths])
+    columns = np.cumsum([0, *widths]).tolist()
     start = 0
-    for key in _in_order(file):
+    for key in episodes:
         episode = hdf5.member(name, file, key)
         num_steps = len(hdf5.array(name, episode, "actions"))
         rows = slice(start, start + num_steps)
@@ -190,8 +199,14 @@ def _read_episodes(
                     "repair or drop that episode"
                 )
             arrays[field][rows] = _numbers(name, key, values, arrays[field][rows].shape)
-        if num_steps:  # an episode ends where the next one begins, flagged or not
-            arrays["truncation"][rows.stop - 1] |= not arrays["terminal"][rows.stop - 1]
+        for field in ("terminal", "truncation"):
+            if len(early := np.flatnonzero(arrays[field][rows][:-1] == 1)):
+                raise InputError(
+                    f"{key} of {name} has {sources[field]} set at step {early[0]} of "
+                    f"{num_steps}, counted from 0, before its last; split or drop that episode"
+                )
+        if num_steps and not arrays["terminal"][rows.stop - 1]:
+            arrays["truncation"][rows.stop - 1] = 1  # the next one begins, flagged or not
         parts = (
             [(hdf5.member(name, episode, "observations"), entry) for entry in keys]
             if keys
@@ -215,10 +230,33 @@ def _read_episodes(
     return arrays
 
 
-def _in_order(file: Any) -> list[str]:
+def _in_order(name: str, file: Any, num_episodes: int | None) -> list[str]:
     """Names of the episodes by number (HDF5 lists episode_10 before episode_2)."""
-    numbers = {key: int(match[1]) for key in file if (match := EPISODE.fullmatch(key))}
-    return sorted(numbers, key=numbers.get)
+    found = {key for key in file if EPISODE.fullmatch(key)}
+    names = [f"episode_{number}" for number in range(len(found))]
+    if missing := [episode for episode in names if episode not in found]:
+        raise InputError(
+            f"{name} has no {missing[0]} among its {len(found)} episodes; download it again"
+        )
+    if num_episodes not in (None, len(found)):
+        raise InputError(
+            f"metadata.json of {name} says {num_episodes} episodes but there are {len(found)}; "
+            "download the dataset again"
+        )
+    return names
+
+
+def _check_version(name: str, version: Any) -> None:
+    """Raises InputError where data are of a format later than those known, or of none."""
+    if version is None:
+        return
+    match = VERSION.fullmatch(version) if isinstance(version, str) else None
+    if match is None or (int(match[1]), int(match[2])) > KNOWN_VERSION:
+        raise InputError(
+            f"{name} is of Minari's format {str(version)[:20]!r} but those up to "
+            f"{KNOWN_VERSION[0]}.{KNOWN_VERSION[1]} are known; update offrl_jax, or download the "
+            "dataset again if that is no version"
+        )
 
 
 def _numbers(name: str, key: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -228,7 +266,8 @@ def _numbers(name: str, key: str, values: Any, shape: tuple[int, ...]) -> np.nda
             f"{values.name} of {name} holds {values.dtype} of shape {values.shape} where numbers "
             f"of shape {shape} are described"
         )
-    return values[()].reshape(shape)
+    with np.errstate(all="ignore"):  # what float32 cannot hold is refused as not finite
+        return hdf5.read(name, values).astype(np.float32).reshape(shape)
 
 
 def _drop_repeated_goal(
@@ -244,17 +283,25 @@ def _drop_repeated_goal(
 
 
 def _environment(metadata: dict[str, Any], env_id: str | None) -> dict[str, Any]:
-    """Fields of Spec on evaluation: id, arguments and time limit, never an entry point."""
+    """Fields of Spec on evaluation: id, arguments, time limit and the code behind the id."""
     recorded = metadata.get("eval_env_spec") or metadata.get("env_spec")
     recorded = json.loads(recorded) if recorded else {}
     reference = recorded_reference(metadata.get("ref_min_score"), metadata.get("ref_max_score"))
     if env_id and env_id != recorded.get("id"):
         recorded = {"id": env_id, "kwargs": dict(scores.family(env_id).needs)}
         reference = None  # it belongs to the recorded environment
-    kwargs = dict(recorded.get("kwargs") or {})
-    return {
+    kwargs = recorded.get("kwargs") or {}
+    fields = {
         "env_id": recorded.get("id"),
-        "env_kwargs": json.dumps(kwargs),
+        "env_entry_point": recorded.get("entry_point"),
         "max_episode_steps": recorded.get("max_episode_steps"),
-        "reference_scores": reference or scores.reference_scores(recorded.get("id"), kwargs),
+    }
+    types = (str, str, int)
+    if not isinstance(kwargs, dict) or not all(
+        isinstance(value, kind | None) for value, kind in zip(fields.values(), types, strict=True)
+    ):
+        raise ValueError(f"an environment of {fields} and {kwargs}")
+    return fields | {
+        "env_kwargs": json.dumps(kwargs),
+        "reference_scores": reference or scores.reference_scores(fields["env_id"], kwargs),
     }

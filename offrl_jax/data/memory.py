@@ -1,0 +1,45 @@
+"""Sizes that files declare, held against the machine's memory before any of it is used."""
+
+import functools
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from offrl_jax.types import InputError
+
+CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+@functools.cache
+def available() -> float:
+    """Bytes that this process may have at most, as far as the system says."""
+    try:
+        limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, ValueError, OSError):
+        limits = [math.inf]
+    for path in CGROUP_LIMITS:
+        try:
+            limits.append(int(path.read_text()))
+        except (OSError, ValueError):  # absent, or without a limit
+            continue
+    return min(limits)
+
+
+def check(name: str, sizes: Mapping[str, int]) -> None:
+    """Raises InputError where a file's fields, of the given bytes, cannot all be held."""
+    total, limit = sum(sizes.values()), available()
+    if total > limit:
+        largest = max(sizes, key=sizes.get)
+        raise InputError(
+            f"{name} declares {_gib(total)} of arrays, {_gib(sizes[largest])} of them in "
+            f"{largest!r}, but there are {_gib(limit)} of memory; fetch it again if it is damaged, "
+            "or load a part of it"
+        )
+
+
+def _gib(size: float) -> str:
+    return f"{min(size, 2**90) / 2**30:,.1f} GiB"
