@@ -163,4 +163,4 @@ def test_cql_values_are_below_sac_values():
         values[algorithm.name] = algorithm.value(
             config, state, dataset.transitions.observation[:64]
         ).mean()
-    assert values["cql"] < values["sac"]
+    assert values["cql"] < values["sac"] - 0.3
