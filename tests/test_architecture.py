@@ -121,11 +121,25 @@ class Absent(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Absent())
 import jax, numpy as np, offrl_jax
 from offrl_jax import data
+from offrl_jax.algorithms.base import phases_of
 dataset = data.from_arrays(np.ones((9, 2)), np.zeros((9, 1)), np.ones(9), np.zeros(9))
+key = jax.random.key(0)
+
+def through_all_phases(algorithm, config):
+    state, rows = algorithm.init(config, dataset.spec, key), dataset
+    for phase in phases_of(algorithm, config):
+        if phase.relabel is not None:
+            state, rows = phase.relabel(config, state, dataset)
+        for update in phase.updates:
+            state, _ = update(config, state, data.sample(rows, key, config.batch_size), key)
+    return state
+
 for algorithm in offrl_jax.ALGORITHMS.values():
-    config, key = algorithm.Config(batch_size=4), jax.random.key(0)
-    state = offrl_jax.init(algorithm, config, dataset.spec, key)
-    state, _ = offrl_jax.learn(algorithm, config, dataset, state, key, num_steps=1)
+    config = algorithm.Config(batch_size=4)
+    jax.eval_shape(lambda: through_all_phases(algorithm, config))  # imports as running it does
+awr = offrl_jax.ALGORITHMS["awr"]
+state = offrl_jax.init(awr, awr.Config(), dataset.spec, key)
+state, _ = offrl_jax.learn(awr, awr.Config(), dataset, state, key, num_steps=1)
 assert state.step == 1
 """
 

@@ -34,5 +34,7 @@ def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path))
     (example,) = blocks("python")[:1]
     assert len(example.strip().splitlines()) <= 10
-    exec(example, {})
+    shorter = example.replace("num_steps=100", "num_steps=2")
+    assert shorter != example
+    exec(shorter, {})
     assert capsys.readouterr().out

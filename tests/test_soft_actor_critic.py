@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from offrl_jax import init
 from offrl_jax import soft_actor_critic as sac
 from offrl_jax.algorithms.cql import CQLConfig
 from offrl_jax.algorithms.cql import cql as CQL
@@ -22,12 +23,12 @@ CONFIG = sac.SoftActorCriticConfig(
 KEY = jax.random.key(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def state():
-    return sac.init(CONFIG, DATASET.spec, jax.random.key(0))
+    return jax.jit(lambda key: sac.init(CONFIG, DATASET.spec, key))(jax.random.key(0))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def batch():
     return jax.tree.map(lambda x: x[:7], DATASET.transitions)
 
@@ -52,6 +53,9 @@ def next_value(config, state, batch, key):
     return sac.next_state_value(config, state, batch, NEXT, key)
 
 
+critics_of = jax.jit(functools.partial(sac.q_values, CONFIG))
+
+
 def configured(backup):
     return dataclasses.replace(CONFIG, backup=backup, num_backup_actions=4)
 
@@ -67,8 +71,8 @@ def test_next_value_by_loops(state, batch, backup):
 
     def target_q(b, action):
         observation = batch.next_observation[b][None]
-        q = sac.q_values(config, state.target_critic, observation, jnp.asarray(action)[None])
-        return [float(x) for x in q[:, 0]]
+        q = critics_of(state.target_critic, observation, action[None])
+        return [float(x) for x in np.asarray(q)[:, 0]]
 
     expected = []
     for b in range(7):
@@ -136,54 +140,62 @@ def test_a_whole_step_of_cql_equals_one_written_out():
         initial_temperature=0.3,
         target_update_rate=0.1,
     )
-    old = CQL.init(config, DATASET.spec, jax.random.key(0))
+    old = init(CQL, config, DATASET.spec, jax.random.key(0))
     old = old._replace(target_critic=jax.tree.map(lambda x: 1.3 * x, old.critic))
     batch = jax.tree.map(lambda x: x[:9], DATASET.transitions)
-    s, s_next, action_size = batch.observation, batch.next_observation, 3
-    actor_key, next_key, critic_key = jax.random.split(KEY, 3)
-    own_key, following_key = jax.random.split(critic_key, 3)[1:]
-    alpha = 0.3
 
-    def q(critic, observation, action):
-        return sac.q_values(config, critic, observation, action)
+    @jax.jit
+    def written_out(old):
+        s, s_next, action_size = batch.observation, batch.next_observation, 3
+        actor_key, next_key, critic_key = jax.random.split(KEY, 3)
+        own_key, following_key = jax.random.split(critic_key, 3)[1:]
+        alpha = 0.3
 
-    def actor_objective(actor):
-        action, log_prob = sac.policy_of(config, actor, s).sample_and_log_prob(actor_key)
-        return jnp.mean(alpha * log_prob - q(old.critic, s, action).min(0))
+        def q(critic, observation, action):
+            return sac.q_values(config, critic, observation, action)
 
-    policy, next_policy = (sac.policy_of(config, old.actor, o) for o in (s, s_next))
-    next_action, next_log_prob = next_policy.sample_and_log_prob(next_key)
-    next_value = q(old.target_critic, s_next, next_action).min(0) - alpha * next_log_prob
-    target = batch.reward + config.discount * (1 - batch.terminal) * next_value
-    uniform = jax.random.uniform(
-        jax.random.split(critic_key, 3)[0], (9, 2, action_size), minval=-1.0, maxval=1.0
-    )
-    own, own_log_prob = policy.sample_and_log_prob(own_key, 2)
-    following, following_log_prob = next_policy.sample_and_log_prob(following_key, 2)
+        def actor_objective(actor):
+            action, log_prob = sac.policy_of(config, actor, s).sample_and_log_prob(actor_key)
+            return jnp.mean(alpha * log_prob - q(old.critic, s, action).min(0))
 
-    def critic_objective(critic):
-        weighted = [
-            q(critic, s, uniform) - action_size * jnp.log(0.5),
-            q(critic, s, own) - own_log_prob[None],
-            q(critic, s, following) - following_log_prob[None],
-        ]
-        logsumexp = jnp.log(jnp.sum(jnp.exp(jnp.concatenate(weighted, -1)), -1))
-        q_data = q(critic, s, batch.action)
-        penalty = config.conservative_weight * (logsumexp - q_data)
-        return jnp.sum(jnp.mean(jnp.square(q_data - target[None]) + penalty, axis=1))
+        policy, next_policy = (sac.policy_of(config, old.actor, o) for o in (s, s_next))
+        next_action, next_log_prob = next_policy.sample_and_log_prob(next_key)
+        next_value = q(old.target_critic, s_next, next_action).min(0) - alpha * next_log_prob
+        target = batch.reward + config.discount * (1 - batch.terminal) * next_value
+        uniform = jax.random.uniform(
+            jax.random.split(critic_key, 3)[0], (9, 2, action_size), minval=-1.0, maxval=1.0
+        )
+        own, own_log_prob = policy.sample_and_log_prob(own_key, 2)
+        following, following_log_prob = next_policy.sample_and_log_prob(following_key, 2)
 
-    _, log_prob = policy.sample_and_log_prob(actor_key)
-    gradients = {
-        "actor": jax.jit(jax.grad(actor_objective))(old.actor),
-        "critic": jax.jit(jax.grad(critic_objective))(old.critic),
-        "temperature": -(jnp.mean(log_prob) - action_size),
-    }
+        def critic_objective(critic):
+            weighted = [
+                q(critic, s, uniform) - action_size * jnp.log(0.5),
+                q(critic, s, own) - own_log_prob[None],
+                q(critic, s, following) - following_log_prob[None],
+            ]
+            logsumexp = jnp.log(jnp.sum(jnp.exp(jnp.concatenate(weighted, -1)), -1))
+            q_data = q(critic, s, batch.action)
+            penalty = config.conservative_weight * (logsumexp - q_data)
+            return jnp.sum(jnp.mean(jnp.square(q_data - target[None]) + penalty, axis=1))
+
+        _, log_prob = policy.sample_and_log_prob(actor_key)
+        gradients = {
+            "actor": jax.grad(actor_objective)(old.actor),
+            "critic": jax.grad(critic_objective)(old.critic),
+            "temperature": -(jnp.mean(log_prob) - action_size),
+        }
+        stepped = {}
+        for name, gradient in gradients.items():
+            field = "log_temperature" if name == "temperature" else name
+            adam = optax.adam(getattr(config, f"{name}_learning_rate"))
+            step, _ = adam.update(gradient, getattr(old, f"{name}_optimizer"))
+            stepped[field] = optax.apply_updates(getattr(old, field), step)
+        return stepped
+
     new, _ = jax.jit(CQL.update)(config, old, batch, KEY)
-    for name, gradient in gradients.items():
-        field = "log_temperature" if name == "temperature" else name
-        adam = optax.adam(getattr(config, f"{name}_learning_rate"))
-        step, _ = adam.update(gradient, getattr(old, f"{name}_optimizer"))
-        assert_close(getattr(new, field), optax.apply_updates(getattr(old, field), step))
+    for field, expected in written_out(old).items():
+        assert_close(getattr(new, field), expected)
     averaged = jax.tree.map(lambda t, c: 0.9 * t + 0.1 * c, old.target_critic, new.critic)
     assert_close(new.target_critic, averaged)
     assert new.step == 1

@@ -258,9 +258,11 @@ def trained(two_actions):
 def test_the_model_keeps_actions_apart_that_no_regression_could(trained, two_actions):
     """A function of the state alone errs by the actions' variance 0.36 at least."""
     _, state = trained[0.05]
-    _, metrics = cvae_loss(state.behavior, two_actions.transitions, KEY, (16, 16))
+    loss = jax.jit(cvae_loss, static_argnums=3)
+    _, metrics = loss(state.behavior, two_actions.transitions, KEY, (16, 16))
     assert metrics["behavior/reconstruction"] < 0.36 / 2
-    sampled = np.tanh(sample_cvae((16, 16), state.behavior, jnp.zeros((1, 2)), 500, KEY))
+    sample = jax.jit(sample_cvae, static_argnums=(0, 3))
+    sampled = np.tanh(sample((16, 16), state.behavior, jnp.zeros((1, 2)), 500, KEY))
     assert (sampled < -0.6).mean() > 0.3 and (sampled > 0.0).mean() > 0.3
 
 

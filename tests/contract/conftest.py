@@ -7,6 +7,7 @@ import pytest
 
 from offrl_jax import ALGORITHMS
 from tests.arrays import random_dataset
+from tests.traces import with_counted_traces
 
 DATASET = random_dataset()
 
@@ -40,7 +41,7 @@ def small_config(algorithm):
 
 @pytest.fixture(params=ALGORITHMS.values(), ids=lambda algorithm: algorithm.name, scope="session")
 def algorithm(request):
-    yield request.param
+    yield with_counted_traces(request.param)
     jax.clear_caches()  # see tests/conftest.py
 
 

@@ -16,14 +16,14 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
-import contextlib, dataclasses, io, json, shutil, sys
+import dataclasses, json, shutil, sys
 from pathlib import Path
 
 import numpy as np
 
 from experiments import overestimation as command
-from experiments.command_line import launch
 from offrl_jax import learner
+from tests import commands
 from tests.toy import toy_dataset
 
 folder = Path(sys.argv[1])
@@ -61,21 +61,7 @@ results = {}
 
 def run(name, output, *flags):
     programs.clear(), key_shapes.clear()
-    for flag in command.FLAGS.get_flags_for_module(command.__name__):
-        flag.unparse()
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    sys.argv = ["overestimation", f"--output={folder / output}", *flags]
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            launch(command.main)
-        except SystemExit as stop:
-            code = stop.code or 0
-        except Exception as error:
-            code = repr(error)
-    results[name] = {
-        "code": code,
-        "out": out.getvalue(),
-        "err": err.getvalue(),
+    results[name] = commands.run(command, f"--output={folder / output}", *flags) | {
         "programs": list(programs),
         "key_shapes": sorted(set(key_shapes)),
     }

@@ -1,7 +1,6 @@
 """From a maze file with many goals to one that trains and evaluates on a fixed one."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +19,7 @@ def relabel(*flags):
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
-@pytest.fixture
-def maze_file(tmp_path):
+def write_maze_file(folder):
     """Two walks of an ant: one to the centre of cell (1, 1), which is (−4, 4), one elsewhere."""
     rng = np.random.default_rng(0)
     x = np.linspace(0, -4, 9)
@@ -30,7 +28,7 @@ def maze_file(tmp_path):
     observation[:8, 0], following[:8, 0] = x[:-1], x[1:]
     observation[:8, 1] = following[:8, 1] = 4
     observation[8:, :2] = following[8:, :2] = 0
-    path = tmp_path / "ant.hdf5"
+    path = folder / "ant.hdf5"
     with h5py.File(path, "w") as file:
         file["observations"], file["next_observations"] = observation, following
         file["actions"] = rng.uniform(-1, 1, (16, 8)).astype(np.float32)
@@ -41,6 +39,11 @@ def maze_file(tmp_path):
         file.attrs["env_id"] = "AntMaze_UMaze-v4"
         file.attrs["provenance"] = "a test"
     return path
+
+
+@pytest.fixture
+def maze_file(tmp_path):
+    return write_maze_file(tmp_path)
 
 
 def test_the_file_trains_and_evaluates_on_one_goal(tmp_path, maze_file, monkeypatch):
@@ -79,13 +82,41 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("flags", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line_and_writes_nothing(tmp_path, maze_file, flags, message):
-    flags = [flag.format(file=maze_file).replace("=o.h", f"={tmp_path}/o.h") for flag in flags]
-    done = relabel(*flags)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
-    assert os.listdir(tmp_path) == ["ant.hdf5"]
+DRIVER = """
+import json, os, sys
+
+from experiments import relabel
+from tests import commands
+
+folder, cases = sys.argv[1], json.loads(sys.argv[2])
+print(json.dumps({
+    name: commands.run(relabel, *flags) | {"files": os.listdir(folder)}
+    for name, flags in cases.items()
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory):
+    """What the command answers to each bad input, and the files that are there then."""
+    folder = tmp_path_factory.mktemp("refused")
+    file = write_maze_file(folder)
+    cases = {
+        name: [flag.format(file=file).replace("=o.h", f"={folder}/o.h") for flag in flags]
+        for name, (flags, _) in BAD.items()
+    }
+    command = [sys.executable, "-c", DRIVER, str(folder), json.dumps(cases)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(refused, name):
+    done, message = refused[name], BAD[name][1]
+    assert done["code"] == 2
+    assert done["err"].count("\n") == 1 and message in done["err"], done["err"]
+    assert done["files"] == ["ant.hdf5"]
 
 
 def test_without_a_start_cell_episodes_start_anywhere_but_at_the_goal(tmp_path, maze_file):

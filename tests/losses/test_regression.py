@@ -22,6 +22,7 @@ COIN = jnp.array([0.0, 1.0])
 UNIFORM = (jnp.arange(2000) + 0.5) / 2000
 Q = jnp.asarray(np.random.default_rng(0).normal(size=40), jnp.float32)
 EXTREMES = jnp.array([-1e6, -100.0, 0.0, 100.0, 1e6])
+returns_of = jax.jit(lambda_returns)
 ADVANTAGE = jnp.array([-2.0, -0.3, 0.0, 0.4, 1.5])
 
 
@@ -278,7 +279,7 @@ def backwards_loop(reward, terminal, next_value, continues, discount, trace_deca
 def test_returns_agree_with_a_backwards_loop(lengths, true_end, trace_decay):
     rows = episodes(lengths, true_end)
     np.testing.assert_allclose(
-        lambda_returns(*rows, 0.99, trace_decay),
+        returns_of(*rows, 0.99, trace_decay),
         backwards_loop(*rows, 0.99, trace_decay),
         rtol=1e-4,
         atol=1e-4,
@@ -288,12 +289,12 @@ def test_returns_agree_with_a_backwards_loop(lengths, true_end, trace_decay):
 def test_without_a_trace_returns_look_one_step_ahead():
     reward, terminal, next_value, _ = rows = episodes()
     expected = reward + DISCOUNT * (1 - terminal) * next_value
-    np.testing.assert_allclose(lambda_returns(*rows, DISCOUNT, 0.0), expected, rtol=1e-5)
+    np.testing.assert_allclose(returns_of(*rows, DISCOUNT, 0.0), expected, rtol=1e-5)
 
 
 def test_with_a_full_trace_returns_are_discounted_sums_that_only_cuts_bootstrap():
     rows = episodes()
-    returns, (reward, _, next_value, _) = lambda_returns(*rows, DISCOUNT, 1.0), wide(*rows)
+    returns, (reward, _, next_value, _) = returns_of(*rows, DISCOUNT, 1.0), wide(*rows)
     first = 0
     for length, true_end in zip(LENGTHS, TRUE_END, strict=True):
         power = DISCOUNT ** np.arange(length)
@@ -306,11 +307,11 @@ def test_with_a_full_trace_returns_are_discounted_sums_that_only_cuts_bootstrap(
 @pytest.mark.parametrize("trace_decay", [0.5, 1.0])
 def test_episodes_never_leak_into_each_other(trace_decay):
     reward, terminal, next_value, continues = episodes()
-    before = lambda_returns(reward, terminal, next_value, continues, DISCOUNT, trace_decay)
+    before = returns_of(reward, terminal, next_value, continues, DISCOUNT, trace_decay)
     owner = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
     for episode in range(len(LENGTHS)):
         others = jnp.asarray(owner != episode, jnp.float32)
-        after = lambda_returns(
+        after = returns_of(
             reward + 1e3 * others,
             terminal,
             next_value - 7e3 * others,
@@ -325,7 +326,7 @@ def test_episodes_never_leak_into_each_other(trace_decay):
 @pytest.mark.parametrize("trace_decay", [0.0, 0.5, 1.0])
 def test_a_terminal_stops_the_return_even_where_rows_go_on(trace_decay):
     reward = jnp.array([1.0, 2.0, 4.0])
-    returns = lambda_returns(
+    returns = returns_of(
         reward,
         jnp.array([0.0, 1.0, 0.0]),
         jnp.array([10.0, 20.0, 30.0]),

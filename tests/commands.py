@@ -1,0 +1,26 @@
+"""Runs commands in one process, which is not the tests' own: flags are global, and commands share
+their names."""
+
+import contextlib
+import io
+import sys
+from types import ModuleType
+from typing import Any
+
+from experiments.command_line import launch
+
+
+def run(command: ModuleType, *flags: str) -> dict[str, Any]:
+    """What it printed, and its exit code or an error that it let through."""
+    for flag in command.FLAGS.get_flags_for_module(command.__name__):
+        flag.unparse()
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    sys.argv = [command.__name__, *flags]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            launch(command.main)
+        except SystemExit as stop:
+            code = stop.code or 0
+        except Exception as error:
+            code = repr(error)
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
