@@ -24,13 +24,20 @@ def _row(request, record_property):
 def pytest_terminal_summary(terminalreporter, config):
     if config.getoption("markexpr") != "fault":
         return
-    rows = []
+    cases: dict[tuple, list[tuple[str, str]]] = {}  # of a row: what was seen, and its verdict
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, ()):
             properties = dict(report.user_properties)
             if "fault" in properties and (report.when == "call" or outcome in ("error", "skipped")):
                 verdict = {"passed": "yes", "skipped": "skipped"}.get(outcome, "NO")
-                rows.append([*properties["fault"], properties.get("seen", ""), verdict])
+                case = properties.get("seen", ""), verdict
+                cases.setdefault(tuple(properties["fault"]), []).append(case)
+    rows = []
+    for row, found in cases.items():
+        failed = [case for case in found if case[1] != "yes"]
+        seen, verdict = (failed or sorted(found))[0]
+        count = f" ({len(found)} cases)" if len(found) > 1 else ""
+        rows.append([*row, seen + count, verdict])
     terminalreporter.section("faults")
     widths = 3, 30, 34, 64, 7
     for row in [["#", "fault", "expected", "seen", "pass"], *sorted(rows)]:
@@ -40,4 +47,6 @@ def pytest_terminal_summary(terminalreporter, config):
             line = "  ".join(part.ljust(w) for part, w in zip(parts, widths, strict=True))
             terminalreporter.write_line(line.rstrip())
     passed = sum(row[-1] == "yes" for row in rows)
-    terminalreporter.write_line(f"{passed} of {len(rows)} passed")
+    terminalreporter.write_line(
+        f"{passed} of {len(rows)} faults met as expected, in {sum(map(len, cases.values()))} cases"
+    )
