@@ -210,7 +210,7 @@ def test_where_none_is_whole_they_are_left_and_it_is_said(directory):
     saved(directory, 1, 2)
     damage(directory, 1)
     damage(directory, 2)
-    with pytest.raises(InputError, match="none of the 2 checkpoints in .* is whole"):
+    with pytest.raises(InputError, match=r"none of the 2 checkpoints in .* is whole"):
         Checkpoints(directory).restore(state())
     assert kept(directory) == [1, 2]
 
