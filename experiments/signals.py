@@ -32,7 +32,8 @@ def stopping() -> Iterator[Callable[[], bool]]:
     finally:
         signal.set_wakeup_fd(earlier_writer)
         for number, handler in earlier.items():
-            signal.signal(number, handler)
+            if handler is not None:  # else it is compiled code's, which Python cannot put back
+                signal.signal(number, handler)
         writer.close()  # ends the thread
 
 
@@ -44,11 +45,11 @@ def _watch(reader: socket.socket, asked: threading.Event) -> None:
                 continue
             if asked.is_set():
                 os._exit(128 + number)
-            name = signal.Signals(number).name
-            print(
-                f"\n{name}: stopping when this chunk of updates is done and saved; once more to "
-                "leave at once",
-                file=sys.stderr,
-                flush=True,
-            )
             asked.set()
+            with contextlib.suppress(OSError, ValueError):  # Ctrl-C may have ended who reads it
+                print(
+                    f"\n{signal.Signals(number).name}: stopping when this chunk of updates is done "
+                    "and saved; once more to leave at once",
+                    file=sys.stderr,
+                    flush=True,
+                )

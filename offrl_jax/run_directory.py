@@ -1,5 +1,6 @@
 """A run's directory: who may write to it, what was asked for, its rows, and how it ended."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -55,18 +56,20 @@ class RunDirectory:
         """
         self.path = check_run_dir(run_dir)
         settings = json.loads(json.dumps(finite(settings)))
-        differences = self._compared(settings, allow_config_change)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / LOCK).open("a+")
-        except OSError as error:
-            raise InputError(
-                f"run_dir {self.path} cannot be written ({error}); give another"
-            ) from error
-        self._take_lock()
-        if not (self.path / CONFIG).exists():
-            write_json(self.path / CONFIG, settings)
-        self._settings, self._environment, self._differences = settings, environment, differences
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock = stack.enter_context((self.path / LOCK).open("a+"))
+                self._take_lock()
+                self._differences = self._compared(settings, allow_config_change)
+                if not (self.path / CONFIG).exists():
+                    write_json(self.path / CONFIG, settings)
+            except OSError as error:
+                raise InputError(
+                    f"run_dir {self.path} cannot be written ({error}); give another"
+                ) from error
+            stack.pop_all()  # the lock stays
+        self._settings, self._environment = settings, environment
         self.metrics = RowFile(self.path / "metrics.jsonl")
         self.evaluations = RowFile(self.path / "evaluations.jsonl")
 
@@ -86,7 +89,7 @@ class RunDirectory:
 
     def adopt(self) -> None:
         """Makes the settings, changed or not, the directory's own, and the run one that goes on."""
-        for path in self.path.iterdir():
+        for path in (*self.path.iterdir(), *(self.path / "policy").glob(".*")):
             if path.name in (DONE, FAILED) or UNFINISHED.fullmatch(path.name):
                 path.unlink()
         if self._differences:
@@ -143,10 +146,9 @@ class RunDirectory:
         try:
             if fcntl is not None:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._lock.seek(0)
             holder = self._lock.read().strip()
-            self._lock.close()
             raise InputError(
                 f"run_dir {self.path} is in use by process {holder or 'unknown'}; wait for its "
                 "end or give another"
@@ -160,8 +162,8 @@ class RunDirectory:
         path = self.path / "environment.json"
         environment = json.loads(json.dumps(self._environment))
         try:
-            first = json.loads(path.read_text())
-        except (OSError, ValueError):  # killed before it was written, or damaged
+            first = dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):  # killed before it was written, or damaged
             write_json(path, environment)
             return
         changed = {"changed": self._differences} if self._differences else {}

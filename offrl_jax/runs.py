@@ -201,7 +201,12 @@ def train(
                 f"the run in {run_dir} is at step {session.step} already, beyond the {total} "
                 "asked for; give more steps or another run_dir"
             )
-        directory.adopt()
+        session.begin()
+
+        def tell(*names: str) -> None:
+            if numbers := session.shown(*names):  # none are left if all seeds are lost
+                report(session.step, numbers)
+
         if (first_step := session.step) > 0:
             report(first_step, {})
         end = 0
@@ -214,12 +219,12 @@ def train(
                     raise Halted
                 if end > session.step:
                     session.learn(end - session.step, seed_batch, divergence_limit)
-                    report(session.step, session.shown("loss"))
+                    tell("loss")
                     if evaluates or session.seconds_since_saved() >= checkpoint_seconds:
                         session.save()
                 if evaluates and evaluation is not None and not session.is_lost.all():
                     session.evaluate(evaluation)
-                    report(session.step, session.shown("score", "return"))
+                    tell("score", "return")
         except Halted:
             session.save()
             checkpoints.close()

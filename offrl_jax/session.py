@@ -43,7 +43,7 @@ class Session:
         checkpoints: Checkpoints,
         log: Callable[[dict[str, Any]], None],
     ):
-        """Takes up the newest whole checkpoint, and the rows that belong to it."""
+        """Takes up the newest whole checkpoint; rows and files stay as they are until `begin`."""
         self._algorithm, self._config, self._dataset, self._keys = algorithm, config, dataset, keys
         self._directory, self._checkpoints, self._log = directory, checkpoints, log
         self.step, self.diverged = 0, [None] * len(keys)
@@ -55,17 +55,21 @@ class Session:
         found = checkpoints.restore(
             jax.eval_shape(init), accept=lambda facts: directory.check(facts["rows"])
         )
+        self._marks: dict[str, list] = {}
         if found is None:
-            directory.cut({})
             self.state = init()
         else:
             self.step, self.state, facts = found
-            directory.cut(facts["rows"])
-            self.diverged = facts["diverged"]
-        row = directory.metrics.last() or {}
+            self._marks, self.diverged = facts["rows"], facts["diverged"]
+
+    def begin(self) -> None:
+        """Makes the directory this run's own, with the rows that belong to the checkpoint."""
+        self._directory.adopt()
+        self._directory.cut(self._marks)
+        row = self._directory.metrics.last() or {}
         self.metrics = {k: np.array(v, np.float64) for k, v in row.items() if isinstance(v, list)}
         with self._timed("diagnostics"):
-            self._behavior = diagnostics.clone_behavior(dataset)
+            self._behavior = diagnostics.clone_behavior(self._dataset)
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     @property

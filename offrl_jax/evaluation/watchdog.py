@@ -56,15 +56,17 @@ def watched(
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    while thread.is_alive():
-        thread.join(POLL_SECONDS)
-        if thread.is_alive() and stop():
-            is_over.set()
-            thread.join(GRACE_SECONDS)
-            raise Halted
-        if thread.is_alive() and time.monotonic() - alive_at > seconds:
-            is_over.set()
-            raise Failed(f"no environment step ended within {seconds:g} s")
+    try:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            if thread.is_alive() and stop():
+                is_over.set()
+                thread.join(GRACE_SECONDS)
+                raise Halted
+            if thread.is_alive() and time.monotonic() - alive_at > seconds:
+                raise Failed(f"no environment step ended within {seconds:g} s")
+    finally:
+        is_over.set()  # whatever ends the wait, an interrupt too, ends the work
     if errors:
         raise Failed(f"{type(errors[0]).__name__}: {errors[0]}") from errors[0]
     return results[0]

@@ -7,7 +7,7 @@ import pytest
 
 from offrl_jax import init, stack
 from offrl_jax.data import normalize_observations, transform_rewards
-from offrl_jax.evaluation.rollouts import Evaluator, to_environment
+from offrl_jax.evaluation.rollouts import Evaluator, summarize, to_environment
 from offrl_jax.types import InputError
 from tests.toy import RuleConfig, Toy, rule, toy_dataset
 
@@ -134,3 +134,47 @@ def test_environment_and_data_must_agree():
         Evaluator(rule, toy_dataset(observation_keys=("observation",)), (1,), 1)
     with pytest.raises(InputError, match="names no environment"):
         Evaluator(rule, toy_dataset(env_id=None), (1,), 1)
+
+
+def test_lost_runs_are_not_played_and_change_no_other():
+    dataset = toy_dataset()
+    config = RuleConfig()
+    state = init(rule, config, dataset.spec, jax.random.split(jax.random.key(0), 3))
+    evaluator = Evaluator(rule, dataset, (3,), NUM_EPISODES)
+    all_played = evaluator(config, state)
+    Toy.steps = 0
+    rollouts = evaluator(config, state, is_lost=np.array([False, True, False]))
+    assert Toy.steps == 2 * sum(LENGTHS)
+    for field in dataclasses.fields(rollouts):
+        some, every = (getattr(r, field.name) for r in (rollouts, all_played))
+        assert np.isnan(some[1]).all() and not np.isnan(every[1]).any(), field.name
+        np.testing.assert_array_equal(some[[0, 2]], every[[0, 2]])
+
+
+def test_a_lost_run_is_null_in_its_row():
+    dataset = toy_dataset()
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 2))
+    evaluator = Evaluator(rule, dataset, (2,), 2)
+    row = summarize(evaluator(RuleConfig(), state, is_lost=np.array([True, False])), dataset.spec)
+    for name, (lost, living) in row.items():
+        assert np.isnan(lost).all() and not np.isnan(living).any(), name
+
+
+def test_every_start_and_step_of_an_environment_is_a_sign_of_life():
+    dataset = toy_dataset()
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 2))
+    evaluator = Evaluator(rule, dataset, (2,), NUM_EPISODES)
+    ticks = []
+    evaluator(RuleConfig(), state, tick=lambda: ticks.append(1))
+    assert len(ticks) == 2 * NUM_EPISODES + 2 * sum(LENGTHS)
+
+
+def test_what_a_sign_of_life_raises_ends_the_rollouts():
+    dataset = toy_dataset()
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 1))
+    evaluator = Evaluator(rule, dataset, (1,), NUM_EPISODES)
+    ticks = iter(range(NUM_EPISODES + 2))
+    Toy.steps = 0
+    with pytest.raises(StopIteration):
+        evaluator(RuleConfig(), state, tick=lambda: next(ticks))
+    assert Toy.steps == 2
