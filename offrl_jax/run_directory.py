@@ -153,6 +153,12 @@ class RunDirectory:
                 f"run_dir {self.path} is in use by process {holder or 'unknown'}; wait for its "
                 "end or give another"
             ) from error
+        except OSError as error:
+            logging.warning(
+                "the file system of %s knows no locks (%s): two runs in it would go unnoticed",
+                self.path,
+                error,
+            )
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -195,7 +201,7 @@ class RowFile:
     def mark(self) -> list:
         """Length in bytes and SHA-256 of all rows, which are on the disk when this returns."""
         if self._length:
-            with self.path.open("rb") as file:
+            with self.path.open("rb+") as file:
                 os.fsync(file.fileno())
         return [self._length, self._content.hexdigest()]
 
