@@ -41,6 +41,10 @@ from offrl_jax.types import InputError, Key
 
 flags.DEFINE_string("dataset", "pointmaze/umaze", "a maze, Minari id or file, see README.md")
 flags.DEFINE_string("env_id", None, "evaluation environment, where the data names none or another")
+flags.DEFINE_bool("clip_actions", False, "clip actions outside their bounds, counted in a warning")
+flags.DEFINE_bool(
+    "trust_dataset_env", False, "run the code that the data name for an unregistered environment"
+)
 flags.DEFINE_string("output", None, "folder of the results (default: one under runs/)")
 flags.DEFINE_list("methods", DEFAULT, f"of {', '.join(METHODS)}")
 flags.DEFINE_list("conservative_weights", ["5"], "w of CQL's methods; several are several rows")
@@ -72,7 +76,12 @@ def main() -> None:
     num_steps = FLAGS.num_steps or SCALES[FLAGS.scale][0]
     for row in rows:  # refuses steps that evaluations cannot divide, before anything is written
         _dispatches(row, num_steps)
-    dataset = data.load(FLAGS.dataset, env_id=FLAGS.env_id)
+    dataset = data.load(
+        FLAGS.dataset,
+        env_id=FLAGS.env_id,
+        clip_actions=FLAGS.clip_actions,
+        trust_dataset_env=FLAGS.trust_dataset_env,
+    )
     environments.make_from_spec(dataset.spec).close()  # refuses before anything is written
     preset = find_preset("cql", scores.domain(dataset.spec.env_id))
     dataset = with_discount(prepared(dataset, preset), rows[0].config.discount)

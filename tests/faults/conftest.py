@@ -1,5 +1,4 @@
 import sys
-from types import ModuleType
 from typing import NamedTuple
 
 import pytest
@@ -24,19 +23,19 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def command(monkeypatch, capfd):
-    """Runs a command in this process: its exit code and what it printed."""
+    """Runs the training command in this process: its exit code and what it printed."""
 
-    def command(*arguments: str, module: ModuleType = train) -> Done:
+    def command(*arguments: str) -> Done:
         for name in list(FLAGS):
             if name.startswith("config."):
                 delattr(FLAGS, name)
             else:
                 FLAGS[name].unparse()
         FLAGS.unparse_flags()
-        monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
+        monkeypatch.setattr(sys, "argv", [train.__name__, *arguments])
         capfd.readouterr()
         with pytest.raises(SystemExit) as exit:
-            command_line.launch(module.main)
+            command_line.launch(train.main)
         return Done(exit.value.code or 0, *capfd.readouterr())
 
     return command
