@@ -82,10 +82,10 @@ class RunDirectory:
         for rows in (self.metrics, self.evaluations):
             rows.check(marks[rows.path.name])
 
-    def cut(self, marks: dict[str, list]) -> None:
-        """Removes what was written after the marks."""
-        for rows in (self.metrics, self.evaluations):
-            rows.cut(marks.get(rows.path.name, [0, ""])[0])
+    def cut(self, marks: dict[str, list], evaluated: int | None = None) -> None:
+        """Removes what was written after the marks, but for the evaluation of that step."""
+        for rows, kept in ((self.metrics, None), (self.evaluations, evaluated)):
+            rows.cut(marks.get(rows.path.name, [0, ""])[0], kept)
 
     def adopt(self) -> None:
         """Makes the settings, changed or not, the directory's own, and the run one that goes on."""
@@ -210,8 +210,13 @@ class RowFile:
         if hashlib.sha256(self._read(length)).hexdigest() != digest:
             raise Damaged(f"{self.path.name} has lost or changed rows that belong to it")
 
-    def cut(self, length: int) -> None:
-        """Keeps the first `length` bytes."""
+    def cut(self, length: int, step: int | None = None) -> None:
+        """Keeps the first `length` bytes, and the row after them if it is whole and of that
+        step."""
+        line, end, _ = self._read()[length:].partition(b"\n")
+        with contextlib.suppress(ValueError):
+            if end and step is not None and json.loads(line)["step"] == step:
+                length += len(line + end)
         if length or self.path.exists():
             os.truncate(self.path, length)
         self._content = hashlib.sha256(self._read(length))
@@ -222,7 +227,7 @@ class RowFile:
         lines = self._read(self._length).splitlines()
         return json.loads(lines[-1]) if lines else None
 
-    def _read(self, length: int) -> bytes:
+    def _read(self, length: int = -1) -> bytes:
         if not self.path.exists():
             return b""
         with self.path.open("rb") as file:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import platform
 import shutil
@@ -195,13 +196,15 @@ def train(
         checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
         stack.callback(checkpoints.abandon)
         session = Session(algorithm, config, dataset, keys, directory, checkpoints, log)
-        total = sum(chunk for chunk, _ in dispatches)
+        ends = list(itertools.accumulate(chunk for chunk, _ in dispatches))
+        total = ends[-1]
         if session.step > total:
             raise InputError(
                 f"the run in {run_dir} is at step {session.step} already, beyond the {total} "
                 "asked for; give more steps or another run_dir"
             )
-        session.begin()
+        evaluated = {end for end, (_, evaluates) in zip(ends, dispatches, strict=True) if evaluates}
+        session.begin(evaluation is not None and session.step in evaluated)
 
         def tell(*names: str) -> None:
             if numbers := session.shown(*names):  # none are left if all seeds are lost
@@ -209,10 +212,8 @@ def train(
 
         if (first_step := session.step) > 0:
             report(first_step, {})
-        end = 0
         try:
-            for chunk, evaluates in dispatches:
-                end += chunk
+            for end in ends:
                 if end < session.step or session.is_lost.all():
                     continue
                 if stop():
@@ -220,9 +221,9 @@ def train(
                 if end > session.step:
                     session.learn(end - session.step, seed_batch, divergence_limit)
                     tell("loss")
-                    if evaluates or session.seconds_since_saved() >= checkpoint_seconds:
+                    if end in evaluated or session.seconds_since_saved() >= checkpoint_seconds:
                         session.save()
-                if evaluates and evaluation is not None and not session.is_lost.all():
+                if end in evaluated and evaluation is not None and not session.is_lost.all():
                     session.evaluate(evaluation)
                     tell("score", "return")
         except Halted:

@@ -62,10 +62,11 @@ class Session:
             self.step, self.state, facts = found
             self._marks, self.diverged = facts["rows"], facts["diverged"]
 
-    def begin(self) -> None:
-        """Makes the directory this run's own, with the rows that belong to the checkpoint."""
+    def begin(self, evaluates: bool) -> None:
+        """Makes the directory this run's own, with the rows that belong to the checkpoint, and an
+        evaluation after it unless this session evaluates that step again."""
         self._directory.adopt()
-        self._directory.cut(self._marks)
+        self._directory.cut(self._marks, None if evaluates else self.step)
         row = self._directory.metrics.last() or {}
         self.metrics = {k: np.array(v, np.float64) for k, v in row.items() if isinstance(v, list)}
         with self._timed("diagnostics"):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import init, learn
+from offrl_jax import ALGORITHMS, init, learn, stack
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.config import config, setting
 from offrl_jax.data import sample
+from offrl_jax.learner import check_seed_batch
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 
@@ -153,3 +154,77 @@ def test_only_the_last_phase_goes_on_for_ever():
 def test_phases_cannot_be_traced_and_say_so():
     with pytest.raises(InputError, match=r"outside of jax.jit"):
         jax.jit(lambda: run(THREE, [1])[0])()
+
+
+def learnt(algorithm, config, shape, seed_batch, num_steps=5):
+    dataset, keys = random_dataset(), jax.random.split(jax.random.key(1), shape)
+    state = init(algorithm, config, dataset.spec, keys)
+    return learn(
+        *(algorithm, config, dataset, state, keys), num_steps=num_steps, seed_batch=seed_batch
+    )
+
+
+def started(config, spec, key):
+    return CountState(jnp.int32(0), jax.random.normal(key))
+
+
+COUNT = count._replace(init=started)
+DELAYED = ALGORITHMS["td3_bc"]  # the actor every other step
+SMALL = {"batch_size": 8, "actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "config", "shape", "seed_batches"),
+    [
+        (COUNT, CountConfig(), (6,), [1, 2, 6]),
+        (
+            COUNT,
+            stack([CountConfig(rate=1.0), CountConfig(rate=-3.0)]),
+            (2, 6),
+            [1, 3],
+        ),
+        (COUNT._replace(phases=THREE.phases), CountConfig(), (4,), [2]),
+        (DELAYED, DELAYED.Config(**SMALL), (4,), [2]),
+    ],
+    ids=["seeds", "settings and seeds", "phases", "networks in phases"],
+)
+def test_seeds_in_batches_equal_all_at_once(algorithm, config, shape, seed_batches):
+    whole, metrics = learnt(algorithm, config, shape, None)
+    for seed_batch in seed_batches:
+        state, batched = learnt(algorithm, config, shape, seed_batch)
+        assert set(batched) == set(metrics)
+        for a, b in zip(*map(jax.tree.leaves, ((state, batched), (whole, metrics))), strict=True):
+            assert a.shape == b.shape and a.dtype == b.dtype and a.shape[: len(shape)] == shape
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    last = jax.tree.leaves(whole)[-1].reshape(-1)
+    assert len(np.unique(last)) == last.size  # each run has numbers of its own
+
+
+def test_seeds_in_batches_are_one_trace_of_an_update():
+    traces = []
+
+    def counted(config, state, batch, key):
+        traces.append(1)
+        return update(config, state, batch, key)
+
+    learnt(COUNT._replace(update=counted), CountConfig(), (6,), 2)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("seed_batch", "num_seeds", "words"),
+    [
+        (4, 6, "seed_batch=4 does not divide 6 seeds; 1 or 2 or 3 would do"),
+        (0, 2, "seed_batch=0 does not divide 2 seeds; 1 would do"),
+        (12, 6, "seed_batch=12 does not divide 6 seeds"),
+        (2, 1, "leaving it out would do"),
+    ],
+)
+def test_a_batch_that_does_not_divide_the_seeds_is_said(seed_batch, num_seeds, words):
+    with pytest.raises(InputError, match=words):
+        learnt(COUNT, CountConfig(), (num_seeds,), seed_batch)
+
+
+def test_a_divisor_of_the_seeds_is_taken():
+    for seed_batch in (None, 1, 2, 3, 6):
+        check_seed_batch(seed_batch, 6)

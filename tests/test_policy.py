@@ -27,12 +27,15 @@ def dataset():
     return normalize_observations(toy_dataset())
 
 
-def saved(tmp_path, dataset, name):
+def saved(tmp_path, dataset, name, **options):
     algorithm = ALGORITHMS[name]
     names = {f.name for f in dataclasses.fields(algorithm.Config)}
     config = algorithm.Config(**{k: v for k, v in SMALL.items() if k in names})
     state = init(algorithm, config, dataset.spec, KEYS)
-    save_policy(tmp_path / "policy", algorithm, config, state, dataset.spec, dataset.preprocessing)
+    save_policy(
+        *(tmp_path / "policy", algorithm, config, state, dataset.spec, dataset.preprocessing),
+        **options,
+    )
     return algorithm, config, state
 
 
@@ -126,3 +129,22 @@ def test_a_pickle_in_the_weights_is_refused(tmp_path, dataset):
     np.savez(tmp_path / "policy" / "weights.npz", actor=np.array([{"a": 1}], object))
     with pytest.raises(InputError, match="holds no policy"):
         load_policy(tmp_path)
+
+
+def test_a_diverged_seed_is_refused_and_the_others_act_as_ever(tmp_path, dataset):
+    saved(tmp_path / "all", dataset, "bc")
+    saved(tmp_path, dataset, "bc", diverged=[None, "critic/loss is nan at step 7", None])
+    with pytest.raises(InputError, match=r"seed_index=1 .* diverged .*is nan at step 7"):
+        load_policy(tmp_path, 1)
+    for i in (0, 2):
+        expected = load_policy(tmp_path / "all", i)(np.ones(2))
+        np.testing.assert_array_equal(load_policy(tmp_path, i)(np.ones(2)), expected)
+
+
+def test_a_policy_written_before_seeds_were_frozen_loads(tmp_path, dataset):
+    saved(tmp_path, dataset, "bc")
+    path = tmp_path / "policy" / "policy.json"
+    description = json.loads(path.read_text())
+    del description["diverged"]
+    path.write_text(json.dumps(description))
+    assert load_policy(tmp_path, 2)(np.ones(2)).shape == (2,)

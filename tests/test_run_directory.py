@@ -358,6 +358,28 @@ def test_rows_after_the_mark_are_cut_and_more_may_follow(rows):
     reopened(rows).check(again.mark())
 
 
+@pytest.mark.parametrize(
+    ("following", "kept"),
+    [
+        (b'{"step": 2}\n{"step": 3}\n', b'{"step": 2}\n'),
+        (b'{"step": 3}\n', b""),
+        (b'{"step": 2}', b""),
+        (b'{"st\n', b""),
+        (b"", b""),
+    ],
+    ids=["whole", "of another step", "torn", "damaged", "absent"],
+)
+def test_a_row_after_the_mark_may_be_kept_for_its_step(rows, following, kept):
+    rows.append({"step": 1})
+    length, _ = rows.mark()
+    begin = rows.path.read_bytes()
+    rows.path.write_bytes(begin + following)
+    again = reopened(rows)
+    again.cut(length, 2)
+    assert rows.path.read_bytes() == begin + kept
+    reopened(rows).check(again.mark())
+
+
 def test_the_same_rows_have_the_same_mark_however_they_came_about(rows, tmp_path):
     for step in (1, 2):
         rows.append({"step": step})

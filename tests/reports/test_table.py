@@ -74,3 +74,41 @@ def test_diagnostics_without_a_critic_leave_its_columns_out():
     text = diagnostics_table(kept)
     assert "Q(" not in text and "critics" not in text
     assert text.splitlines()[1].split() == ["0", "50%", "0.50", "0.50"]
+
+
+def lost(*seeds):
+    """The rollouts with these seeds lost."""
+    keep = ~np.isin(np.arange(3), seeds)[:, None]
+    arrays = (getattr(ROLLOUTS, field.name) for field in dataclasses.fields(ROLLOUTS))
+    return Rollouts(*(np.where(keep, array, np.nan) for array in arrays))
+
+
+def test_lost_seeds_are_dashes_that_are_counted_but_not_averaged():
+    lines = final_table(lost(1), SPEC, 2.5, first_seed=5).splitlines()
+    assert lines[2].split() == ["6", *"–––––"]
+    assert lines[1].split() == ["5", "20.0", "2.0", "7", "50%", "+1.50"]
+    assert len({len(line) for line in lines[:4]}) == 1
+    text = "\n".join(lines)
+    assert "mean score of the last policies    55.0" in text
+    assert "95% interval 20.0 to 90.0 over 2 seeds" in text
+    assert "note: these are of 2 seeds; 1 more diverged" in text
+    assert "nan" not in text
+
+
+def test_a_single_seed_left_has_no_interval():
+    text = final_table(lost(0, 1), SPEC, 2.5)
+    assert "mean score of the last policies    90.0" in text
+    assert "no interval from one seed" in text
+    assert "note: these are of 1 seeds; 2 more diverged" in text and "nan" not in text
+
+
+def test_without_lost_seeds_there_is_no_note_of_them():
+    assert "diverged" not in final_table(ROLLOUTS, SPEC, 2.5)
+
+
+def test_lost_seeds_are_dashes_among_the_diagnostics_too():
+    metrics = {
+        f"diagnostics/{name}": np.array([0.5, np.nan])
+        for name in ("action_saturation", "behavior_nll", "data_nll")
+    }
+    assert diagnostics_table(metrics).splitlines()[2].split() == ["1", *"–––"]
