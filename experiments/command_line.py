@@ -35,9 +35,10 @@ def launch(main: Callable[[], None]) -> None:
         except runs.AlreadyFinished as error:
             print(error)
         except runs.Stopped as error:
-            _fail(error, "stopped", STOPPED_CODE)
+            print(error, file=sys.stderr)
+            sys.exit(STOPPED_CODE)
         except runs.RunFailed as error:
-            _fail(error, "error", FAILED_CODE)
+            _fail(error, FAILED_CODE)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -115,6 +116,6 @@ def _written(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _fail(error: Any, kind: str = "error", code: int = ERROR_CODE) -> None:
-    print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
+def _fail(error: Any, code: int = ERROR_CODE) -> None:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(code)

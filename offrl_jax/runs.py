@@ -230,8 +230,8 @@ def train(
             session.save()
             checkpoints.close()
             raise Stopped(
-                f"stopped at step {session.step:,} of {total:,}, which is saved in {run_dir}; the "
-                "same command with this run_dir goes on from there"
+                f"stopped at step {session.step:,} of {total:,}, which is saved; the same command "
+                f"with --run_dir={run_dir} goes on from there"
             ) from None
         session.save()
         save_policy(

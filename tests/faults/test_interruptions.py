@@ -43,7 +43,7 @@ def test_a_signal_saves_and_stops(reference, seen, number):
     process.send_signal(number)
     assert process.wait(60) == command_line.STOPPED_CODE
     last = run.log().splitlines()[-1]
-    assert last.startswith("stopped: stopped at step ") and "goes on from there" in last
+    assert last.startswith("stopped at step ") and "goes on from there" in last
     assert 0 < run.steps() < reference.steps()
     run.finish()
     assert_same(run, reference)
