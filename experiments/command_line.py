@@ -1,5 +1,6 @@
 """Typed command-line flags for algorithm configs, and errors of one line."""
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
@@ -116,5 +117,6 @@ def _written(value: Any) -> str:
 
 
 def _fail(error: Any, kind: str = "error", code: int = ERROR_CODE) -> None:
-    print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the exit code tells it too
+        print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     sys.exit(code)
