@@ -11,7 +11,7 @@ from offrl_jax import ALGORITHMS, init, learn, stack
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.config import config, setting
 from offrl_jax.data import sample
-from offrl_jax.learner import check_seed_batch
+from offrl_jax.learner import check_seed_batch, over_runs
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 
@@ -198,6 +198,12 @@ def test_seeds_in_batches_equal_all_at_once(algorithm, config, shape, seed_batch
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     last = jax.tree.leaves(whole)[-1].reshape(-1)
     assert len(np.unique(last)) == last.size  # each run has numbers of its own
+
+
+def test_a_batch_has_as_many_seeds_as_asked():
+    program = jax.make_jaxpr(over_runs(lambda config, x: 2 * x, 1, 2))(None, jnp.ones(6))
+    (scan,) = (e for e in program.eqns if e.primitive.name == "scan")
+    assert scan.params["length"] == 3
 
 
 def test_seeds_in_batches_are_one_trace_of_an_update():
