@@ -1,5 +1,6 @@
 """Typed command-line flags for algorithm configs, and errors of one line."""
 
+import contextlib
 import dataclasses
 import difflib
 import itertools
@@ -116,6 +117,12 @@ def _written(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+<<<<<<< HEAD
 def _fail(error: Any, code: int = ERROR_CODE) -> None:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+=======
+def _fail(error: Any, kind: str = "error", code: int = ERROR_CODE) -> None:
+    with contextlib.suppress(OSError):  # the exit code tells it too
+        print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+>>>>>>> run-tests
     sys.exit(code)

@@ -193,6 +193,14 @@ def test_a_changed_description_is_damage(directory, before, after):
     assert Checkpoints(directory).restore(state())[0] == 1
 
 
+def test_whole_arrays_of_another_state_are_damage(directory):
+    """Which Orbax has no reason to notice."""
+    saved(directory, 1, 2)
+    shutil.rmtree(directory / "2" / "state")
+    shutil.copytree(directory / "1" / "state", directory / "2" / "state")
+    assert Checkpoints(directory).restore(state())[0] == 1
+
+
 def test_what_does_not_accept_the_facts_is_passed_over(directory, caplog):
     saved(directory, 1, 2)
 

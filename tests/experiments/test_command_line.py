@@ -1,7 +1,10 @@
+import io
+import sys
+
 import pytest
 
 from experiments import train  # noqa: F401  (defines the flags)
-from experiments.command_line import _algorithm_of
+from experiments.command_line import STOPPED_CODE, _algorithm_of, _fail
 from offrl_jax import ALGORITHMS
 from offrl_jax.types import InputError
 
@@ -23,3 +26,14 @@ def test_the_algorithm_is_found_before_its_flags_are_defined(arguments, name):
 def test_a_flag_without_its_value_is_no_algorithm():
     with pytest.raises(InputError, match="no algorithm"):
         _algorithm_of(["train", "--algorithm"])
+
+
+def test_an_exit_code_is_told_though_nobody_reads_the_sentence(monkeypatch):
+    class Unread(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Unread())
+    with pytest.raises(SystemExit) as exit:
+        _fail("stopped at step 4", "stopped", STOPPED_CODE)
+    assert exit.value.code == STOPPED_CODE

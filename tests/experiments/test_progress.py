@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 from experiments import progress
@@ -62,3 +64,19 @@ def test_the_bar_of_a_resumed_run_starts_where_it_goes_on(monkeypatch, capsys):
     assert (show._bar.initial, show._bar.n) == (800, 900)
     show.close()
     assert "900/1000" in capsys.readouterr().err
+
+
+class Unread(io.StringIO):
+    """As stderr is once Ctrl-C has ended the `tee` that read it."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_run_outlives_those_who_read_of_it(clock, monkeypatch):
+    monkeypatch.setattr(progress.sys, "stderr", Unread())
+    show = Progress(1000)
+    show(800, {})
+    clock.now += 10
+    show(900, {"score": 1.0})
+    show.close()
