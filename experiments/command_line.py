@@ -36,7 +36,7 @@ def launch(main: Callable[[], None]) -> None:
         except runs.AlreadyFinished as error:
             print(error)
         except runs.Stopped as error:
-            print(error, file=sys.stderr)
+            _say(str(error))
             sys.exit(STOPPED_CODE)
         except runs.RunFailed as error:
             _fail(error, FAILED_CODE)
@@ -117,12 +117,11 @@ def _written(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-<<<<<<< HEAD
 def _fail(error: Any, code: int = ERROR_CODE) -> None:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-=======
-def _fail(error: Any, kind: str = "error", code: int = ERROR_CODE) -> None:
-    with contextlib.suppress(OSError):  # the exit code tells it too
-        print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
->>>>>>> run-tests
+    _say(f"error: {' '.join(str(error).split())}")
     sys.exit(code)
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody may be reading; the exit code tells it too
+        print(text, file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """Loggers beside a run's own files. Whatever becomes of one, training goes on."""
 
+import hashlib
 import importlib
 import logging
 from collections.abc import Callable, Sequence
@@ -25,8 +26,12 @@ def tensorboard(run_dir: Path) -> tuple[Log, Callable[[], None]]:
 def wandb(run_dir: Path) -> tuple[Log, Callable[[], None]]:
     """A run named as the directory, which goes on where the directory's does; WANDB_PROJECT and
     WANDB_MODE are the service's own."""
+    path = str(run_dir.absolute())
     run = importlib.import_module("wandb").init(
-        dir=str(run_dir), id=run_dir.name, name=run_dir.name, resume="allow"
+        dir=path,
+        name=run_dir.name,
+        id=hashlib.sha256(path.encode()).hexdigest()[:16],
+        resume="allow",
     )
     return lambda numbers, step: run.log(numbers, step=step), run.finish
 

@@ -137,6 +137,8 @@ def main() -> None:
         print(final_table(result.rollouts, dataset.spec, card["mean_return"], FLAGS.seed))
     elif FLAGS.num_evaluation_episodes == 0:
         print("not evaluated, as num_evaluation_episodes=0 asks")
+    elif None not in result.diverged:
+        print("not evaluated, as all seeds diverged")
     else:
         print(f"not evaluated at the end; {result.run_dir}/evaluations.jsonl says why")
     print(f"\nat states of the data\n\n{diagnostics_table(result.metrics, FLAGS.seed)}")

@@ -93,6 +93,7 @@ class Checkpoints:
                 state, facts = self._restore(step, template)
                 accept(facts)
             except Damaged as error:
+                reason = error
                 logging.warning("checkpoint %s of %s is damaged (%s)", step, self.directory, error)
                 continue
             for newer in steps[: steps.index(step)]:
@@ -101,8 +102,8 @@ class Checkpoints:
             return step, state, facts
         if steps:
             raise InputError(
-                f"none of the {len(steps)} checkpoints in {self.directory} is whole; give another "
-                "run_dir to begin anew"
+                f"none of the {len(steps)} checkpoints in {self.directory} is whole (the last: "
+                f"{reason}); give another run_dir to begin anew"
             )
         return None
 
@@ -127,6 +128,8 @@ class Checkpoints:
             description
         ):
             raise Damaged("its description does not match its checksum")
+        if description["step"] != step:
+            raise Damaged(f"it is of step {description['step']}")
         if description["format"] != FORMAT:
             raise InputError(
                 f"checkpoint {step} of {self.directory} has format {description['format']} where "

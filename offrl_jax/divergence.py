@@ -27,7 +27,7 @@ def find(metrics: dict[str, np.ndarray], state: Any, limit: float = LIMIT) -> li
         for i in np.flatnonzero(~finite):
             found[i] = f"{name} is not finite"
     for name, values in metrics.items():
-        for i in np.flatnonzero(~(np.abs(values) <= limit)):
+        for i in np.flatnonzero(~np.isfinite(values) | (np.abs(values) > limit)):
             found[i] = f"{name} is {values[i]:.3g}"
     return found
 

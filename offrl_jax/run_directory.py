@@ -96,6 +96,9 @@ class RunDirectory:
             write_json(self.path / CONFIG, self._settings)
         self._describe()
 
+    def is_done(self) -> bool:
+        return (self.path / DONE).exists()
+
     def end(self, failed: str | None, facts: dict[str, Any]) -> None:
         """Marks the run as done, or as failed with a reason."""
         facts = facts | {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
@@ -138,7 +141,7 @@ class RunDirectory:
             )
         if differences:
             logging.warning("going on in %s with other settings: %s", self.path, told)
-        elif (self.path / DONE).exists():
+        elif self.is_done():
             raise AlreadyFinished(f"the run in {self.path} is finished; nothing is left to do")
         return differences
 

@@ -17,8 +17,9 @@ from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.data.dataset import Dataset
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts, summarize
 from offrl_jax.evaluation.watchdog import Failed, Halted, watched
+from offrl_jax.files import finite
 from offrl_jax.run_directory import RowFile, RunDirectory
-from offrl_jax.types import Key
+from offrl_jax.types import InputError, Key
 
 
 class Session:
@@ -56,6 +57,11 @@ class Session:
             jax.eval_shape(init), accept=lambda facts: directory.check(facts["rows"])
         )
         self._marks: dict[str, list] = {}
+        if found is None and directory.is_done():
+            raise InputError(
+                f"the run in {directory.path} is finished but has no checkpoints to go on from; "
+                "give another run_dir"
+            )
         if found is None:
             self.state = init()
         else:
@@ -153,6 +159,7 @@ class Session:
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _add(self, rows: RowFile, row: dict[str, Any]) -> None:
+        row = finite(row)
         rows.append(row)
         self._row = row
         self._log(row)
@@ -179,12 +186,17 @@ class Evaluation:
         def work(tick: Callable[[], None]) -> Rollouts:
             if self._evaluator is None:
                 self._evaluator = self._make()
-            return self._evaluator(config, state, is_lost=is_lost, tick=tick)
+            evaluator = self._evaluator
+            try:
+                return evaluator(config, state, is_lost=is_lost, tick=tick)
+            except Exception:
+                evaluator.close()
+                raise
 
         try:
             return watched(work, self._timeout, self._stop)
         except (Failed, Halted):
-            self._evaluator = None  # its environments may be in any condition
+            self._evaluator = None  # its environments may be in any condition, and in use
             raise
 
     def close(self) -> None:

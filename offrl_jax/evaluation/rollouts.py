@@ -95,7 +95,7 @@ class Evaluator:
           config: As for `learner.learn`.
           state: With axes as the evaluator's runs.
           is_lost: By run, those whose episodes are not to be played: their results are NaN.
-          tick: Called after every step of an environment.
+          tick: Called after every reset and before every step of an environment.
         """
         num_envs = len(self._envs)
         is_lost = np.broadcast_to(np.expand_dims(is_lost, -1), self._shape)

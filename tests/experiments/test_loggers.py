@@ -127,7 +127,7 @@ def test_tensorboard_gets_a_scalar_for_each_seed_that_has_one(tmp_path, monkeypa
     assert calls == [str(tmp_path / "tensorboard"), *scalars, "close"]
 
 
-def test_wandb_goes_on_with_the_run_of_the_directorys_name(tmp_path, monkeypatch):
+def test_wandb_goes_on_with_the_run_of_the_same_directory(tmp_path, monkeypatch):
     calls = []
 
     class Run:
@@ -148,5 +148,10 @@ def test_wandb_goes_on_with_the_run_of_the_directorys_name(tmp_path, monkeypatch
     log(ROW)
     log.close()
     options, *others = calls
-    assert options["id"] == tmp_path.name and options["resume"] == "allow"
+    assert options["name"] == tmp_path.name and options["resume"] == "allow"
     assert others == [(NUMBERS, 20), "finish"]
+    calls.clear()
+    for folder in (tmp_path, tmp_path / "other" / tmp_path.name):
+        Loggers(["wandb"], folder)(ROW)
+    again, elsewhere = (call for call in calls if isinstance(call, dict))
+    assert again["id"] == options["id"] != elsewhere["id"]
