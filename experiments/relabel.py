@@ -9,7 +9,6 @@ vary by 0.025 of a cell to either side (0.1 m in an ant maze), D4RL's noise of t
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from experiments.command_line import FLAGS, launch
 from offrl_jax import environments
 from offrl_jax.data.relabel import FIELDS, aim_at
 from offrl_jax.data.sources import columns, d4rl_hdf5, hdf5
+from offrl_jax.files import replacing
 from offrl_jax.types import InputError
 
 flags.DEFINE_string("dataset", None, "HDF5 file in D4RL's layout with next_observations")
@@ -61,17 +61,13 @@ def main() -> None:
         "max_episode_steps": FLAGS.max_episode_steps or task.get("max_episode_steps", limit),
         "relabelled": f"goal {goal.tolist()} (cell {goal_cell})",
     }
-    partial = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        with h5py.File(partial, "w") as file:
+        with replacing(output) as partial, h5py.File(partial, "w") as file:
             for key, array in relabelled.items():
                 file[key] = array
             file.attrs.update(attributes)
-        partial.replace(output)
     except OSError as error:
         raise InputError(f"output {output} cannot be written ({error}); give another") from error
-    finally:
-        partial.unlink(missing_ok=True)
     ends = relabelled["terminals"] | relabelled["timeouts"]
     print(
         f"{output}: {len(ends):,} of {len(arrays['rewards']):,} transitions in "

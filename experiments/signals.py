@@ -24,7 +24,8 @@ def stopping() -> Iterator[Callable[[], bool]]:
     asked = threading.Event()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    earlier = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    earlier = {number: signal.signal(number, lambda *_: None) for number in heeded}
     earlier_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader, asked), daemon=True).start()
     try:

@@ -54,12 +54,14 @@ flags.DEFINE_float(
     "evaluation_timeout", 300.0, "seconds that a step of an environment may take", 0.0
 )
 flags.DEFINE_integer("seed_batch", None, "seeds in memory at once, a divisor of num_seeds", 1)
-flags.DEFINE_float("checkpoint_seconds", 60.0, "between checkpoints; evaluations save too", 0.0)
+flags.DEFINE_float(
+    "checkpoint_seconds", 60.0, "save after a chunk if the last time is so long ago", 0.0
+)
 flags.DEFINE_integer("keep_last", 2, "how many of the newest checkpoints to keep", 1)
-flags.DEFINE_integer("keep_every", None, "keep checkpoints at multiples of this many steps too", 1)
+flags.DEFINE_integer("keep_every", None, "keep those saved at multiples of this step as well", 1)
 flags.DEFINE_bool("allow_config_change", False, "go on in run_dir with other settings or data")
 flags.DEFINE_float(
-    "divergence_limit", divergence.LIMIT, "a seed with a metric beyond this is frozen", 0.0
+    "divergence_limit", divergence.LIMIT, "a seed with a metric beyond this is frozen for good", 0.0
 )
 flags.DEFINE_bool(
     "fail_on_divergence", False, "exit with 3 if any seed diverges, not only if all do"
@@ -140,17 +142,17 @@ def main() -> None:
     elif None not in result.diverged:
         print("not evaluated, as all seeds diverged")
     else:
-        print(f"not evaluated at the end; {result.run_dir}/evaluations.jsonl says why")
+        print(f"not evaluated at the end; {run_dir}/evaluations.jsonl says why")
     print(f"\nat states of the data\n\n{diagnostics_table(result.metrics, FLAGS.seed)}")
     for i, what in enumerate(result.diverged):
         if what is not None:
             print(f"warning: seed {FLAGS.seed + i} diverged and was frozen: its {what}")
     seconds = {"in all": time.perf_counter() - started} | result.seconds
-    times = ", ".join(f"{part} {spent:.0f} s" for part, spent in seconds.items())
+    times = ", ".join(f"{part} {spent:.3g} s" for part, spent in seconds.items())
     if result.num_steps:
         rate = speed(result.num_steps / result.seconds["training"])
         times += f"; {rate} of {FLAGS.num_seeds} seeds at once"
-    print(f"\nwall time {times}\nrun directory: {result.run_dir}")
+    print(f"\nwall time {times}\nrun directory: {run_dir}")
     if result.failed is not None:
         raise runs.RunFailed(result.failed)
 

@@ -37,6 +37,7 @@ class Checkpoints:
         keep_every: Keep those of steps divisible by this besides.
         """
         self.directory = Path(directory).resolve()
+        self._damaged: list[int] = []
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -77,7 +78,7 @@ class Checkpoints:
     ) -> tuple[int, Any, dict[str, Any]] | None:
         """The newest step that is whole, its state and facts; None where none was ever saved.
 
-        Damaged ones are warned of and removed, so that their steps can be saved again.
+        Newer ones that are damaged are warned of; `forget_damaged` removes them.
 
         Args:
           template: A state of the same structure, or its shapes from `jax.eval_shape`.
@@ -96,16 +97,22 @@ class Checkpoints:
                 reason = error
                 logging.warning("checkpoint %s of %s is damaged (%s)", step, self.directory, error)
                 continue
-            for newer in steps[: steps.index(step)]:
-                logging.warning("going on from checkpoint %s in place of %s", step, newer)
-                self._manager.delete(newer)
+            self._damaged = steps[: steps.index(step)]
+            if self._damaged:
+                logging.warning("going on from checkpoint %s", step)
             return step, state, facts
         if steps:
             raise InputError(
-                f"none of the {len(steps)} checkpoints in {self.directory} is whole (the last: "
-                f"{reason}); give another run_dir to begin anew"
+                f"none of the {len(steps)} checkpoints in {self.directory} can be gone on from (of "
+                f"the last, {reason}); give another run_dir to begin anew"
             )
         return None
+
+    def forget_damaged(self) -> None:
+        """Removes those that `restore` found damaged, so that their steps can be saved again."""
+        for step in self._damaged:
+            self._manager.delete(step)
+        self._damaged = []
 
     def close(self) -> None:
         """Waits for the last write.
@@ -142,6 +149,10 @@ class Checkpoints:
                     f"checkpoint {step} of {self.directory} has {name} as {saved.get(name)} where "
                     f"these settings need {wanted.get(name)}; give another run_dir to begin anew"
                 )
+        # Shapes as the store itself declares them, before anything is allocated for them.
+        handler, folder = ocp.PyTreeCheckpointHandler(), self.directory / str(step) / "state"
+        if _described(self._found(lambda: handler.metadata(folder).tree)) != saved:
+            raise Damaged("its arrays are not those of its description")
         restored = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in saved}
         arrays = self._read(step, state=ocp.args.PyTreeRestore(restored, restore_args=restored))
         if _described(arrays) != saved or _digest(arrays) != description["sha256_of_arrays"]:
@@ -151,11 +162,19 @@ class Checkpoints:
 
     def _read(self, step: int, **item: Any) -> Any:
         """One item of a checkpoint."""
-        try:
-            (found,) = self._manager.restore(step, args=ocp.args.Composite(**item)).values()
-        except Exception as error:  # whatever Orbax makes of damage
-            raise Damaged(_short(error)) from error
+        args = ocp.args.Composite(**item)
+        (found,) = self._found(lambda: self._manager.restore(step, args=args).values())
         return found
+
+    def _found(self, read: Callable[[], Any]) -> Any:
+        """What Orbax reads; what it makes of damage is `Damaged`, other troubles are let pass."""
+        try:
+            return read()
+        except Exception as error:
+            is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+            if isinstance(error, OSError | MemoryError) and not is_absent:
+                raise
+            raise Damaged(_short(error)) from error
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

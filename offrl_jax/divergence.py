@@ -47,7 +47,9 @@ def freeze(is_lost: Bool[Array, "S"], new: Any, old: Any) -> Any:
     """The old states of lost seeds and the new ones of the others. `step` counts on for all, since
     the phase of training is read from it."""
 
-    def choose(new: Array, old: Array) -> Array:
-        return jnp.where(is_lost.reshape(-1, *[1] * (new.ndim - 1)), old, new)
+    def choose(leaf: Array, old_leaf: Array) -> Array:
+        if leaf is new.step:
+            return leaf
+        return jnp.where(is_lost.reshape(-1, *[1] * (leaf.ndim - 1)), old_leaf, leaf)
 
-    return jax.tree.map(choose, new, old)._replace(step=new.step)
+    return jax.tree.map(choose, new, old)

@@ -148,6 +148,8 @@ def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
         LookupError,
         TypeError,
         AttributeError,
+        MemoryError,
+        RecursionError,
         BadZipFile,
     ) as error:
         raise InputError(

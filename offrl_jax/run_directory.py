@@ -54,7 +54,7 @@ class RunDirectory:
           AlreadyFinished: if that run is done.
           InputError: if it cannot be used, is in use, or its settings differ.
         """
-        self.path = check_run_dir(run_dir)
+        self.path = check_run_dir(run_dir).absolute()
         settings = json.loads(json.dumps(finite(settings)))
         with contextlib.ExitStack() as stack:
             try:
@@ -90,7 +90,8 @@ class RunDirectory:
     def adopt(self) -> None:
         """Makes the settings, changed or not, the directory's own, and the run one that goes on."""
         for path in (*self.path.iterdir(), *(self.path / "policy").glob(".*")):
-            if path.name in (DONE, FAILED) or UNFINISHED.fullmatch(path.name):
+            is_over = path.name in (DONE, FAILED) or UNFINISHED.fullmatch(path.name)
+            if is_over and path.is_file():
                 path.unlink()
         if self._differences:
             write_json(self.path / CONFIG, self._settings)
@@ -116,8 +117,8 @@ class RunDirectory:
         if not path.exists():
             return {}
         try:
-            earlier, now = _flat(json.loads(path.read_text())), _flat(settings)
-        except (OSError, ValueError) as error:
+            earlier, now = _flat(dict(json.loads(path.read_text()))), _flat(settings)
+        except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"{path} cannot be read ({error}); give another run_dir to begin anew"
             ) from error
@@ -172,11 +173,12 @@ class RunDirectory:
         environment = json.loads(json.dumps(self._environment))
         try:
             first = dict(json.loads(path.read_text()))
+            earlier = [*first.get("resumed", [])]
         except (OSError, ValueError, TypeError):  # killed before it was written, or damaged
             write_json(path, environment)
             return
         changed = {"changed": self._differences} if self._differences else {}
-        first["resumed"] = [*first.get("resumed", []), environment | changed]
+        first["resumed"] = [*earlier, environment | changed]
         write_json(path, first)
         if others := [what for what in REPRODUCIBLE if first.get(what) != environment.get(what)]:
             logging.warning(
@@ -225,6 +227,10 @@ class RowFile:
         self._content = hashlib.sha256(self._read(length))
         self._length = length
 
+    def count(self) -> int:
+        """Rows in the file, whether they belong to a checkpoint or not."""
+        return self._read().count(b"\n")
+
     def last(self) -> dict[str, Any] | None:
         """The newest row."""
         lines = self._read(self._length).splitlines()
@@ -243,7 +249,11 @@ def check_run_dir(run_dir: str | Path) -> Path:
     Raises:
       InputError: if it holds other things than a run, is a file, or cannot be written.
     """
-    path = Path(run_dir)
+    path = Path(run_dir).expanduser()
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:  # too long, or not a name at all
+        raise InputError(f"run_dir {str(path)[:80]!r} is no path ({error}); correct it") from error
     if path.exists() and not path.is_dir():
         raise InputError(f"run_dir {path} is a file; give a directory")
     if path.is_dir() and not (path / CONFIG).is_file():

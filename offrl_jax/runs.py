@@ -167,6 +167,11 @@ def train(
     learner.check_seed_batch(seed_batch, num_seeds)
     if keep_last < 1 or (keep_every is not None and keep_every < 1):
         raise InputError(f"keep_last={keep_last} and keep_every={keep_every}; give at least 1 each")
+    if not (evaluation_timeout > 0 and checkpoint_seconds >= 0 and divergence_limit > 0):
+        raise InputError(
+            f"evaluation_timeout={evaluation_timeout}, checkpoint_seconds={checkpoint_seconds} and "
+            f"divergence_limit={divergence_limit}; give positive numbers"
+        )
     check_run_dir(run_dir)
     dataset = with_discount(dataset, getattr(config, "discount", dataset.discount))
     settings = {
@@ -192,7 +197,7 @@ def train(
         environment = describe_environment(dataset.spec, command)
         directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
-        stack.enter_context(_failures_told(directory, num_seeds))
+        stack.enter_context(_failures_told(directory, seed_batch or num_seeds))
         checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
         stack.callback(checkpoints.abandon)
         session = Session(algorithm, config, dataset, keys, directory, checkpoints, log)
@@ -262,31 +267,31 @@ def _failure(diverged: Sequence[str | None], fail_on_divergence: bool) -> str | 
 
 
 @contextlib.contextmanager
-def _failures_told(directory: RunDirectory, num_seeds: int) -> Iterator[None]:
-    """Leaves the reason in the directory and turns errors that a user can mend into sentences."""
+def _failures_told(directory: RunDirectory, num_at_once: int) -> Iterator[None]:
+    """Leaves the reason in the directory, unless its run was done already, and turns errors that a
+    user can mend into sentences."""
     try:
         yield
     except (Stopped, InputError):
         raise
     except Exception as error:
-        with contextlib.suppress(OSError):  # the disk may be what failed
-            directory.end(f"{type(error).__name__}: {error}", {})
+        if not directory.is_done():
+            with contextlib.suppress(OSError):  # the disk may be what failed
+                directory.end(f"{type(error).__name__}: {error}", {})
         out_of_memory = any(
             words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory")
         )
         if isinstance(error, jax.errors.JaxRuntimeError) and out_of_memory:
-            fewer = max((d for d in range(1, num_seeds) if num_seeds % d == 0), default=None)
-            advice = (
-                f"give --seed_batch={fewer}, which computes so many at a time, or " if fewer else ""
-            )
+            fewer = max((d for d in range(1, num_at_once) if num_at_once % d == 0), default=None)
+            batch = f"--seed_batch={fewer} --allow_config_change, or " if fewer else ""
             raise InputError(
-                f"the device has not the memory for {num_seeds} seeds of this size at once; "
-                f"{advice or 'give '}fewer seeds, smaller networks or a smaller batch"
+                f"the device has not the memory for {num_at_once} seeds of this size at once; give "
+                f"{batch}fewer seeds, smaller networks or a smaller batch"
             ) from error
         if isinstance(error, OSError):
             raise RunFailed(
-                f"{directory.path} could not be written to ({error}); what was saved before is "
-                "whole: make room and run the same command again"
+                f"the run in {directory.path} could not go on ({error}); what was saved before is "
+                "whole: mend the cause, such as a full disk, and run the same command again"
             ) from error
         raise
 

@@ -63,6 +63,12 @@ class Session:
                 "give another run_dir"
             )
         if found is None:
+            if num_rows := directory.metrics.count():
+                logging.warning(
+                    "%s has no checkpoint yet: the run begins anew, and %d rows are removed",
+                    directory.path,
+                    num_rows,
+                )
             self.state = init()
         else:
             self.step, self.state, facts = found
@@ -72,6 +78,7 @@ class Session:
         """Makes the directory this run's own, with the rows that belong to the checkpoint, and an
         evaluation after it unless this session evaluates that step again."""
         self._directory.adopt()
+        self._checkpoints.forget_damaged()
         self._directory.cut(self._marks, None if evaluates else self.step)
         row = self._directory.metrics.last() or {}
         self.metrics = {k: np.array(v, np.float64) for k, v in row.items() if isinstance(v, list)}
@@ -102,6 +109,8 @@ class Session:
             if what is not None and not was_lost[i]:
                 self.diverged[i] = f"{what} at step {self.step}"
                 logging.warning("seed %d of the run diverged: its %s", i, self.diverged[i])
+        if self.is_lost.all():
+            self.rollouts = None  # the last ones are of policies that are lost by now
         if self.is_lost.any():
             self.state = divergence.freeze(jnp.array(self.is_lost), self.state, before)
         with self._timed("diagnostics"):
@@ -190,7 +199,8 @@ class Evaluation:
             try:
                 return evaluator(config, state, is_lost=is_lost, tick=tick)
             except Exception:
-                evaluator.close()
+                with contextlib.suppress(Exception):
+                    evaluator.close()
                 raise
 
         try:
@@ -201,4 +211,5 @@ class Evaluation:
 
     def close(self) -> None:
         if self._evaluator is not None:
-            self._evaluator.close()
+            with contextlib.suppress(Failed):  # the run is over
+                watched(lambda tick: self._evaluator.close(), self._timeout)

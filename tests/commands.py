@@ -12,6 +12,8 @@ from experiments.command_line import launch
 
 def run(command: ModuleType, *flags: str) -> dict[str, Any]:
     """What it printed, and its exit code or an error that it let through."""
+    for name in [name for name in command.FLAGS if name.startswith("config.")]:
+        delattr(command.FLAGS, name)
     for flag in command.FLAGS.get_flags_for_module(command.__name__):
         flag.unparse()
     out, err, code = io.StringIO(), io.StringIO(), 0

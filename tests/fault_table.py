@@ -15,10 +15,10 @@ def seen(record_property):
     return lambda what: record_property("seen", " ".join(str(what).split()))
 
 
-@pytest.fixture(autouse=True)
-def _row(request, record_property):
-    if mark := request.node.get_closest_marker("fault"):
-        record_property("fault", list(mark.args))
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if mark := item.get_closest_marker("fault"):
+            item.user_properties.append(("fault", list(mark.args)))
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -47,6 +47,8 @@ def pytest_terminal_summary(terminalreporter, config):
             line = "  ".join(part.ljust(w) for part, w in zip(parts, widths, strict=True))
             terminalreporter.write_line(line.rstrip())
     passed = sum(row[-1] == "yes" for row in rows)
+    if missing := sorted(set(range(1, 46)) - {row[0] for row in rows}):
+        terminalreporter.write_line(f"not run: {', '.join(map(str, missing))}")
     terminalreporter.write_line(
         f"{passed} of {len(rows)} faults met as expected, in {sum(map(len, cases.values()))} cases"
     )

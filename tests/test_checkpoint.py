@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 
 from offrl_jax import checkpoint, init, learn
 from offrl_jax.checkpoint import Checkpoints, Damaged
@@ -167,7 +168,9 @@ def test_a_damaged_newest_one_is_warned_of_removed_and_can_be_saved_again(direct
     assert step == 1 and facts == {"name": "of 1"}
     assert_same(restored, state(1.0))
     assert "checkpoint 2" in caplog.text and "damaged" in caplog.text
-    assert "going on from checkpoint 1 in place of 2" in caplog.text
+    assert "going on from checkpoint 1" in caplog.text
+    assert kept(directory) == [1, 2]  # for a command that is refused changes nothing
+    checkpoints.forget_damaged()
     assert kept(directory) == [1]
     checkpoints.save(2, state(2.5))
     checkpoints.close()
@@ -211,14 +214,13 @@ def test_what_does_not_accept_the_facts_is_passed_over(directory, caplog):
     step, _, facts = Checkpoints(directory).restore(state(), accept)
     assert step == 1 and facts == {"name": "of 1"}
     assert "rows are lost" in caplog.text
-    assert kept(directory) == [1]
 
 
 def test_where_none_is_whole_they_are_left_and_it_is_said(directory):
     saved(directory, 1, 2)
     damage(directory, 1)
     damage(directory, 2)
-    with pytest.raises(InputError, match=r"none of the 2 checkpoints in .* is whole"):
+    with pytest.raises(InputError, match=r"none of the 2 checkpoints in .* can be gone on from"):
         Checkpoints(directory).restore(state())
     assert kept(directory) == [1, 2]
 
@@ -289,3 +291,28 @@ def test_another_one_on_the_same_folder_sees_the_steps(directory):
     second.save(2, state(2.0))
     second.close()
     assert Checkpoints(directory).restore(state())[0] == 2
+
+
+def test_trouble_that_passes_is_no_damage(directory, monkeypatch):
+    saved(directory, 1, 2)
+    checkpoints = Checkpoints(directory)
+
+    def fail(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(checkpoints._manager, "restore", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        checkpoints.restore(state())
+    checkpoints.forget_damaged()
+    assert kept(directory) == [1, 2]
+
+
+def test_what_the_store_declares_is_held_against_the_description(directory):
+    saved(directory, 1, 2)
+    folder = (directory / "2" / "state").as_uri()
+    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": folder}).result()
+    declared = json.loads(store["step/.zarray"])
+    declared |= {"shape": [2**38], "chunks": [2**38]}  # a terabyte
+    store["step/.zarray"] = json.dumps(declared)
+    step, _, _ = Checkpoints(directory).restore(state())
+    assert step == 1

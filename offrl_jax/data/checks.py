@@ -13,7 +13,12 @@ def numbers(name: str, field: str, array: np.ndarray, ndim: int) -> np.ndarray:
     Raises:
       InputError: if it holds anything but numbers or is of another rank.
     """
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except ValueError as error:
+        raise InputError(
+            f"{field} of dataset {name} is no array ({error}); give rows of one width"
+        ) from error
     if array.dtype.kind not in "fiub":
         raise InputError(
             f"{field} of dataset {name} holds {array.dtype} values; only numbers can be learnt from"

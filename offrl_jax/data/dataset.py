@@ -163,7 +163,12 @@ def from_arrays(
             *(name, both, n),
         )
     with np.errstate(over="ignore"):
-        bounds = [np.asarray(bound, np.float32) for bound in (action_low, action_high)]
+        try:
+            bounds = [np.asarray(bound, np.float32) for bound in (action_low, action_high)]
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"the action bounds of dataset {name} are no numbers ({error}); give some"
+            ) from error
     if any(bound.shape not in ((), action.shape[1:]) for bound in bounds):
         raise InputError(
             f"the action bounds of dataset {name} have shapes {bounds[0].shape} and "

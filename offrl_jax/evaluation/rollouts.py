@@ -95,7 +95,8 @@ class Evaluator:
           config: As for `learner.learn`.
           state: With axes as the evaluator's runs.
           is_lost: By run, those whose episodes are not to be played: their results are NaN.
-          tick: Called after every reset and before every step of an environment.
+          tick: Called after every reset, before every step of an environment and after choosing
+            actions.
         """
         num_envs = len(self._envs)
         is_lost = np.broadcast_to(np.expand_dims(is_lost, -1), self._shape)
@@ -111,6 +112,7 @@ class Evaluator:
         running = ~is_lost.ravel()
         while running.any():
             actions = self._actions(config, state, observation)
+            tick()
             for i in np.flatnonzero(running):
                 tick()
                 stepped, reward, terminated, truncated, info = self._envs[i].step(actions[i])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import init, learn, stack
+from offrl_jax import divergence, init, learn, stack
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import validate
@@ -205,3 +205,15 @@ def test_target_networks_follow_only_by_averaging(algorithm, config, dataset, ke
     kept = jax.tree.map(jnp.copy, state)
     after, _ = learn(algorithm, frozen, dataset, state, key, num_steps=NUM_STEPS)
     assert_equal(targets(after), targets(kept))
+
+
+def test_a_lost_seed_is_frozen_while_its_steps_count_on(algorithm, config, dataset, key):
+    keys = jax.random.split(key, 2)
+    old = init(algorithm, config, dataset.spec, keys)
+    new = jax.tree.map(lambda x: x + 1, old)
+    frozen = divergence.freeze(jnp.array([True, False]), jax.tree.map(jnp.copy, new), old)
+    assert frozen.step.tolist() == new.step.tolist()
+    for ours, before, after in zip(*map(jax.tree.leaves, (frozen, old, new)), strict=True):
+        np.testing.assert_array_equal(ours[1], after[1])
+        if after is not new.step:
+            np.testing.assert_array_equal(ours[0], before[0])

@@ -1,12 +1,9 @@
-import sys
 from typing import NamedTuple
 
 import pytest
-from absl import flags
 
 from experiments import command_line, train
-
-FLAGS = flags.FLAGS
+from tests import commands
 
 
 @pytest.fixture(autouse=True)
@@ -22,21 +19,12 @@ class Done(NamedTuple):
 
 
 @pytest.fixture
-def command(monkeypatch, capfd):
+def command():
     """Runs the training command in this process: its exit code and what it printed."""
 
     def command(*arguments: str) -> Done:
-        for name in list(FLAGS):
-            if name.startswith("config."):
-                delattr(FLAGS, name)
-            else:
-                FLAGS[name].unparse()
-        FLAGS.unparse_flags()
-        monkeypatch.setattr(sys, "argv", [train.__name__, *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as exit:
-            command_line.launch(train.main)
-        return Done(exit.value.code or 0, *capfd.readouterr())
+        found = commands.run(train, *arguments)
+        return Done(found["code"], found["out"], found["err"])
 
     return command
 

@@ -43,11 +43,12 @@ def member(path: str, group: Any, key: str) -> Any:
     found = None
     if not hasattr(group, "keys"):
         raise InputError(f"{group.name} of {path} is an array where a group is needed")
-    if key not in list(group):
+    links, link = group.id.links, key.encode()  # which are looked at without being followed
+    if not links.exists(link):
         raise InputError(
             f"{path} has no {key!r} in {group.name}: it holds {', '.join(group) or 'nothing'}"
         )
-    if isinstance(group.get(key, getlink=True), h5py.HardLink):
+    if links.get_info(link).type == h5py.h5l.TYPE_HARD:
         found = group[key]
     elsewhere = isinstance(found, h5py.Dataset) and (found.is_virtual or found.external)
     if found is None or elsewhere:

@@ -70,7 +70,14 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
                 raise ValueError(f"{num_transitions} steps in {num_episodes} episodes")
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise InputError(
             f"metadata.json of {name} is not as Minari writes it ({error!r}); "
             "download the dataset again"
@@ -296,9 +303,12 @@ def _environment(metadata: dict[str, Any], env_id: str | None) -> dict[str, Any]
         "env_entry_point": recorded.get("entry_point"),
         "max_episode_steps": recorded.get("max_episode_steps"),
     }
-    types = (str, str, int)
-    if not isinstance(kwargs, dict) or not all(
-        isinstance(value, kind | None) for value, kind in zip(fields.values(), types, strict=True)
+    env_recorded, entry_point, limit = fields.values()
+    if not (
+        isinstance(kwargs, dict)
+        and isinstance(env_recorded, str | None)
+        and isinstance(entry_point, str | None)
+        and (limit is None or (type(limit) is int and limit > 0))
     ):
         raise ValueError(f"an environment of {fields} and {kwargs}")
     return fields | {

@@ -13,8 +13,13 @@ def existing(name: str) -> Path:
       InputError: if there is none, with the nearest name beside it.
     """
     path = Path(name).expanduser()
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+        if path.exists():
+            raise InputError(f"{name} is no regular file; give the path of one")
+    except OSError as error:
+        raise InputError(f"{name[:80]!r} is no path ({error.strerror}); correct it") from error
     siblings = [p.name for p in path.parent.glob(f"*{path.suffix}")]
     near = difflib.get_close_matches(path.name, siblings, n=1)
     hint = f"did you mean {path.parent / near[0]}?" if near else "correct the path"
