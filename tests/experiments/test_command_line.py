@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from experiments import train  # noqa: F401  (defines the flags)
-from experiments.command_line import STOPPED_CODE, _algorithm_of, _fail
+from experiments.command_line import FAILED_CODE, _algorithm_of, _fail
 from offrl_jax import ALGORITHMS
 from offrl_jax.types import InputError
 
@@ -35,5 +35,5 @@ def test_an_exit_code_is_told_though_nobody_reads_the_sentence(monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Unread())
     with pytest.raises(SystemExit) as exit:
-        _fail("stopped at step 4", "stopped", STOPPED_CODE)
-    assert exit.value.code == STOPPED_CODE
+        _fail("no room", FAILED_CODE)
+    assert exit.value.code == FAILED_CODE
