@@ -251,7 +251,9 @@ def check_run_dir(run_dir: str | Path) -> Path:
     """
     path = Path(run_dir).expanduser()
     try:
-        path.exists()
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
     except (OSError, ValueError) as error:  # too long, or not a name at all
         raise InputError(f"run_dir {str(path)[:80]!r} is no path ({error}); correct it") from error
     if path.exists() and not path.is_dir():

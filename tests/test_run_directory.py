@@ -263,7 +263,9 @@ def test_settings_are_compared_when_nobody_else_can_write_them(path, opened, mon
         opened(path)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"num_steps": 4', b"\xff\xfe", b"\x00" * 50])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"num_steps": 4', b"\xff\xfe", b"\x00" * 50, b"null", b"[1]"]
+)
 def test_a_damaged_config_is_a_sentence(path, opened, content):
     begun(path)
     (path / "config.json").write_bytes(content)
@@ -272,12 +274,29 @@ def test_a_damaged_config_is_a_sentence(path, opened, content):
     assert (path / "config.json").read_bytes() == content
 
 
-@pytest.mark.parametrize("content", [b"", b'{"versions"', b"\xff\xfe", b"null", b"3"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"versions"', b"\xff\xfe", b"null", b"3", b'{"resumed": 3}']
+)
 def test_a_damaged_environment_is_replaced(path, opened, content):
     begun(path)
     (path / "environment.json").write_bytes(content)
     opened(path).adopt()
     assert read(path / "environment.json") == ENVIRONMENT
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"], ids=["too long", "NUL"])
+def test_what_is_no_path_is_a_sentence(tmp_path, name):
+    with pytest.raises(InputError, match="is no path"):
+        RunDirectory(tmp_path / name, SETTINGS, ENVIRONMENT)
+
+
+def test_a_relative_directory_stays_where_it_was(tmp_path, opened, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    directory = opened("run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    directory.end(None, {"step": 1})
+    assert (tmp_path / "run" / "DONE").exists()
 
 
 def test_every_session_is_noted(path, opened):

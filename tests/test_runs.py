@@ -345,3 +345,31 @@ def test_bad_settings_write_nothing(tmp_path):
     with pytest.raises(InputError, match="num_mmd_samples=1"):
         train(brac, lone, toy_dataset(), **options)
     assert not run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"evaluation_timeout": 0.0},
+        {"evaluation_timeout": float("nan")},
+        {"checkpoint_seconds": -1.0},
+        {"divergence_limit": float("nan")},
+        {"keep_last": 0},
+        {"keep_every": 0},
+        {"seed_batch": 2},
+    ],
+    ids=str,
+)
+def test_impossible_options_write_nothing(tmp_path, option):
+    with pytest.raises(InputError, match=next(iter(option))):
+        train(
+            rule,
+            RuleConfig(),
+            toy_dataset(),
+            run_dir=tmp_path / "run",
+            num_steps=2,
+            num_seeds=3,
+            num_evaluations=1,
+            **option,
+        )
+    assert not (tmp_path / "run").exists()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import data
+from offrl_jax.data import checks
 from offrl_jax.types import InputError
 
 
@@ -103,6 +104,7 @@ def test_actions_outside_their_bounds_are_refused():
         ({"reward": np.array(["a"] * 5)}, "only numbers"),
         ({"terminal": np.array([0, 1, 2, 0, 0])}, "other than 0 and 1"),
         ({"next_observation": np.zeros((5, 3))}, "width 3 but observation of width 2"),
+        ({"action_low": np.array(["left"])}, "bounds .* are no numbers"),
         ({"action_low": 1.0}, "low below high"),
         ({"action_high": np.inf}, "must be finite"),
         ({"action_low": -3e38, "action_high": 3e38}, "must be finite"),
@@ -113,6 +115,11 @@ def test_actions_outside_their_bounds_are_refused():
 def test_unusable_arrays_are_named(changes, message):
     with pytest.raises(InputError, match=message):
         data.from_arrays(**arrays(**changes))
+
+
+def test_ragged_rows_are_no_array():
+    with pytest.raises(InputError, match="observation of dataset d is no array"):
+        checks.numbers("d", "observation", [[1.0, 2.0], [1.0]], 2)
 
 
 def test_empty_arrays_are_refused():

@@ -370,8 +370,11 @@ def test_known_formats(version):
         {"total_steps": 10**400},
         {"env_spec": env_spec(id=["Hopper-v5"])},
         {"env_spec": env_spec(id="Hopper-v5", kwargs=[1])},
+        {"env_spec": env_spec(id="Hopper-v5", max_episode_steps=True)},
+        {"env_spec": env_spec(id="Hopper-v5", max_episode_steps=0)},
+        {"observation_space": "[" * 100_000},
     ],
-    ids=str,
+    ids=lambda change: str(change)[:60],
 )
 def test_bad_metadata(refused, change):
     write_minari([episode()], **change)
