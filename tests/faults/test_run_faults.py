@@ -380,8 +380,11 @@ def test_loggers_that_fail(command, monkeypatch, tmp_path, seen, caplog, package
 class Treacherous(Toy):
     """Crashes or hangs in its `doom`-th step, counted over all instances."""
 
-    doom = crash = hang = None
-    taken = 0
+    doom = hang = None
+    taken = made = 0
+
+    def __init__(self):
+        Treacherous.made += 1
 
     def step(self, action):
         Treacherous.taken += 1
@@ -405,7 +408,7 @@ if "OffrlTreacherous-v0" not in gymnasium.registry:
 @pytest.mark.parametrize("hang", [None, 2.0], ids=["crash", "hang"])
 def test_environments_that_fail(healthy, tmp_path, monkeypatch, seen, hang):
     steps = sum([2, 3]) * 3  # of an evaluation: 2 episodes of 3 seeds
-    for name, value in {"doom": steps + 4, "hang": hang, "taken": 0}.items():
+    for name, value in {"doom": steps + 4, "hang": hang, "taken": 0, "made": 0}.items():
         monkeypatch.setattr(Treacherous, name, value)
     result = train(
         fragile,
@@ -420,6 +423,7 @@ def test_environments_that_fail(healthy, tmp_path, monkeypatch, seen, hang):
     words = "within 0.7 s" if hang else "OSError: the simulator has lost its connection"
     assert second["step"] == 6 and words in second["failed"]
     assert [first, *others] == [expected[0], *expected[2:]]
+    assert Treacherous.made == 2 * 6  # anew after the failure, and only then
     jax.tree.map(np.testing.assert_array_equal, result.state, healthy.state)
     assert (tmp_path / "run" / "DONE").exists()
     seen(second["failed"])
