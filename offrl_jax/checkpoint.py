@@ -21,6 +21,8 @@ from offrl_jax.trees import named_leaves
 from offrl_jax.types import InputError
 
 FORMAT = 1
+# How tensorstore, whose errors are all ValueErrors, tells of trouble that is no damage.
+PASSING = "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE"
 
 
 class Damaged(Exception):
@@ -151,7 +153,10 @@ class Checkpoints:
                 )
         # Shapes as the store itself declares them, before anything is allocated for them.
         handler, folder = ocp.PyTreeCheckpointHandler(), self.directory / str(step) / "state"
-        if _described(self._found(lambda: handler.metadata(folder).tree)) != saved:
+        declared = self._found(lambda: handler.metadata(folder))
+        if (
+            _described(getattr(declared, "tree", declared)) != saved
+        ):  # a tree itself in Orbax 0.11.0
             raise Damaged("its arrays are not those of its description")
         restored = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in saved}
         arrays = self._read(step, state=ocp.args.PyTreeRestore(restored, restore_args=restored))
@@ -171,9 +176,13 @@ class Checkpoints:
         try:
             return read()
         except Exception as error:
-            is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
-            if isinstance(error, OSError | MemoryError) and not is_absent:
+            is_misplaced = isinstance(
+                error, FileNotFoundError | NotADirectoryError | IsADirectoryError
+            )
+            if isinstance(error, OSError | MemoryError) and not is_misplaced:
                 raise
+            if any(trouble in str(error) for trouble in PASSING):
+                raise OSError(_short(error)) from error
             raise Damaged(_short(error)) from error
 
     @contextlib.contextmanager

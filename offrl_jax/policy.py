@@ -119,7 +119,7 @@ def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
       InputError: if there is no policy, it is of another format, or the seed is not in it or
         diverged.
     """
-    directory = Path(run_dir)
+    directory = Path(run_dir).expanduser()
     if (directory / "policy").is_dir():
         directory = directory / "policy"
     try:

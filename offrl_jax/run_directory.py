@@ -219,7 +219,7 @@ class RowFile:
         """Keeps the first `length` bytes, and the row after them if it is whole and of that
         step."""
         line, end, _ = self._read()[length:].partition(b"\n")
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, TypeError, LookupError, RecursionError):
             if end and step is not None and json.loads(line)["step"] == step:
                 length += len(line + end)
         if length or self.path.exists():
@@ -249,12 +249,13 @@ def check_run_dir(run_dir: str | Path) -> Path:
     Raises:
       InputError: if it holds other things than a run, is a file, or cannot be written.
     """
-    path = Path(run_dir).expanduser()
+    path = Path(run_dir)
     try:
+        path = path.expanduser()
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (OSError, ValueError) as error:  # too long, or not a name at all
+    except (OSError, ValueError, RuntimeError) as error:  # too long, no name, no such user
         raise InputError(f"run_dir {str(path)[:80]!r} is no path ({error}); correct it") from error
     if path.exists() and not path.is_dir():
         raise InputError(f"run_dir {path} is a file; give a directory")

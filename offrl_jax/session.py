@@ -192,22 +192,21 @@ class Evaluation:
     def __call__(self, config: Any, state: Any, is_lost: np.ndarray) -> Rollouts:
         """Raises `Failed` and `Halted` as `watched` does."""
 
-        def work(tick: Callable[[], None]) -> Rollouts:
-            if self._evaluator is None:
-                self._evaluator = self._make()
-            evaluator = self._evaluator
+        def work(tick: Callable[[], None]) -> tuple[Evaluator, Rollouts]:
+            evaluator = self._evaluator or self._make()
             try:
-                return evaluator(config, state, is_lost=is_lost, tick=tick)
+                return evaluator, evaluator(config, state, is_lost=is_lost, tick=tick)
             except Exception:
                 with contextlib.suppress(Exception):
                     evaluator.close()
                 raise
 
         try:
-            return watched(work, self._timeout, self._stop)
+            self._evaluator, rollouts = watched(work, self._timeout, self._stop)
         except (Failed, Halted):
             self._evaluator = None  # its environments may be in any condition, and in use
             raise
+        return rollouts
 
     def close(self) -> None:
         if self._evaluator is not None:

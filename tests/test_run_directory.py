@@ -284,10 +284,11 @@ def test_a_damaged_environment_is_replaced(path, opened, content):
     assert read(path / "environment.json") == ENVIRONMENT
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "a\0b"], ids=["too long", "NUL"])
-def test_what_is_no_path_is_a_sentence(tmp_path, name):
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "~nosuchuser/run"], ids=str)
+def test_what_is_no_path_is_a_sentence(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="is no path"):
-        RunDirectory(tmp_path / name, SETTINGS, ENVIRONMENT)
+        RunDirectory(name, SETTINGS, ENVIRONMENT)
 
 
 def test_a_relative_directory_stays_where_it_was(tmp_path, opened, monkeypatch):
@@ -384,9 +385,11 @@ def test_rows_after_the_mark_are_cut_and_more_may_follow(rows):
         (b'{"step": 3}\n', b""),
         (b'{"step": 2}', b""),
         (b'{"st\n', b""),
+        (b"null\n", b""),
+        (b"{}\n", b""),
         (b"", b""),
     ],
-    ids=["whole", "of another step", "torn", "damaged", "absent"],
+    ids=["whole", "of another step", "torn", "damaged", "null", "no row", "absent"],
 )
 def test_a_row_after_the_mark_may_be_kept_for_its_step(rows, following, kept):
     rows.append({"step": 1})

@@ -15,6 +15,7 @@ from jax.experimental import checkify
 from offrl_jax import data, init, learn, learner
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.data import cache, memory
+from offrl_jax.data.sources import hdf5
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 from tests.files import NAME, env_spec, episode, flat, write_hdf5, write_minari, write_npz
@@ -487,6 +488,19 @@ def test_links_of_minari_are_not_followed(refused):
         del file["episode_1"]
         file["episode_1"] = h5py.ExternalLink("secret.hdf5", "/episode_1")
     refused(MINARI, words=(NAME, "'episode_1'", "link to data elsewhere"))
+
+
+@pytest.mark.fault(21, "a key with a link on its way", "error: field")
+@pytest.mark.parametrize("key", ["far/rewards", "near/rewards", "/actions", "", "a\0b"])
+def test_links_on_the_way_to_a_key_are_not_followed(tmp_path, seen, key):
+    write_hdf5(tmp_path / "secret.hdf5", flat())
+    path = write_hdf5(tmp_path / "data.hdf5", flat())
+    with h5py.File(path, "a") as file:
+        file["far"] = h5py.ExternalLink("secret.hdf5", "/")
+        file["near"] = h5py.SoftLink("/")
+    with h5py.File(path) as file, pytest.raises(InputError, match="has no") as error:
+        hdf5.member(path, file, key)
+    seen(str(error.value).replace(f"{tmp_path}/", ""))
 
 
 @pytest.mark.fault(25, "feature without variance", "floor kept, and a warning")

@@ -43,8 +43,9 @@ def member(path: str, group: Any, key: str) -> Any:
     found = None
     if not hasattr(group, "keys"):
         raise InputError(f"{group.name} of {path} is an array where a group is needed")
-    links, link = group.id.links, key.encode()  # which are looked at without being followed
-    if not links.exists(link):
+    links = group.id.links  # looked at without being followed, but for those on the way to a key
+    link = key.encode(errors="surrogateescape")
+    if not link or b"/" in link or b"\0" in link or not links.exists(link):
         raise InputError(
             f"{path} has no {key!r} in {group.name}: it holds {', '.join(group) or 'nothing'}"
         )

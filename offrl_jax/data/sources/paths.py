@@ -12,15 +12,16 @@ def existing(name: str) -> Path:
     Raises:
       InputError: if there is none, with the nearest name beside it.
     """
-    path = Path(name).expanduser()
     try:
+        path = Path(name).expanduser()
         if path.is_file():
             return path
         if path.exists():
             raise InputError(f"{name} is no regular file; give the path of one")
-    except OSError as error:
-        raise InputError(f"{name[:80]!r} is no path ({error.strerror}); correct it") from error
-    siblings = [p.name for p in path.parent.glob(f"*{path.suffix}")]
+        folder = path.parent.iterdir() if path.parent.is_dir() else ()
+        siblings = [p.name for p in folder if p.suffix == path.suffix and p.name != path.name]
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name[:80]!r} is no path ({error}); correct it") from error
     near = difflib.get_close_matches(path.name, siblings, n=1)
     hint = f"did you mean {path.parent / near[0]}?" if near else "correct the path"
     raise InputError(f"there is no file {name}; {hint}")
