@@ -1,6 +1,5 @@
 """Typed command-line flags for algorithm configs, and errors of one line."""
 
-import contextlib
 import dataclasses
 import difflib
 import itertools
@@ -10,6 +9,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from experiments.messages import say
 from offrl_jax import runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.types import InputError
@@ -36,7 +36,7 @@ def launch(main: Callable[[], None]) -> None:
         except runs.AlreadyFinished as error:
             print(error)
         except runs.Stopped as error:
-            _say(str(error))
+            say(str(error))
             sys.exit(STOPPED_CODE)
         except runs.RunFailed as error:
             _fail(error, FAILED_CODE)
@@ -118,10 +118,5 @@ def _written(value: Any) -> str:
 
 
 def _fail(error: Any, code: int = ERROR_CODE) -> None:
-    _say(f"error: {' '.join(str(error).split())}")
+    say(f"error: {' '.join(str(error).split())}")
     sys.exit(code)
-
-
-def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody may be reading; the exit code tells it too
-        print(text, file=sys.stderr, flush=True)

@@ -1,10 +1,11 @@
 """Progress of a run: a bar on a terminal, plain lines elsewhere."""
 
-import contextlib
 import sys
 import time
 
 from tqdm import tqdm
+
+from experiments.messages import say
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -21,7 +22,7 @@ class Progress:
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
         """Shows new numbers; the others stay. Without any, says that a run goes on from there."""
         if not numbers and self._first_step == 0:
-            _say(f"going on from step {step:,}")
+            say(f"going on from step {step:,}")
             self._first_step = step
             self._started = time.perf_counter()
             if self._bar is not None:
@@ -41,16 +42,11 @@ class Progress:
             line = f"step {step:,}/{self._num_steps:,}"
             if rate > 0:
                 line += f"  {speed(rate)}  {(self._num_steps - step) / rate:.0f} s left"
-            _say(f"{line}  {shown}")
+            say(f"{line}  {shown}")
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it any more, which is no reason to fail
-        print(line, file=sys.stderr, flush=True)
 
 
 def speed(rate: float) -> str:

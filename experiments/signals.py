@@ -4,9 +4,10 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
+
+from experiments.messages import say
 
 SIGNALS = signal.SIGTERM, signal.SIGINT
 
@@ -47,10 +48,7 @@ def _watch(reader: socket.socket, asked: threading.Event) -> None:
             if asked.is_set():
                 os._exit(128 + number)
             asked.set()
-            with contextlib.suppress(OSError, ValueError):  # Ctrl-C may have ended who reads it
-                print(
-                    f"\n{signal.Signals(number).name}: stopping when this chunk of updates is done "
-                    "and saved; once more to leave at once",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            say(
+                f"\n{signal.Signals(number).name}: stopping when this chunk of updates is done and "
+                "saved; once more to leave at once"
+            )

@@ -196,12 +196,15 @@ class RowFile:
         self._content = hashlib.sha256()
         self._length = 0
 
-    def append(self, row: dict[str, Any]) -> None:
-        line = json.dumps(finite(row), allow_nan=False).encode() + b"\n"
+    def append(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Adds a row and returns it as written, null where a number is not finite."""
+        row = finite(row)
+        line = json.dumps(row, allow_nan=False).encode() + b"\n"
         with self.path.open("ab") as file:
             file.write(line)
         self._content.update(line)
         self._length += len(line)
+        return row
 
     def mark(self) -> list:
         """Length in bytes and SHA-256 of all rows, which are on the disk when this returns."""

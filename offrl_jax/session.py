@@ -17,7 +17,6 @@ from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.data.dataset import Dataset
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts, summarize
 from offrl_jax.evaluation.watchdog import Failed, Halted, watched
-from offrl_jax.files import finite
 from offrl_jax.run_directory import RowFile, RunDirectory
 from offrl_jax.types import InputError, Key
 
@@ -168,10 +167,8 @@ class Session:
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _add(self, rows: RowFile, row: dict[str, Any]) -> None:
-        row = finite(row)
-        rows.append(row)
-        self._row = row
-        self._log(row)
+        self._row = rows.append(row)
+        self._log(self._row)
 
     @contextlib.contextmanager
     def _timed(self, part: str) -> Iterator[None]:

@@ -38,6 +38,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.runs": 4,
     "offrl_jax": 4.5,
     "experiments": 5,
+    "experiments.messages": 4.8,
     "experiments.configs": 5.2,
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
