@@ -41,8 +41,8 @@ class MLP(nn.Module):
 class StateActionMLP(nn.Module):
     """An MLP of (s, a), for one action a state (B, A) or several (B, N, A).
 
-    The first layer is the sum of a state part and an action part, so with several actions the
-    state part is computed once a state; its parameters are those of a layer on [s, a].
+    With several actions the first layer is the sum of a state part, computed once a state, and an
+    action part; its parameters are those of a layer on [s, a].
     """
 
     hidden_sizes: Sequence[int]
@@ -56,10 +56,12 @@ class StateActionMLP(nn.Module):
         width = observation.shape[-1]
         kernel = self.param("kernel", kernel_init, (width + action.shape[-1], self.hidden_sizes[0]))
         bias = self.param("bias", nn.initializers.zeros, (self.hidden_sizes[0],))
-        state_part = observation @ kernel[:width] + _row(bias, observation.ndim)
-        if action.ndim > observation.ndim:
-            state_part = jnp.expand_dims(state_part, -2)
-        x = nn.relu(state_part + action @ kernel[width:])
+        if action.ndim == observation.ndim:
+            x = jnp.concatenate([observation, action], axis=-1) @ kernel
+        else:
+            state_part = observation @ kernel[:width]
+            x = jnp.expand_dims(state_part, -2) + action @ kernel[width:]
+        x = nn.relu(x + _row(bias, x.ndim))
         x = nn.LayerNorm()(x) if self.layer_norm else x
         return MLP(self.hidden_sizes[1:], self.output_size, self.layer_norm)(x)
 
@@ -83,6 +85,11 @@ def critic_values(
     """Q_k(s, a) of every critic, for one action a state or several."""
     size = params["params"]["bias"].shape[0]
     return _critics(hidden_sizes, size, layer_norm).apply(params, observation, action)[..., 0]
+
+
+def first(critic: Any) -> Any:
+    """The parameters of Q_1 alone, an ensemble of one."""
+    return jax.tree.map(lambda x: x[:1], critic)
 
 
 def _critics(hidden_sizes: Sequence[int], size: int, layer_norm: bool) -> nn.Module:

@@ -175,7 +175,7 @@ def update(
     state: Any,
     batch: Transition,
     key: Key,
-    critic_loss: Callable,
+    critic_gradient: Callable,
     actor_loss: Callable = actor_loss,
 ) -> tuple[Any, Metrics]:
     """One step of actor, critics and temperature, their gradients all at the same old parameters,
@@ -186,8 +186,9 @@ def update(
       state: Before the step; has the fields of `SoftActorCriticState`.
       batch: (B, ...).
       key: Of this step.
-      critic_loss: (critic, state, batch, target, policy, next_policy, key, config) ->
-        (loss, metrics), where target is the TD target (B,) and the policies are π(·|s) and π(·|s′).
+      critic_gradient: (critic, state, batch, target, policy, next_policy, key, config) ->
+        (gradient of the critics' loss, metrics), where target is the TD target (B,) and the
+        policies are π(·|s) and π(·|s′).
       actor_loss: Like `actor_loss` here.
     """
     actor_key, next_key, critic_key = jax.random.split(key, 3)
@@ -198,7 +199,7 @@ def update(
     next_policy = policy_of(config, state.actor, batch.next_observation)
     next_value = next_state_value(config, state, batch, next_policy, next_key)
     target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
+    of_critic, metrics = critic_gradient(
         state.critic, state, batch, target, policy, next_policy, critic_key, config
     )
 
@@ -211,7 +212,7 @@ def update(
         "actor/entropy": -jnp.mean(log_prob),
         "actor/temperature": jnp.exp(state.log_temperature),
     }
-    state = apply_gradients(config, state, actor_gradient, critic_gradient, temperature_gradient)
+    state = apply_gradients(config, state, actor_gradient, of_critic, temperature_gradient)
     return state, metrics
 
 

@@ -23,7 +23,7 @@ from offrl_jax.candidates import (
 )
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks import StateActionMLP, critic_values, init_critics
+from offrl_jax.networks import StateActionMLP, critic_values, first, init_critics
 from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
@@ -131,8 +131,8 @@ def actor_loss(
     Source: Fujimoto et al. 2019, arXiv:1812.02900, eq. 12.
     """
     action = candidates(config, state.behavior, actor, batch.observation, 1, key)[:, 0]
-    q = critic_values(config.critic_hidden_sizes, state.critic, batch.observation, action)
-    loss = -jnp.mean(q[0])
+    q = critic_values(config.critic_hidden_sizes, first(state.critic), batch.observation, action)
+    loss = -jnp.mean(q)
     return loss, {"actor/loss": loss}
 
 

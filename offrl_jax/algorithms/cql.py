@@ -18,6 +18,7 @@ import optax
 
 from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm, Phase
+from offrl_jax.backends import rows_at_once
 from offrl_jax.candidates import state_q_values
 from offrl_jax.config import config, setting
 from offrl_jax.data.dataset import Dataset
@@ -253,7 +254,7 @@ def critic_loss(
     return loss, metrics
 
 
-def sampled_critic_loss(
+def critic_gradient(
     critic: Any,
     state: CQLState,
     batch: Transition,
@@ -262,10 +263,35 @@ def sampled_critic_loss(
     next_policy: TanhGaussian,
     key: Key,
     config: CQLConfig,
-) -> tuple[Float[Array, ""], Metrics]:
-    """`critic_loss` on freshly drawn candidates."""
+) -> tuple[Any, Metrics]:
+    """Gradient and metrics of `critic_loss` on freshly drawn candidates, which are means over
+    states and so can be taken over blocks of states, as many as the backend likes at once."""
     candidates = candidate_actions(config, policy, next_policy, key)
-    return critic_loss(critic, state, batch, target, candidates, config)
+    by_state = (batch, target, candidates.action, candidates.log_density)
+    num_blocks = _num_blocks(*candidates.action.shape[:2])
+    blocks = jax.tree.map(lambda x: x.reshape(num_blocks, -1, *x.shape[1:]), by_state)
+
+    def of_block(block: tuple) -> tuple[Any, Metrics]:
+        batch, target, action, log_density = block
+        drawn = Candidates(action, log_density, candidates.of_policy)
+        return jax.grad(critic_loss, has_aux=True)(critic, state, batch, target, drawn, config)
+
+    def add(total: Any, block: tuple) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, of_block(block)), None
+
+    total = of_block(jax.tree.map(lambda x: x[0], blocks))
+    if num_blocks > 1:
+        total, _ = jax.lax.scan(add, total, jax.tree.map(lambda x: x[1:], blocks))
+    return jax.tree.map(lambda x: x / num_blocks, total)
+
+
+def _num_blocks(num_states: int, num_actions: int) -> int:
+    """The fewest blocks of equal size whose critics take at most the backend's rows at once."""
+    limit = rows_at_once()
+    if limit is None:
+        return 1
+    enough = (n for n in range(1, num_states) if num_states % n == 0)
+    return next((n for n in enough if num_states // n * num_actions <= limit), num_states)
 
 
 def actor_loss(
@@ -288,7 +314,7 @@ def update(
 ) -> tuple[CQLState, Metrics]:
     old = state.log_multiplier
     state, metrics = soft_actor_critic.update(
-        config, state, batch, key, sampled_critic_loss, actor_loss
+        config, state, batch, key, critic_gradient, actor_loss
     )
     if config.lagrange == "off":
         return state, metrics

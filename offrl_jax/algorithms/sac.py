@@ -7,6 +7,8 @@ Checked against: the authors' EDAC code (`num_critics`, sum over critics of the 
 
 from typing import Any
 
+import jax
+
 from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.candidates import state_q_values
@@ -33,7 +35,9 @@ def critic_loss(
 def update(
     config: SoftActorCriticConfig, state: SoftActorCriticState, batch: Transition, key: Key
 ) -> tuple[SoftActorCriticState, Metrics]:
-    return soft_actor_critic.update(config, state, batch, key, critic_loss)
+    return soft_actor_critic.update(
+        config, state, batch, key, jax.grad(critic_loss, has_aux=True)
+    )
 
 
 sac = Algorithm(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from offrl_jax import twin_delayed
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.config import config, setting
-from offrl_jax.networks import deterministic_policy
+from offrl_jax.networks import deterministic_policy, first
 from offrl_jax.twin_delayed import TwinDelayedConfig, TwinDelayedState, q_values
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
@@ -34,7 +34,7 @@ def actor_loss(
     Departs from the paper: |Q| is averaged over the policy's actions, as in the authors' code.
     """
     action = deterministic_policy(config.actor_hidden_sizes, actor, batch.observation)
-    q = q_values(config, critic, batch.observation, action)[0]
+    q = q_values(config, first(critic), batch.observation, action)[0]
     q_scale = config.q_weight / jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
     cloning_error = jnp.mean(jnp.square(action - batch.action))
     loss = -q_scale * jnp.mean(q) + cloning_error
