@@ -14,7 +14,7 @@ _SHAPE = re.compile(r"\w+\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|condition|\w+_computations?)=(\{.*?\}|%[\w.\-]+)")
 _TRIP_COUNT = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 _BATCH = re.compile(r'lhs_batch_dim(?:s=\{|ensions":\[)([\d,"]*)')  # of a dot, of a library's call
-_LIBRARIES = ("__cublas$", "__onednn$matmul")
+_LIBRARIES = ("__cublas$gemm", "__cublas$lt$matmul", "__onednn$matmul")
 
 
 class _Instruction(NamedTuple):
