@@ -12,6 +12,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.types": 0,
     "offrl_jax.config": 0.5,
     "offrl_jax.files": 0.5,
+    "offrl_jax.operations": 0.5,
     "offrl_jax.trees": 0.5,
     "offrl_jax.distributions": 1,
     "offrl_jax.networks": 1.5,
