@@ -28,6 +28,8 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
         "versions": environments.versions(PACKAGES),
         "cpu": _cpu(),
         "devices": [str(device) for device in jax.devices()],
+        "device_kind": jax.devices()[0].device_kind,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "num_threads": _num_threads(),
         "commit": _commit(),
         "command": list(command),
