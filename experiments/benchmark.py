@@ -28,7 +28,7 @@ from experiments.matrix_products import ProductRates, dominant_product
 from experiments.messages import say
 from experiments.minimum_operations import MINIMUM
 from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.base import Algorithm, phases_of
 from offrl_jax.data import Dataset
 from offrl_jax.files import write_json
 from offrl_jax.outcomes import is_out_of_memory
@@ -125,9 +125,8 @@ def _cases(
     config = algorithm.Config(**own)
     operations = measurements.update_operations(algorithm, config, dataset)
     minimum = MINIMUM[algorithm.name](config, dataset.spec)
-    product = dominant_product(
-        algorithm.update, *measurements.update_arguments(algorithm, config, dataset)
-    )
+    update = phases_of(algorithm, config)[-1].updates[-1]  # where actors wait, one of both
+    product = dominant_product(update, *measurements.update_arguments(algorithm, config, dataset))
     facts = {
         "shape": shape,
         "observation_size": dataset.spec.observation_size,

@@ -1,0 +1,44 @@
+"""Compiled updates of algorithms against the minimum of their objectives."""
+
+import dataclasses
+
+import jax
+
+from experiments.minimum_operations import MINIMUM
+from offrl_jax.algorithms.base import phases_of
+from offrl_jax.data import sample
+from offrl_jax.operations import matrix_operations
+from tests.arrays import random_dataset
+
+DATASET = random_dataset(observation_size=11)
+SIZES = {  # all different, so that no product is taken for another
+    "batch_size": 32,
+    "hidden_sizes": (48, 40),
+    "actor_hidden_sizes": (48, 40),
+    "critic_hidden_sizes": (56, 44),
+    "behavior_hidden_sizes": (52, 36),
+}
+LARGEST = 1.10  # ratio
+SMALLEST = 0.98  # below it more was counted than the objective needs
+
+
+def sized_config(algorithm, **settings):
+    names = {field.name for field in dataclasses.fields(algorithm.Config)}
+    sizes = {name: size for name, size in SIZES.items() if name in names}
+    return algorithm.Config(**sizes | settings)
+
+
+def ratio_to_minimum(algorithm, config, changed=lambda update: update):
+    """Operations of the last phase's updates, each `changed`, as a mean over their cycle."""
+    key = jax.random.key(0)
+    state = jax.eval_shape(lambda: algorithm.init(config, DATASET.spec, key))
+    batch = jax.eval_shape(lambda: sample(DATASET, key, config.batch_size))
+
+    def operations(update):
+        step = jax.jit(changed(update)).lower(config, state, batch, key)
+        return matrix_operations(step.compile())
+
+    updates = phases_of(algorithm, config)[-1].updates
+    each = {update: operations(update) for update in set(updates)}
+    mean = sum(each[update] for update in updates) / len(updates)
+    return mean / MINIMUM[algorithm.name](config, DATASET.spec)
