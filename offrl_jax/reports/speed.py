@@ -1,8 +1,11 @@
 """The benchmark's table and figure."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 COLUMNS = (
     *(
@@ -42,7 +45,6 @@ def _cells(case: dict[str, Any]) -> tuple[str, ...]:
     if "failed" in case:
         return *about, case["failed"], *[""] * (len(COLUMNS) - len(about) - 1)
     repeats = case["repeats"]
-    ratio, fraction = case["operations_over_minimum"], case["fraction_of_product_rate"]
     return (
         *about,
         _count(case["updates_per_second"]),
@@ -50,8 +52,8 @@ def _cells(case: dict[str, Any]) -> tuple[str, ...]:
         f"{case['lower_seconds'] + case['compile_seconds']:.1f} s",
         _megabytes(case["program_bytes"]),
         _megabytes(case["device_peak_bytes"]),
-        "" if ratio is None else f"{ratio:.3f}",
-        "" if fraction is None else f"{fraction:.0%} of {case['product']}",
+        f"{case['operations_over_minimum']:.3f}",
+        f"{case['fraction_of_product_rate']:.0%} of {case['product']}",
     )
 
 
@@ -82,39 +84,57 @@ def _megabytes(size: int | None) -> str:
 
 
 def plot(path: Path, cases: Sequence[dict[str, Any]], title: str) -> None:
-    """Updates a second by algorithm, a panel a shape and a colour for each number of seeds ×
-    settings; logarithmic, the repeats' range as a line.
+    """Updates a second by algorithm, logarithmic, with the repeats' range as a line: a panel a
+    shape, a colour a number of seeds, a marker a number of settings. Nothing if no case ended well.
 
     Raises:
       ImportError: without matplotlib.
     """
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     measured = [case for case in cases if "failed" not in case]
-    shapes = list(dict.fromkeys(case["shape"] for case in measured))
-    algorithms = list(dict.fromkeys(case["algorithm"] for case in measured))
-    runs = list(dict.fromkeys(_runs(case) for case in measured))
+    if not measured:
+        return
+    shapes, algorithms, seeds, settings = (
+        list(dict.fromkeys(case[key] for case in measured))
+        for key in ("shape", "algorithm", "num_seeds", "num_settings")
+    )
+    runs = [(s, h) for h in settings for s in seeds]
     figure = Figure(
-        figsize=(3 + 0.8 * len(algorithms), 0.5 + 3.2 * len(shapes)), layout="constrained"
+        figsize=(max(7, 3 + 0.8 * len(algorithms)), 1 + 3 * len(shapes)), layout="constrained"
     )
     FigureCanvasAgg(figure)
-    panels = figure.subplots(len(shapes), 1, squeeze=False, sharex=True)[:, 0]
-    width = 0.8 / len(runs)
+    panels = figure.subplots(len(shapes), 1, squeeze=False, sharex=True, sharey=True)[:, 0]
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, len(seeds)))
     for panel, shape in zip(panels, shapes, strict=True):
-        for i, label in enumerate(runs):
-            shown = [c for c in measured if c["shape"] == shape and _runs(c) == label]
-            middle = [algorithms.index(c["algorithm"]) + (i + 0.5) * width - 0.4 for c in shown]
-            rates = [c["updates_per_second"] for c in shown]
-            low = [c["updates_per_second"] - min(c["repeats"]) for c in shown]
-            high = [max(c["repeats"]) - c["updates_per_second"] for c in shown]
-            panel.bar(middle, rates, width, yerr=[low, high], label=label)
+        for i, (num_seeds, num_settings) in enumerate(runs):
+            shown = {
+                algorithms.index(c["algorithm"]): c["repeats"]
+                for c in measured
+                if (c["shape"], c["num_seeds"], c["num_settings"]) == (shape, *runs[i])
+            }
+            repeats = np.array(list(shown.values())).reshape(-1, len(measured[0]["repeats"]))
+            middle = np.median(repeats, 1)
+            panel.errorbar(
+                np.array(list(shown)) + (i + 0.5) / len(runs) * 0.7 - 0.35,
+                middle,
+                [middle - repeats.min(1), repeats.max(1) - middle],
+                fmt="os^D"[settings.index(num_settings) % 4],
+                color=colors[seeds.index(num_seeds)],
+                label=f"{num_seeds} × {num_settings}",
+            )
         panel.set_yscale("log")
-        panel.set_ylabel("updates/s of all runs")
-        panel.set_title(shape)
-        panel.grid(axis="y", alpha=0.3)
-        panel.set_axisbelow(True)
+        panel.yaxis.set_major_formatter("{x:,g}")
+        panel.yaxis.set_minor_formatter("")
+        panel.set_ylabel("updates/s, all runs")
+        panel.set_title(shape, fontsize="medium")
+        panel.grid(axis="y", which="both", alpha=0.2)
+    decades = np.log10([rate for case in measured for rate in case["repeats"]])
+    panels[0].set_ylim(10.0 ** np.floor(decades.min()), 10.0 ** np.ceil(decades.max()))
     panels[-1].set_xticks(range(len(algorithms)), algorithms)
+    panels[-1].set_xlim(-0.6, len(algorithms) - 0.4)
     panels[0].legend(title="seeds × settings", loc="upper left", bbox_to_anchor=(1, 1))
-    figure.suptitle(title)
+    figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() * 11)), fontsize="small")
     figure.savefig(path, dpi=150)
