@@ -24,7 +24,7 @@ from absl import flags
 
 from experiments import measurements
 from experiments.command_line import FLAGS, launch
-from experiments.matrix_products import ProductRates, dominant_product
+from experiments.matrix_products import dominant_product, fastest
 from experiments.messages import say
 from experiments.minimum_operations import MINIMUM
 from offrl_jax.algorithms import ALGORITHMS
@@ -55,8 +55,8 @@ temporaries, less what shares memory). device peak: the device's own word on the
 where the case raised it. operations / minimum: floating-point operations of the compiled update's \
 matrix products over those that its objective cannot do without. of the product's rate: operations \
 a second of the update's matrix products over those of XLA's own product of the shape that \
-dominates them, measured in this run, alone or as often at once as all seeds and settings do it, \
-whichever is faster."""
+dominates them, alone or as often at once as all seeds and settings do it, whichever is faster, \
+timed before every repeat."""
 
 flags.DEFINE_list("algorithms", list(ALGORITHMS), f"of {', '.join(ALGORITHMS)}")
 flags.DEFINE_list("num_seeds", None, "seeds at once (default: 1,4,16 and on a GPU 64)")
@@ -137,35 +137,22 @@ def _cases(
         "minimum_operations": minimum,
         "operations_over_minimum": operations / minimum,
     }
-    rates = ProductRates(num_repeats)  # anew, as machines are not equally busy all the time
     for num_seeds, num_settings in runs:
         case = facts | {"num_seeds": num_seeds, "num_settings": num_settings}
-        fastest, product_rate = rates.fastest(product, num_seeds * num_settings)
         try:
-            measured = measurements.measure(
+            yield case | measurements.measure(
                 algorithm,
                 measurements.settings(config, num_settings),
                 dataset,
                 measurements.run_keys(num_seeds, num_settings),
-                expected_rate=product_rate / operations,
+                operations=operations,
+                product=fastest(product, num_seeds * num_settings),
                 num_repeats=num_repeats,
             )
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             yield case | {"failed": "out of memory"}
-            continue
-        rate = measured["updates_per_second"] * operations
-        yield (
-            case
-            | measured
-            | {
-                "gflops": rate / 1e9,
-                "product": str(fastest),
-                "product_gflops": product_rate / 1e9,
-                "fraction_of_product_rate": rate / product_rate,
-            }
-        )
 
 
 def _sentence(case: dict[str, Any]) -> str:

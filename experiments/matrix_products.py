@@ -1,7 +1,6 @@
 """How fast the device multiplies matrices: what an update's own rate is held against."""
 
 import math
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -52,53 +51,47 @@ def _products(jaxpr: Any) -> Iterator[Product]:
                 yield from _products(inner)
 
 
-class ProductRates:
-    """Operations a second that products were measured at, each shape once."""
+class TimedProduct:
+    """XLA's own float32 product, chained: each takes the one before, so that none is left out or
+    taken out of the loop. With k ≠ n every other one is its mirror image (m, n) × (n, k).
 
-    def __init__(self, num_repeats: int):
-        self._num_repeats = num_repeats
-        self._rates: dict[Product, float] = {}
-
-    def fastest(self, product: Product, num_runs: int) -> tuple[Product, float]:
-        """The product alone or as often at once as `num_runs` updates do it, within `MAX_ROWS`,
-        whichever is faster, and its rate."""
-        batch = min(product.batch * num_runs, MAX_ROWS // product.m)
-        shapes = [product._replace(batch=b) for b in {1, max(batch, 1)}]
-        return max(((shape, self._rate(shape)) for shape in shapes), key=lambda found: found[1])
-
-    def _rate(self, product: Product) -> float:
-        if product not in self._rates:
-            self._rates[product] = measured_rate(product, self._num_repeats)
-        return self._rates[product]
-
-
-def measured_rate(product: Product, num_repeats: int) -> float:
-    """Operations a second of XLA's own float32 product, the median of repeats.
-
-    Each product takes the one before, so that none is left out or taken out of the loop. With k ≠ n
-    every other one is its mirror image (m, n) × (n, k).
+    Attributes:
+      product: Its shape.
     """
-    m, k, n, batch = product
-    x_key, key = jax.random.split(jax.random.key(0))
-    # Orthonormal, so that numbers neither grow nor vanish however often they are multiplied.
-    there = jnp.linalg.qr(jax.random.normal(key, (max(k, n), min(k, n))))[0]
-    there = there if k >= n else there.T
-    matrices = jax.random.normal(x_key, (m, k)), there, there.T
-    if batch > 1:
-        matrices = [jnp.tile(matrix, (batch, 1, 1)) for matrix in matrices]
 
-    def seconds(count: int) -> float:
+    def __init__(self, product: Product):
+        """Compiles it and finds how many make up `SECONDS`."""
+        self.product = product
+        m, k, n, batch = product
+        x_key, key = jax.random.split(jax.random.key(0))
+        # Orthonormal, so that numbers neither grow nor vanish however often they are multiplied.
+        there = jnp.linalg.qr(jax.random.normal(key, (max(k, n), min(k, n))))[0]
+        there = there if k >= n else there.T
+        self._matrices = jax.random.normal(x_key, (m, k)), there, there.T
+        if batch > 1:
+            self._matrices = [jnp.tile(matrix, (batch, 1, 1)) for matrix in self._matrices]
+        self._seconds(1)  # compiles
+        count = 1
+        while (spent := self._seconds(count)) < SECONDS / 4:
+            count *= 4
+        self._count = max(1, round(count * SECONDS / spent))
+
+    def rate(self) -> float:
+        """Operations a second, measured now."""
+        return 2 * self._count * self.product.operations / self._seconds(self._count)
+
+    def _seconds(self, count: int) -> float:
         clock = time.perf_counter()
-        jax.block_until_ready(_chain(count, *matrices))
+        jax.block_until_ready(_chain(count, *self._matrices))
         return time.perf_counter() - clock
 
-    seconds(1)  # compiles
-    count = 1
-    while (spent := seconds(count)) < SECONDS / 4:
-        count *= 4
-    count = max(1, round(count * SECONDS / spent))
-    spent = statistics.median(seconds(count) for _ in range(num_repeats))
-    return 2 * count * product.operations / spent
+
+def fastest(product: Product, num_runs: int) -> TimedProduct:
+    """The product alone or as often at once as `num_runs` updates do it, within `MAX_ROWS`,
+    whichever is faster."""
+    batch = max(1, min(product.batch * num_runs, MAX_ROWS // product.m))
+    timed = [TimedProduct(product._replace(batch=b)) for b in {1, batch}]
+    return max(timed, key=TimedProduct.rate) if batch > 1 else timed[0]
 
 
 @jax.jit

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.matrix_products import TimedProduct
 from offrl_jax import data, learner
 from offrl_jax.algorithms.base import Algorithm, phases_of
 from offrl_jax.config import grid, stack
@@ -81,7 +82,8 @@ def measure(
     dataset: Dataset,
     key: Key,
     *,
-    expected_rate: float,
+    operations: float,
+    product: TimedProduct,
     num_repeats: int,
 ) -> dict[str, Any]:
     """Compiles and times the last phase of training, from fresh states.
@@ -91,20 +93,25 @@ def measure(
       config: Its config, stacked where the key has settings.
       dataset: The data.
       key: As `learn` takes it.
-      expected_rate: A guess at the updates a second of all runs, from which the number of updates a
-        dispatch is chosen, as another would be another compile.
+      operations: Of the matrix products of an update of one run.
+      product: What their rate is held against, timed before every repeat, since machines are not
+        equally busy all the time.
       num_repeats: How often to time `SECONDS` or more of training.
 
     Returns:
-      `updates_per_second` of all runs together, the median of `repeats`; `chunk`, updates a
-      dispatch; `lower_seconds` (tracing included) and `compile_seconds`; `program_bytes`, what XLA
-      planned: arguments, outputs and temporaries, less what shares memory; `device_peak_bytes`, the
-      device's own word where it gives one and this case took more than all before it.
+      `updates_per_second` of all runs together, the median of `repeats`; `gflops`, of their matrix
+      products; `product`, and `product_gflops` before each repeat; `fraction_of_product_rate`, the
+      median of the ratios; `chunk`, updates a dispatch; `lower_seconds`, tracing included, and
+      `compile_seconds`; `program_bytes`, what XLA planned: arguments, outputs and temporaries, less
+      what shares memory; `device_peak_bytes`, the device's own word where it gives one and this
+      case took more than all before it.
     """
     *earlier, last = phases_of(algorithm, config)
     cycle = len(last.updates)
     fitting = [d for d in CHUNKS if d % cycle == 0] or [cycle]
-    chunk = next((d for d in fitting if d * key.size <= SECONDS * expected_rate), fitting[-1])
+    # Chosen before anything is compiled, since another length is another program.
+    most = SECONDS * product.rate() / (operations * key.size)
+    chunk = next((d for d in fitting if d <= most), fitting[-1])
     peak = _device_peak()
     state = learner.init(algorithm, config, dataset.spec, key)
     start = sum(phase.num_steps for phase in earlier)
@@ -127,11 +134,19 @@ def measure(
     seconds(1)  # the first one warms up
     dispatches = max(1, round(SECONDS / seconds(1)))
     updates = dispatches * chunk * key.size
-    repeats = [updates / seconds(dispatches) for _ in range(num_repeats)]
+    product_rates, repeats = [], []
+    for _ in range(num_repeats):
+        product_rates.append(product.rate())
+        repeats.append(updates / seconds(dispatches))
+    ratios = [operations * x / y for x, y in zip(repeats, product_rates, strict=True)]
     new_peak = _device_peak()
     return {
         "updates_per_second": statistics.median(repeats),
         "repeats": repeats,
+        "gflops": statistics.median(repeats) * operations / 1e9,
+        "product": str(product.product),
+        "product_gflops": [rate / 1e9 for rate in product_rates],
+        "fraction_of_product_rate": statistics.median(ratios),
         "chunk": chunk,
         "lower_seconds": lower_seconds,
         "compile_seconds": compile_seconds,

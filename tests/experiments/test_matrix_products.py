@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import matrix_products
-from experiments.matrix_products import Product, ProductRates, dominant_product
+from experiments.matrix_products import Product, TimedProduct, dominant_product, fastest
 from offrl_jax.operations import matrix_operations
 
 
@@ -40,7 +40,7 @@ def test_timed_products_stay_in_their_loop_and_keep_their_size(monkeypatch, batc
 
     monkeypatch.setattr(matrix_products, "_chain", recorded)
     monkeypatch.setattr(matrix_products, "SECONDS", 0.002)
-    rate = matrix_products.measured_rate(Product(8, k, n, batch), num_repeats=1)
+    rate = TimedProduct(Product(8, k, n, batch)).rate()
     assert np.isfinite(rate) and rate > 0
     _, x, there, back = chains[-1]
     assert x.size == batch * 8 * k and there.size == back.size == batch * k * n
@@ -50,17 +50,17 @@ def test_timed_products_stay_in_their_loop_and_keep_their_size(monkeypatch, batc
     np.testing.assert_allclose(once, often, rtol=1e-3)
 
 
-def test_the_fastest_of_one_and_of_all_at_once_counts_and_is_measured_once(monkeypatch):
-    measured = []
-
-    def rate(product, num_repeats):
-        measured.append(product)
-        return {1: 5.0, 8: 9.0, 32: 4.0}[product.batch]
-
-    monkeypatch.setattr(matrix_products, "measured_rate", rate)
-    rates = ProductRates(num_repeats=3)
+def test_the_faster_of_one_and_of_all_at_once_counts(monkeypatch):
+    rates = {1: 5.0, 8: 9.0, 32: 4.0}
+    monkeypatch.setattr(TimedProduct, "_seconds", lambda self, count: 1.0)
+    monkeypatch.setattr(TimedProduct, "rate", lambda self: rates[self.product.batch])
     product = Product(2048, 4, 4, batch=2)
-    assert rates.fastest(product, 4) == (Product(2048, 4, 4, 8), 9.0)
-    assert rates.fastest(product, 64) == (Product(2048, 4, 4), 5.0)  # of 32 at most
-    assert [product.batch for product in sorted(measured)] == [1, 8, 32]
-    assert rates.fastest(Product(100_000, 4, 4), 64) == (Product(100_000, 4, 4), 5.0)
+    assert fastest(product, 4).product == Product(2048, 4, 4, 8)
+    assert fastest(product, 64).product == Product(2048, 4, 4)  # of 32 at most
+    assert fastest(Product(100_000, 4, 4), 64).product == Product(100_000, 4, 4)
+
+
+def test_the_rate_counts_both_products_of_a_link(monkeypatch):
+    monkeypatch.setattr(TimedProduct, "_seconds", lambda self, count: 0.001 * count)
+    timed = TimedProduct(Product(8, 16, 4))
+    assert timed.rate() == pytest.approx(2 * (2 * 8 * 16 * 4) / 0.001)
