@@ -12,7 +12,9 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import validate
 from offrl_jax.data import sample
-from tests.traces import TRACES, counting
+from offrl_jax.runs import train
+from tests.toy import toy_dataset
+from tests.traces import COMPILED, TRACES, counting
 
 TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}  # a batched product sums in another order
 
@@ -142,6 +144,23 @@ def test_one_trace_of_each_update_serves_a_run_and_other_float_settings(
         if factor == 1.0:
             TRACES.clear()
     assert not TRACES
+
+
+def test_nothing_compiles_after_a_runs_first_evaluation(algorithm, config, tmp_path):
+    """A chunk of the last phase with its diagnostics, checkpoint and evaluation has compiled all
+    that those after it need."""
+    counts = []  # of programs compiled, at every evaluation
+    train(
+        *(algorithm, config, toy_dataset()),
+        run_dir=tmp_path / "run",
+        num_steps=3 * NUM_STEPS,
+        num_seeds=NUM_SEEDS,
+        num_evaluations=3,
+        num_evaluation_episodes=1,
+        log=lambda row: counts.append(len(COMPILED)) if "episode_returns" in row else None,
+    )
+    first, *later = counts
+    assert first > 0 and later == [first, first]
 
 
 def test_the_state_is_donated(algorithm, config, dataset, key):
