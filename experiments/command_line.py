@@ -10,8 +10,8 @@ from typing import Any
 from absl import app, flags, logging
 
 from experiments.messages import say
-from offrl_jax import runs
 from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.outcomes import AlreadyFinished, RunFailed, Stopped
 from offrl_jax.types import InputError
 
 FLAGS = flags.FLAGS
@@ -33,12 +33,12 @@ def launch(main: Callable[[], None]) -> None:
             main()
         except InputError as error:
             _fail(error)
-        except runs.AlreadyFinished as error:
+        except AlreadyFinished as error:
             print(error)
-        except runs.Stopped as error:
+        except Stopped as error:
             say(str(error))
             sys.exit(STOPPED_CODE)
-        except runs.RunFailed as error:
+        except RunFailed as error:
             _fail(error, FAILED_CODE)
 
     app.run(guarded, flags_parser=_parse)

@@ -36,6 +36,7 @@ from offrl_jax.data import Dataset, scores
 from offrl_jax.data.dataset import with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, summarize
 from offrl_jax.files import finite, replacing
+from offrl_jax.provenance import describe_environment
 from offrl_jax.reports import value_bias
 from offrl_jax.types import InputError, Key
 
@@ -213,7 +214,8 @@ def _finished(
     if not path.exists():
         runs.check_run_dir(output).mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        environment = runs.describe_environment(dataset.spec, sys.argv)
+        environment = describe_environment(sys.argv)
+        environment["dataset_fingerprint"] = dataset.spec.fingerprint
         (output / "environment.json").write_text(json.dumps(environment, indent=2))
         return {}
     if path.read_text() != text:

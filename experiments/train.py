@@ -32,6 +32,7 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.data import Dataset, scores
 from offrl_jax.data.summary import summary
+from offrl_jax.outcomes import RunFailed
 from offrl_jax.reports.table import diagnostics_table, final_table
 
 flags.DEFINE_string("algorithm", "cql", f"one of {', '.join(ALGORITHMS)}")
@@ -154,7 +155,7 @@ def main() -> None:
         times += f"; {rate} of {FLAGS.num_seeds} seeds at once"
     print(f"\nwall time {times}\nrun directory: {run_dir}")
     if result.failed is not None:
-        raise runs.RunFailed(result.failed)
+        raise RunFailed(result.failed)
 
 
 def _preset(dataset: Dataset) -> Preset:

@@ -78,6 +78,15 @@ def learn(
     return state, parts[0][0] if len(parts) == 1 else _merged(parts)
 
 
+def lower(
+    algorithm: Algorithm, config: Any, dataset: Dataset, state: Any, key: Key, *, num_steps: int
+) -> jax.stages.Lowered:
+    """The first program that `learn` dispatches for the same arguments, to be looked at; compiled
+    here, it is not compiled again there."""
+    phase, length = _stretches(phases_of(algorithm, config), state, num_steps)[0]
+    return _learn.lower(phase, config, dataset, state, key, num_steps=length, seed_batch=None)
+
+
 def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple[Phase, int]]:
     """The next `num_steps` steps: phases whose updates are in the order to be taken, and how many
     steps of each."""

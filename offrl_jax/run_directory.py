@@ -12,6 +12,7 @@ from typing import Any
 
 from offrl_jax.checkpoint import Damaged
 from offrl_jax.files import finite, write_json
+from offrl_jax.outcomes import AlreadyFinished
 from offrl_jax.types import InputError
 
 try:
@@ -26,10 +27,6 @@ UNFINISHED = re.compile(r"\..+\.\d+")  # as files.replacing names them
 REPRODUCIBLE = "versions", "devices", "num_threads", "platform", "commit"
 FIXED = "algorithm", "num_seeds"  # the state has their shape
 MOVABLE = ("dataset.name",)  # a file may be moved; its fingerprint says whether it is the same
-
-
-class AlreadyFinished(Exception):
-    """The run in this directory has nothing left to do."""
 
 
 class RunDirectory:

@@ -3,11 +3,6 @@
 import contextlib
 import dataclasses
 import itertools
-import os
-import platform
-import shutil
-import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,45 +11,30 @@ from typing import Any
 import jax
 import numpy as np
 
-from offrl_jax import divergence, environments, learner
+from offrl_jax import divergence, learner
 from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
+from offrl_jax.outcomes import RunFailed, Stopped, is_out_of_memory
 from offrl_jax.policy import save_policy
-from offrl_jax.run_directory import AlreadyFinished, RunDirectory, check_run_dir
+from offrl_jax.provenance import describe_environment
+from offrl_jax.run_directory import RunDirectory, check_run_dir
 from offrl_jax.session import Evaluation, Session
-from offrl_jax.types import InputError, Key, Spec
+from offrl_jax.types import InputError, Key
 
 __all__ = [
-    "AlreadyFinished",
     "Result",
-    "RunFailed",
-    "Stopped",
     "check_run_dir",
     "chunk_size",
-    "describe_environment",
     "schedule",
     "seed_keys",
     "train",
 ]
 
-PACKAGES = (
-    *("offrl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint"),
-    *("gymnasium", "gymnasium-robotics", "mujoco", "minari", "h5py"),
-)
 MAX_CHUNK = 1000  # updates between two signs of life
-
-
-class Stopped(Exception):
-    """The run was asked to stop and has saved what it had; `train` with the same arguments goes
-    on."""
-
-
-class RunFailed(Exception):
-    """The run cannot go on for a reason outside of it; what was saved before is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,7 +174,8 @@ def train(
             make = partial(Evaluator, algorithm, dataset, (num_seeds,), num_evaluation_episodes)
             evaluation = Evaluation(make, evaluation_timeout, stop)
             stack.callback(evaluation.close)
-        environment = describe_environment(dataset.spec, command)
+        environment = describe_environment(command)
+        environment["dataset_fingerprint"] = dataset.spec.fingerprint
         directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
         stack.enter_context(_failures_told(directory, seed_batch or num_seeds))
@@ -278,10 +259,7 @@ def _failures_told(directory: RunDirectory, num_at_once: int) -> Iterator[None]:
         if not directory.is_done():
             with contextlib.suppress(OSError):  # the disk may be what failed
                 directory.end(f"{type(error).__name__}: {error}", {})
-        out_of_memory = any(
-            words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory")
-        )
-        if isinstance(error, jax.errors.JaxRuntimeError) and out_of_memory:
+        if is_out_of_memory(error):
             fewer = max((d for d in range(1, num_at_once) if num_at_once % d == 0), default=None)
             batch = f"--seed_batch={fewer} --allow_config_change, or " if fewer else ""
             raise InputError(
@@ -353,37 +331,3 @@ def seed_keys(seed: int, num_seeds: int) -> Key:
             "seeds repeat; give a smaller one"
         )
     return jax.vmap(jax.random.key)(np.arange(seed, seed + num_seeds, dtype=np.uint32))
-
-
-def describe_environment(spec: Spec, command: Sequence[str]) -> dict[str, Any]:
-    """What a number is to be traced to: versions, device, commit, data and command."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "versions": environments.versions(PACKAGES),
-        "devices": [str(device) for device in jax.devices()],
-        "num_threads": _num_threads(),
-        "commit": _commit(),
-        "dataset_fingerprint": spec.fingerprint,
-        "command": list(command),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def _num_threads() -> int | None:
-    """CPU cores that this process may use, which batched sums depend on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _commit() -> str | None:
-    """The commit of a source checkout, with `-dirty` if it was changed; None elsewhere."""
-    if shutil.which("git") is None:
-        return None
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
-
-    if not git("ls-files", Path(__file__).name):  # installed below someone else's repository
-        return None
-    return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")

@@ -13,7 +13,8 @@ import pytest
 from offrl_jax import ALGORITHMS, diagnostics, runs
 from offrl_jax.algorithms.base import Phase
 from offrl_jax.checkpoint import Checkpoints
-from offrl_jax.runs import AlreadyFinished, RunFailed, Stopped, train
+from offrl_jax.outcomes import AlreadyFinished, RunFailed, Stopped
+from offrl_jax.runs import train
 from offrl_jax.types import InputError
 from tests.toy import RuleConfig, Toy, rule, toy_dataset
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from offrl_jax.checkpoint import Damaged
-from offrl_jax.run_directory import AlreadyFinished, RowFile, RunDirectory
+from offrl_jax.outcomes import AlreadyFinished
+from offrl_jax.run_directory import RowFile, RunDirectory
 from offrl_jax.types import InputError
 
 SETTINGS = {
