@@ -40,6 +40,7 @@ FLOORS = {  # longest prefix decides
     "experiments": 5,
     "experiments.messages": 4.8,
     "experiments.configs": 5.2,
+    "experiments.d3rlpy_speed": 5.5,
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
     "experiments.train": 5.5,
