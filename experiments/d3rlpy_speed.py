@@ -22,6 +22,9 @@ the time the drawing took; building, the first steps, progress bar, logging and 
 
 Each algorithm is one line of JSON: the median and every repeat in updates per second (of critics,
 where the actor is delayed), the seconds of a repeat, torch's threads and d3rlpy's settings.
+
+Measure on an idle machine: beside several busy processes on two cores torch, whose threads wait for
+one another, trained ten to a hundred times slower, which no median mends.
 """
 
 import argparse
