@@ -47,6 +47,7 @@ FLOORS = {  # longest prefix decides
     "experiments.configs": 5.2,
     "experiments.matrix_products": 4.8,
     "experiments.measurements": 4.9,
+    "experiments.d3rlpy_speed": 5.5,
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
     "experiments.train": 5.5,
