@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS = {  # longest prefix decides
     "offrl_jax.types": 0,
     "offrl_jax.config": 0.5,
+    "offrl_jax.backends": 0.5,
     "offrl_jax.files": 0.5,
     "offrl_jax.outcomes": 0.5,
     "offrl_jax.operations": 0.5,

@@ -35,9 +35,7 @@ def critic_loss(
 def update(
     config: SoftActorCriticConfig, state: SoftActorCriticState, batch: Transition, key: Key
 ) -> tuple[SoftActorCriticState, Metrics]:
-    return soft_actor_critic.update(
-        config, state, batch, key, jax.grad(critic_loss, has_aux=True)
-    )
+    return soft_actor_critic.update(config, state, batch, key, jax.grad(critic_loss, has_aux=True))
 
 
 sac = Algorithm(

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.edac import EDACConfig, action_gradients, critic_loss, diversity_loss
+from offrl_jax.algorithms.edac import (
+    EDACConfig,
+    critic_gradient,
+    diversity_loss,
+    values_and_slopes,
+)
 from offrl_jax.config import validate
 from offrl_jax.distributions import TanhGaussian
 from offrl_jax.soft_actor_critic import next_state_value, q_values, td_loss
@@ -85,12 +90,29 @@ def numpy_loss(params, weight):
     return sum(errors) + weight * diversity, diversity
 
 
-def loss_of(critic, config=CONFIG):
-    return critic_loss(critic, STATE, BATCH, TARGET, POLICY, POLICY, jax.random.key(0), config)
+def gradient_of(critic, weight=CONFIG.diversity_weight):
+    config = dataclasses.replace(CONFIG, diversity_weight=weight)
+    return critic_gradient(critic, STATE, BATCH, TARGET, POLICY, POLICY, jax.random.key(0), config)
 
 
-def similarity(critic, batch=BATCH, config=CONFIG):
-    return diversity_loss(action_gradients(config, critic, batch.observation, batch.action))
+def similarity(critic):
+    return diversity_loss(action_gradients(critic))
+
+
+def action_gradients(critic):
+    """∇_a Q_k(s, a) by JAX, one critic at a time."""
+
+    def total(action, member):
+        alone = jax.tree.map(lambda x: x[None], member)
+        return jnp.sum(q_values(CONFIG, alone, BATCH.observation, action))
+
+    return jax.vmap(jax.grad(total), in_axes=(None, 0))(BATCH.action, critic)
+
+
+def similarity_gradient(critic):
+    """What the diversity adds to the gradient at weight 1."""
+    with_it, without = gradient_of(critic, 1.0)[0], gradient_of(critic, 0.0)[0]
+    return jax.tree.map(jnp.subtract, with_it, without)
 
 
 @pytest.mark.parametrize("size", [2, 3, 10])
@@ -122,23 +144,46 @@ def test_identical_critics_score_their_number(critic):
 
 
 def test_action_gradients_equal_finite_differences(critic):
-    found = action_gradients(CONFIG, critic, BATCH.observation, BATCH.action)
+    q, found, _ = values_and_slopes(critic, BATCH.observation, BATCH.action)
+    np.testing.assert_allclose(
+        q, q_values(CONFIG, critic, BATCH.observation, BATCH.action), rtol=1e-5, atol=1e-6
+    )
     assert found.shape == (4, 6, 3)
     expected = numpy_action_gradients(critic, BATCH.observation, BATCH.action)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_critic_loss_equals_a_derivation_in_numpy(critic):
-    loss, metrics = loss_of(critic)
+    _, metrics = gradient_of(critic)
     expected, diversity = numpy_loss(critic, 2.5)
-    assert loss == pytest.approx(expected, rel=1e-4)
-    assert metrics["critic/loss"] == loss
+    assert metrics["critic/loss"] == pytest.approx(expected, rel=1e-4)
     assert metrics["critic/similarity"] == pytest.approx(diversity, rel=1e-4)
+
+
+@pytest.mark.parametrize("hidden_sizes", [(16, 16), (12, 10, 8), (16,)], ids=str)
+def test_gradient_equals_that_of_the_loss_by_automatic_differentiation(hidden_sizes):
+    config = dataclasses.replace(CONFIG, critic_hidden_sizes=hidden_sizes)
+    critic = EDAC.init(config, DATASET.spec, jax.random.key(1)).critic
+    rest = STATE, BATCH, TARGET, POLICY, POLICY, jax.random.key(0)
+
+    def loss(critic):
+        def total(action, member):
+            alone = jax.tree.map(lambda x: x[None], member)
+            return jnp.sum(q_values(config, alone, BATCH.observation, action))
+
+        slope = jax.vmap(jax.grad(total), in_axes=(None, 0))(BATCH.action, critic)
+        return td_loss(critic, BATCH, TARGET, config)[0] + 2.5 * diversity_loss(slope)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        critic_gradient(critic, *rest, config)[0],
+        jax.grad(loss)(critic),
+    )
 
 
 def test_the_similarity_is_differentiated_through_the_gradients(critic):
     """Along a random direction, against differences of NumPy's own diversity in float64."""
-    gradient = jax.grad(similarity)(critic)
+    gradient = similarity_gradient(critic)
     leaves, structure = jax.tree.flatten(critic)
     rng = np.random.default_rng(1)
     direction = [rng.normal(size=x.shape) for x in leaves]
@@ -163,7 +208,7 @@ def test_the_similarity_is_differentiated_through_the_gradients(critic):
 
 
 def test_every_layer_feels_the_similarity(critic):
-    gradient = jax.grad(similarity)(critic)["params"]
+    gradient = similarity_gradient(critic)["params"]
     for kernel in (
         gradient["kernel"][:, DATASET.spec.observation_size :],
         gradient["MLP_0"]["Dense_0"]["kernel"],
@@ -173,9 +218,8 @@ def test_every_layer_feels_the_similarity(critic):
 
 
 def test_without_weight_the_gradient_is_sac_ns(critic):
-    config = dataclasses.replace(CONFIG, diversity_weight=0.0)
-    actual = jax.grad(lambda c: loss_of(c, config)[0])(critic)
-    expected = jax.grad(lambda c: td_loss(c, BATCH, TARGET, config)[0])(critic)
+    actual, _ = gradient_of(critic, 0.0)
+    expected = jax.grad(lambda c: td_loss(c, BATCH, TARGET, CONFIG)[0])(critic)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), actual, expected)
 
 
@@ -211,9 +255,9 @@ def test_the_scale_of_q_does_not_matter(critic):
 def test_dead_units_give_finite_losses_and_gradients(critic, dead):
     lame = jax.tree.map(jnp.copy, critic)
     lame["params"]["bias"] = lame["params"]["bias"].at[:dead].set(-100.0)
-    assert (action_gradients(CONFIG, lame, BATCH.observation, BATCH.action)[:dead] == 0).all()
-    (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(lame)
-    leaves = jax.tree.leaves((loss, metrics, gradient))
+    assert (values_and_slopes(lame, BATCH.observation, BATCH.action)[1][:dead] == 0).all()
+    gradient, metrics = gradient_of(lame)
+    leaves = jax.tree.leaves((metrics, gradient))
     assert all(np.isfinite(leaf).all() for leaf in leaves)
     if dead == 4:
         assert metrics["critic/similarity"] == 0
