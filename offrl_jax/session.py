@@ -4,6 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -81,8 +82,8 @@ class Session:
         self._directory.cut(self._marks, None if evaluates else self.step)
         row = self._directory.metrics.last() or {}
         self.metrics = {k: np.array(v, np.float64) for k, v in row.items() if isinstance(v, list)}
-        with self._timed("diagnostics"):
-            self._behavior = diagnostics.clone_behavior(self._dataset)
+        beside = ThreadPoolExecutor(1)  # the first chunk is compiled meanwhile
+        self._behavior = beside.submit(diagnostics.clone_behavior, self._dataset)
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     @property
@@ -114,7 +115,7 @@ class Session:
             self.state = divergence.freeze(jnp.array(self.is_lost), self.state, before)
         with self._timed("diagnostics"):
             found = diagnostics.diagnose(
-                *(self._algorithm, self._config, self._dataset, self.state, self._behavior)
+                *(self._algorithm, self._config, self._dataset, self.state, self._behavior.result())
             )
             found = {name: np.array(values, np.float64) for name, values in found.items()}
         # What a seed diverged by is shown once, in the row of that chunk.

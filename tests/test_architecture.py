@@ -39,6 +39,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax": 4.5,
     "experiments": 5,
     "experiments.messages": 4.8,
+    "experiments.programs": 4.8,
     "experiments.configs": 5.2,
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import init, learn, stack
+from offrl_jax import ALGORITHMS, init, learn, stack
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.config import config, setting
 from offrl_jax.data import sample
@@ -231,3 +231,16 @@ def test_a_batch_that_does_not_divide_the_seeds_is_said(seed_batch, num_seeds, w
 def test_a_divisor_of_the_seeds_is_taken():
     for seed_batch in (None, 1, 2, 3, 6):
         check_seed_batch(seed_batch, 6)
+
+
+def test_states_are_the_same_inside_of_other_programs():
+    """Where the compiler's options for `init` cannot be set."""
+    bc = ALGORITHMS["bc"]
+    config, spec, key = bc.Config(hidden_sizes=(8,)), random_dataset().spec, jax.random.key(3)
+    alone = init(bc, config, spec, key)
+    for inside in (
+        jax.jit(lambda: init(bc, config, spec, key))(),
+        jax.jit(lambda key: init(bc, config, spec, key))(key),
+        jax.tree.map(lambda x: x[0], jax.vmap(lambda key: init(bc, config, spec, key))(key[None])),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, inside, alone)
