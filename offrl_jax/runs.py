@@ -150,7 +150,7 @@ def train(
       report: Called with the step and numbers to show after every chunk and evaluation, and with
         no numbers where a run goes on. An evaluation's may come after those of later chunks.
       log: Called with every row of `metrics.jsonl` and `evaluations.jsonl`.
-      stop: Asked after every chunk, and where an evaluation is waited for, whether to save and stop.
+      stop: Asked after every chunk and where an evaluation is waited for whether to save and stop.
         The evaluation may go on for some seconds; without its row what was learnt since is lost.
 
     Raises:
