@@ -123,7 +123,13 @@ class Session:
             self.state = divergence.freeze(jnp.array(self.is_lost), self.state, before)
         with self._timed("diagnostics"):
             found = diagnostics.diagnose(
-                *(self._algorithm, self._config, self._dataset, self.state, self._behavior.result())
+                *(
+                    self._algorithm,
+                    self._config,
+                    self._dataset.bare(),
+                    self.state,
+                    self._behavior.result(),
+                )
             )
             found = {name: np.array(values, np.float64) for name, values in found.items()}
         # What a seed diverged by is shown once, in the row of that chunk.

@@ -1,5 +1,6 @@
 """The learner beyond the contract: means of metrics, and agreement with a plain loop."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -244,3 +245,24 @@ def test_states_are_the_same_inside_of_other_programs():
         jax.tree.map(lambda x: x[0], jax.vmap(lambda key: init(bc, config, spec, key))(key[None])),
     ):
         jax.tree.map(np.testing.assert_array_equal, inside, alone)
+
+
+def test_data_of_the_same_shape_share_a_program():
+    traces = []
+
+    def init_counted(config, spec, key):
+        traces.append("init")
+        return CountState(jnp.int32(0), jax.random.uniform(key))
+
+    def update_counted(config, state, batch, key):
+        traces.append("update")
+        return update(config, state, batch, key)
+
+    counted = count._replace(init=init_counted, update=update_counted)
+    dataset, key = random_dataset(), jax.random.key(0)
+    for name in ("first", "second"):
+        named = dataclasses.replace(dataset.spec, name=name, fingerprint=name)
+        state = init(counted, CountConfig(), named, key)
+        data = dataclasses.replace(dataset, spec=named)
+        learn(counted, CountConfig(), data, state, key, num_steps=2)
+    assert traces == ["init", "update"]

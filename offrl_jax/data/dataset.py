@@ -64,6 +64,10 @@ class Dataset:
     def __len__(self) -> int:
         return self.episode.shape[0]
 
+    def bare(self) -> "Dataset":
+        """The same data with the bare spec."""
+        return dataclasses.replace(self, spec=self.spec.bare())
+
     @property
     def num_episodes(self) -> int:
         return int(self.episode[-1]) + 1
