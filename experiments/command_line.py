@@ -10,6 +10,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from experiments.messages import say
+from experiments.programs import keep_programs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.outcomes import AlreadyFinished, RunFailed, Stopped
 from offrl_jax.types import InputError
@@ -30,6 +31,7 @@ def launch(main: Callable[[], None]) -> None:
         try:
             if len(argv) > 1:
                 raise InputError(f"{argv[1]!r} is not a flag; flags look like --num_steps=10000")
+            keep_programs()
             main()
         except InputError as error:
             _fail(error)

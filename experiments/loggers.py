@@ -33,7 +33,8 @@ def wandb(run_dir: Path) -> tuple[Log, Callable[[], None]]:
         id=hashlib.sha256(path.encode()).hexdigest()[:16],
         resume="allow",
     )
-    return lambda numbers, step: run.log(numbers, step=step), run.finish
+    run.define_metric("*", step_metric="step")  # its own steps must not go back: evaluations' may
+    return lambda numbers, step: run.log(numbers | {"step": step}), run.finish
 
 
 LOGGERS = {"tensorboard": tensorboard, "wandb": wandb}

@@ -14,13 +14,14 @@ class Progress:
     """Steps, speed, time left, losses and the latest score."""
 
     def __init__(self, num_steps: int):
-        self._num_steps, self._shown = num_steps, {}
+        self._num_steps, self._step, self._shown = num_steps, 0, {}
         self._first_step = 0  # of this session
         self._started = self._last_line = time.perf_counter()
         self._bar = tqdm(total=num_steps, unit="step") if sys.stderr.isatty() else None
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
-        """Shows new numbers; the others stay. Without any, says that a run goes on from there."""
+        """Shows new numbers, perhaps of an earlier step; the others stay. Without any, says that a
+        run goes on from there."""
         if not numbers and self._first_step == 0:
             say(f"going on from step {step:,}")
             self._first_step = step
@@ -28,6 +29,7 @@ class Progress:
             if self._bar is not None:
                 self._bar.initial = self._bar.n = step
             return
+        step = self._step = max(step, self._step)
         self._shown |= {name: f"{value:.4g}" for name, value in numbers.items()}
         if self._bar is not None:
             self._bar.update(step - self._bar.n)

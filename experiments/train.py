@@ -98,7 +98,7 @@ PASSED_ON = (  # flags that are arguments of runs.train
 
 
 def main() -> None:
-    started = time.perf_counter()
+    clock = time.perf_counter()
     algorithm = ALGORITHMS[FLAGS.algorithm]
     run_dir = runs.check_run_dir(FLAGS.run_dir or _default_run_dir())
     dataset = data.load(
@@ -148,12 +148,12 @@ def main() -> None:
     for i, what in enumerate(result.diverged):
         if what is not None:
             print(f"warning: seed {FLAGS.seed + i} diverged and was frozen: its {what}")
-    seconds = {"in all": time.perf_counter() - started} | result.seconds
-    times = ", ".join(f"{part} {spent:.3g} s" for part, spent in seconds.items())
+    rate = ""
     if result.num_steps:
         rate = speed(result.num_steps / result.seconds["training"])
-        times += f"; {rate} of {FLAGS.num_seeds} seeds at once"
-    print(f"\nwall time {times}\nrun directory: {run_dir}")
+        rate = f"; {rate} of {FLAGS.num_seeds} seeds at once"
+    times = _times(result, time.perf_counter() - clock)
+    print(f"\nwall time {times}{rate}\nrun directory: {run_dir}")
     if result.failed is not None:
         raise RunFailed(result.failed)
 
@@ -174,6 +174,16 @@ def _default_run_dir() -> Path:
     path = Path("runs") / f"{FLAGS.algorithm}-{dataset.replace('/', '-')}-{stamp}"
     others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
     return next(p for p in itertools.chain([path], others) if not p.exists())
+
+
+def _times(result: runs.Result, total: float) -> str:
+    """Seconds and shares of the command's parts; what came before the run counts as its start."""
+    before = total - sum(result.seconds.values())
+    seconds = result.seconds | {"start": result.seconds["start"] + before}
+    texts = {p: f"{p} {spent:.3g} s ({spent / total:.0%})" for p, spent in seconds.items()}
+    beside = result.evaluation_seconds - seconds["evaluation"]
+    texts["evaluation"] += f" and {max(beside, 0.0):.3g} s beside training"
+    return f"{total:.3g} s: {', '.join(texts.values())}"
 
 
 def _headline(dataset: Dataset, card: dict[str, Any]) -> str:

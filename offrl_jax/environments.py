@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import io
 import json
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -88,8 +89,8 @@ def make(
     noise = kwargs.pop("position_noise_range", None)
     try:
         with _quiet():
-            known = env_id
-            if env_id not in registered:
+            known = gymnasium.registry.get(env_id)
+            if known is None:
                 known = gymnasium.envs.registration.EnvSpec(env_id, entry_point)
             env = gymnasium.make(known, max_episode_steps=max_episode_steps, **kwargs)
             if noise is not None:
@@ -108,7 +109,13 @@ def make(
 
 @contextlib.contextmanager
 def _quiet():
-    """Keeps back advice on newer versions of environments: the data decide which one is meant."""
+    """Keeps back advice on newer versions of environments: the data decide which one is meant.
+
+    Only in the main thread, since the whole process has the same standard error and warnings.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

@@ -22,10 +22,18 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     """
     validate(config)
     _check_key(key)
-    return _init(algorithm, config, spec, key)
+    is_traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # even where the key is a constant
+    return (_init.__wrapped__ if is_traced else _init)(algorithm, config, spec.bare(), key)
 
 
-@partial(jax.jit, static_argnames=("algorithm", "spec"))  # so that no two leaves share a buffer
+# Compiled, so that no two leaves share a buffer, but not optimised: random numbers are unrolled for
+# every layer, which LLVM spends seconds on for a program that runs once. JAX takes such options in
+# no program that is part of another.
+@partial(
+    jax.jit,
+    static_argnames=("algorithm", "spec"),
+    compiler_options={"xla_backend_optimization_level": 0},
+)
 def _init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     return over_runs(lambda config, key: algorithm.init(config, spec, key), key.ndim)(config, key)
 
@@ -69,7 +77,7 @@ def learn(
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
-    parts = []
+    parts, dataset = [], dataset.bare()
     for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
         state, *part = _learn(
             phase, config, dataset, state, key, num_steps=length, seed_batch=seed_batch

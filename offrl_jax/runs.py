@@ -48,8 +48,9 @@ class Result:
       metrics: Of the last chunk, (S,) each, the diagnostics among them; NaN for diverged seeds.
       rollouts: The last evaluation, or None without one or where it failed.
       num_steps: Updates taken in this session.
-      seconds: Wall time of this session by part, compiling included: `training`, `diagnostics`,
-        `evaluation`, `saving`.
+      seconds: Wall time of this session by part, compiling included: `start`, `training`,
+        `diagnostics`, `evaluation` (waiting for it), `saving` and `rest` make up the whole.
+      evaluation_seconds: What evaluations took, beside the other parts or waited for.
       run_dir: Where the rest is.
     """
 
@@ -60,6 +61,7 @@ class Result:
     rollouts: Rollouts | None
     num_steps: int
     seconds: dict[str, float]
+    evaluation_seconds: float
     run_dir: Path
 
 
@@ -96,6 +98,9 @@ def train(
     is called with the same arguments again, and ends with the numbers that it would have had: bit
     for bit with the same versions, hardware and number of threads.
 
+    An evaluation takes place beside the chunks that follow it. It is waited for before the next one
+    and before anything is saved, so that a checkpoint has all rows up to it.
+
     A seed that diverges is frozen at the end of the last chunk in which it was finite; the others
     go on with the very same numbers.
 
@@ -123,9 +128,10 @@ def train(
       record: Further settings to keep in `config.json`.
       command: What was typed, to keep in `environment.json`.
       report: Called with the step and numbers to show after every chunk and evaluation, and with
-        no numbers where a run goes on.
+        no numbers where a run goes on. An evaluation's may come after those of later chunks.
       log: Called with every row of `metrics.jsonl` and `evaluations.jsonl`.
-      stop: Asked after every chunk and during evaluations whether to save and stop.
+      stop: Asked after every chunk and where an evaluation is waited for whether to save and stop.
+        The evaluation may go on for some seconds; without its row what was learnt since is lost.
 
     Raises:
       InputError: if the directory cannot be used or the settings cannot work, when nothing is
@@ -134,6 +140,7 @@ def train(
       Stopped: if `stop` said so.
       RunFailed: if rows or checkpoints cannot be written.
     """
+    clock = time.perf_counter()
     validate(config)
     dispatches = schedule(phases_of(algorithm, config), num_steps, num_evaluations)
     if config.batch_size > len(dataset):
@@ -181,7 +188,7 @@ def train(
         stack.enter_context(_failures_told(directory, seed_batch or num_seeds))
         checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
         stack.callback(checkpoints.abandon)
-        session = Session(algorithm, config, dataset, keys, directory, checkpoints, log)
+        session = Session(algorithm, config, dataset, keys, directory, checkpoints, log, report)
         ends = list(itertools.accumulate(chunk for chunk, _ in dispatches))
         total = ends[-1]
         if session.step > total:
@@ -191,11 +198,7 @@ def train(
             )
         evaluated = {end for end, (_, evaluates) in zip(ends, dispatches, strict=True) if evaluates}
         session.begin(evaluation is not None and session.step in evaluated)
-
-        def tell(*names: str) -> None:
-            if numbers := session.shown(*names):  # none are left if all seeds are lost
-                report(session.step, numbers)
-
+        start = time.perf_counter() - clock
         if (first_step := session.step) > 0:
             report(first_step, {})
         try:
@@ -206,27 +209,29 @@ def train(
                     raise Halted
                 if end > session.step:
                     session.learn(end - session.step, seed_batch, divergence_limit)
-                    tell("loss")
                     if end in evaluated or session.seconds_since_saved() >= checkpoint_seconds:
                         session.save()
                 if end in evaluated and evaluation is not None and not session.is_lost.all():
                     session.evaluate(evaluation)
-                    tell("score", "return")
-        except Halted:
             session.save()
+        except Halted:
+            with contextlib.suppress(Halted):  # else an evaluated step is gone on from
+                session.save()
             checkpoints.close()
             raise Stopped(
-                f"stopped at step {session.step:,} of {total:,}, which is saved; the same command "
-                f"with --run_dir={run_dir} goes on from there"
+                f"stopped at step {session.saved_step:,} of {total:,}, which is saved; the same "
+                f"command with --run_dir={run_dir} goes on from there"
             ) from None
-        session.save()
         save_policy(
             *(directory.path / "policy", algorithm, config, session.state, dataset.spec),
             *(dataset.preprocessing, session.diverged),
         )
         checkpoints.close()
         failed = _failure(session.diverged, fail_on_divergence)
-        directory.end(failed, {"step": session.step, "diverged": session.diverged})
+        seconds = {"start": start} | session.seconds
+        seconds["rest"] = time.perf_counter() - clock - sum(seconds.values())
+        facts = {"step": session.step, "diverged": session.diverged, "seconds": seconds}
+        directory.end(failed, facts)
     return Result(
         state=session.state,
         diverged=session.diverged,
@@ -234,7 +239,8 @@ def train(
         metrics=session.metrics,
         rollouts=session.rollouts,
         num_steps=session.step - first_step,
-        seconds=session.seconds,
+        seconds=seconds,
+        evaluation_seconds=evaluation.seconds if evaluation is not None else 0.0,
         run_dir=directory.path,
     )
 

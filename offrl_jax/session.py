@@ -2,8 +2,11 @@
 
 import contextlib
 import logging
+import math
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
 
@@ -16,9 +19,11 @@ from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.data.dataset import Dataset
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts, summarize
-from offrl_jax.evaluation.watchdog import Failed, Halted, watched
+from offrl_jax.evaluation.watchdog import POLL_SECONDS, Failed, Halted, watched
 from offrl_jax.run_directory import RowFile, RunDirectory
 from offrl_jax.types import InputError, Key
+
+PATIENCE = 10.0  # seconds that an evaluation may go on where the run is told to stop
 
 
 class Session:
@@ -29,8 +34,9 @@ class Session:
       state: S in front.
       diverged: By seed, what told that it diverged and when, or None.
       metrics: Of the last chunk, (S,) each, NaN for diverged seeds.
-      rollouts: The last evaluation, or None where it failed or there was none.
-      seconds: Wall time by part.
+      rollouts: The last evaluation that has ended, or None where it failed or there was none.
+      seconds: Wall time by part; of evaluations what they were waited for.
+      saved_step: Of the newest checkpoint.
     """
 
     def __init__(
@@ -42,12 +48,15 @@ class Session:
         directory: RunDirectory,
         checkpoints: Checkpoints,
         log: Callable[[dict[str, Any]], None],
+        report: Callable[[int, dict[str, float]], None],
     ):
         """Takes up the newest whole checkpoint; rows and files stay as they are until `begin`."""
         self._algorithm, self._config, self._dataset, self._keys = algorithm, config, dataset, keys
-        self._directory, self._checkpoints, self._log = directory, checkpoints, log
+        self._directory, self._checkpoints = directory, checkpoints
+        self._log, self._report = log, report
         self.step, self.diverged = 0, [None] * len(keys)
         self.rollouts: Rollouts | None = None
+        self._evaluating: tuple[int, Evaluation] | None = None  # the step, and what is under way
         parts = ("training", "diagnostics", "evaluation", "saving")
         self.seconds = dict.fromkeys(parts, 0.0)
 
@@ -81,9 +90,9 @@ class Session:
         self._directory.cut(self._marks, None if evaluates else self.step)
         row = self._directory.metrics.last() or {}
         self.metrics = {k: np.array(v, np.float64) for k, v in row.items() if isinstance(v, list)}
-        with self._timed("diagnostics"):
-            self._behavior = diagnostics.clone_behavior(self._dataset)
-        self._saved_step, self._saved_at = self.step, time.monotonic()
+        beside = ThreadPoolExecutor(1)  # the first chunk is compiled meanwhile
+        self._behavior = beside.submit(diagnostics.clone_behavior, self._dataset)
+        self.saved_step, self._saved_at = self.step, time.monotonic()
 
     @property
     def is_lost(self) -> np.ndarray:
@@ -114,7 +123,13 @@ class Session:
             self.state = divergence.freeze(jnp.array(self.is_lost), self.state, before)
         with self._timed("diagnostics"):
             found = diagnostics.diagnose(
-                *(self._algorithm, self._config, self._dataset, self.state, self._behavior)
+                *(
+                    self._algorithm,
+                    self._config,
+                    self._dataset.bare(),
+                    self.state,
+                    self._behavior.result(),
+                )
             )
             found = {name: np.array(values, np.float64) for name, values in found.items()}
         # What a seed diverged by is shown once, in the row of that chunk.
@@ -122,53 +137,70 @@ class Session:
         self.metrics |= {k: np.where(self.is_lost, np.nan, v) for k, v in found.items()}
         row = {"step": self.step, "steps_per_second": speed}
         row |= {name: values.tolist() for name, values in self.metrics.items()}
-        self._add(self._directory.metrics, row)
+        if self._evaluating is not None and self._evaluating[1].is_done():
+            self.end_evaluation()
+        self._add(self._directory.metrics, row, "loss")
 
     def evaluate(self, evaluation: "Evaluation") -> None:
-        """Rolls out the policies of the seeds that have not diverged.
+        """Starts to roll out the policies of the seeds that have not diverged; what comes next goes
+        on beside it."""
+        self.end_evaluation()
+        state = jax.tree.map(jnp.copy, self.state)  # which training donates
+        evaluation.start(self._config, state, self.is_lost)
+        self._evaluating = self.step, evaluation
+
+    def end_evaluation(self) -> None:
+        """Waits for the evaluation that was started, if there is one, and adds its row.
 
         Raises:
-          Halted: if it was told to stop.
+          Halted: if it was told to stop; and again at every call, since its row is missing.
         """
-        with self._timed("evaluation"):
-            try:
-                self.rollouts = evaluation(self._config, self.state, self.is_lost)
-                row = {"step": self.step} | summarize(self.rollouts, self._dataset.spec)
-            except Failed as error:
-                self.rollouts = None
-                row = {"step": self.step, "failed": str(error)}
-                logging.warning("the evaluation at step %d failed: %s", self.step, error)
-        self._add(self._directory.evaluations, row)
-
-    def shown(self, *names: str) -> dict[str, float]:
-        """Means over living seeds of what the last row has by seed under such names, as last
-        part."""
-        means = {
-            name: np.nanmean(np.where(self.is_lost, np.nan, np.array(values, np.float64)))
-            for name, values in self._row.items()
-            if name.rpartition("/")[2] in names and not self.is_lost.all()
-        }
-        return {name: float(mean) for name, mean in means.items()}
+        if self._evaluating is None:
+            return
+        step, evaluation = self._evaluating
+        try:
+            with self._timed("evaluation"):  # what was learnt beside it cannot be saved without it
+                rollouts = evaluation.result(PATIENCE if self.step > step else 0.0)
+            row = {"step": step} | summarize(rollouts, self._dataset.spec)
+        except Failed as error:
+            rollouts = None
+            row = {"step": step, "failed": str(error)}
+            logging.warning("the evaluation at step %d failed: %s", step, error)
+        self.rollouts = None if self.is_lost.all() else rollouts
+        self._evaluating = None
+        self._add(self._directory.evaluations, row, "score", "return")
 
     def seconds_since_saved(self) -> float:
         return time.monotonic() - self._saved_at
 
     def save(self) -> None:
-        """Starts writing a checkpoint, unless this step has one.
+        """Starts writing a checkpoint, unless this step has one. Rows up to it belong to it, so an
+        evaluation is waited for.
 
         Raises:
           OSError: if this or an earlier one cannot be written.
+          Halted: as `end_evaluation`.
         """
-        if self._saved_step == self.step:
+        self.end_evaluation()
+        if self.saved_step == self.step:
             return
         with self._timed("saving"):
             facts = {"rows": self._directory.marks(), "diverged": self.diverged}
             self._checkpoints.save(self.step, self.state, facts)
-        self._saved_step, self._saved_at = self.step, time.monotonic()
+        self.saved_step, self._saved_at = self.step, time.monotonic()
 
-    def _add(self, rows: RowFile, row: dict[str, Any]) -> None:
-        self._row = rows.append(row)
-        self._log(self._row)
+    def _add(self, rows: RowFile, row: dict[str, Any], *shown: str) -> None:
+        """Keeps and logs a row, and reports the means over living seeds of what it has by seed
+        under the names to be shown, as last part."""
+        row = rows.append(row)
+        self._log(row)
+        means = {
+            name: float(np.nanmean(np.where(self.is_lost, np.nan, np.array(values, np.float64))))
+            for name, values in row.items()
+            if name.rpartition("/")[2] in shown and not self.is_lost.all()
+        }
+        if means:  # none are left if all seeds are lost
+            self._report(row["step"], means)
 
     @contextlib.contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -180,11 +212,40 @@ class Session:
 
 
 class Evaluation:
-    """An evaluator under watch, made anew where it failed."""
+    """An evaluator under watch, made anew where it failed.
+
+    Attributes:
+      seconds: What all its evaluations took.
+    """
 
     def __init__(self, make: Callable[[], Evaluator], timeout: float, stop: Callable[[], bool]):
-        self._make, self._timeout, self._stop = make, timeout, stop
+        self._make, self._timeout = make, timeout
+        self._stop, self._is_halted = stop, threading.Event()
         self._evaluator: Evaluator | None = make()
+        self._thread = ThreadPoolExecutor(1)
+        self.seconds = 0.0
+
+    def start(self, config: Any, state: Any, is_lost: np.ndarray) -> None:
+        """Starts to call itself in a thread."""
+        self._future = self._thread.submit(self, config, state, is_lost)
+
+    def is_done(self) -> bool:
+        return self._future.done()
+
+    def result(self, patience: float) -> Rollouts:
+        """What was started comes to. Told to stop, it waits for no more seconds than `patience`.
+
+        Raises:
+          Failed: as `watched`.
+          Halted: if it was told to stop, and again at every call.
+        """
+        patient_until = math.inf
+        while not wait([self._future], POLL_SECONDS).done:
+            if self._stop():
+                patient_until = min(patient_until, time.monotonic() + patience)
+            if time.monotonic() >= patient_until:
+                self._is_halted.set()
+        return self._future.result()
 
     def __call__(self, config: Any, state: Any, is_lost: np.ndarray) -> Rollouts:
         """Raises `Failed` and `Halted` as `watched` does."""
@@ -198,14 +259,20 @@ class Evaluation:
                     evaluator.close()
                 raise
 
+        clock = time.perf_counter()
         try:
-            self._evaluator, rollouts = watched(work, self._timeout, self._stop)
+            self._evaluator, rollouts = watched(work, self._timeout, self._is_halted.is_set)
         except (Failed, Halted):
             self._evaluator = None  # its environments may be in any condition, and in use
             raise
+        finally:
+            self.seconds += time.perf_counter() - clock
         return rollouts
 
     def close(self) -> None:
+        """Halts what was started, and closes the environments."""
+        self._is_halted.set()
+        self._thread.shutdown()
         if self._evaluator is not None:
             with contextlib.suppress(Failed):  # the run is over
                 watched(lambda tick: self._evaluator.close(), self._timeout)

@@ -90,6 +90,11 @@ class Spec:
     fingerprint: str = ""
     env_entry_point: str | None = None
 
+    def bare(self) -> "Spec":
+        """What programs depend on, so that data of the same sizes and bounds share them."""
+        sizes = self.observation_size, self.action_size
+        return Spec(*sizes, self.action_low, self.action_high, self.discrete)
+
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"env_kwargs": json.loads(self.env_kwargs)}
 

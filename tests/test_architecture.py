@@ -45,6 +45,7 @@ FLOORS = {  # longest prefix decides
     "experiments.messages": 4.8,
     "experiments.benchmark": 5.5,
     "experiments.compare": 5.5,
+    "experiments.programs": 4.8,
     "experiments.configs": 5.2,
     "experiments.matrix_products": 4.8,
     "experiments.measurements": 4.9,

@@ -1,5 +1,6 @@
 """The learner beyond the contract: means of metrics, and agreement with a plain loop."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import init, learn, stack
+from offrl_jax import ALGORITHMS, init, learn, stack
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.config import config, setting
 from offrl_jax.data import sample
@@ -231,3 +232,37 @@ def test_a_batch_that_does_not_divide_the_seeds_is_said(seed_batch, num_seeds, w
 def test_a_divisor_of_the_seeds_is_taken():
     for seed_batch in (None, 1, 2, 3, 6):
         check_seed_batch(seed_batch, 6)
+
+
+def test_states_are_the_same_inside_of_other_programs():
+    """Where the compiler's options for `init` cannot be set."""
+    bc = ALGORITHMS["bc"]
+    config, spec, key = bc.Config(hidden_sizes=(8,)), random_dataset().spec, jax.random.key(3)
+    alone = init(bc, config, spec, key)
+    for inside in (
+        jax.jit(lambda: init(bc, config, spec, key))(),
+        jax.jit(lambda key: init(bc, config, spec, key))(key),
+        jax.tree.map(lambda x: x[0], jax.vmap(lambda key: init(bc, config, spec, key))(key[None])),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, inside, alone)
+
+
+def test_data_of_the_same_shape_share_a_program():
+    traces = []
+
+    def init_counted(config, spec, key):
+        traces.append("init")
+        return CountState(jnp.int32(0), jax.random.uniform(key))
+
+    def update_counted(config, state, batch, key):
+        traces.append("update")
+        return update(config, state, batch, key)
+
+    counted = count._replace(init=init_counted, update=update_counted)
+    dataset, key = random_dataset(), jax.random.key(0)
+    for name in ("first", "second"):
+        named = dataclasses.replace(dataset.spec, name=name, fingerprint=name)
+        state = init(counted, CountConfig(), named, key)
+        data = dataclasses.replace(dataset, spec=named)
+        learn(counted, CountConfig(), data, state, key, num_steps=2)
+    assert traces == ["init", "update"]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS, diagnostics, runs
+from offrl_jax import ALGORITHMS, diagnostics, runs, session
 from offrl_jax.algorithms.base import Phase
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.outcomes import AlreadyFinished, RunFailed, Stopped
@@ -171,8 +171,9 @@ def test_a_stop_during_an_evaluation_evaluates_again(tmp_path, reference, monkey
 
     with monkeypatch.context() as patch, pytest.raises(Stopped, match="step 4 of 8"):
         patch.setattr(Toy, "step", step)
+        patch.setattr(session, "PATIENCE", 0.0)
         run(tmp_path / "run", stop=asked.is_set)
-    assert steps(tmp_path / "run") == [2, 4]
+    assert steps(tmp_path / "run")[:2] == [2, 4]  # 6 where it was learnt beside the evaluation
     assert not (tmp_path / "run" / "evaluations.jsonl").exists()
     run(tmp_path / "run")
     assert steps(tmp_path / "run", "evaluations") == [4, 8]
@@ -335,3 +336,84 @@ def test_a_failed_evaluation_or_a_lost_run_reports_no_empty_numbers(tmp_path, mo
         report=lambda *report: reports.append(report),
     )
     assert all(numbers for _, numbers in reports)
+
+
+def test_training_goes_on_beside_an_evaluation(tmp_path, reference, monkeypatch):
+    further, logged, play = threading.Event(), [], Toy.step
+
+    def step(env, action):
+        assert further.wait(30), "training waits"
+        return play(env, action)
+
+    def log(row):
+        logged.append((row["step"], "return" in row))
+        if row["step"] == 6:
+            further.set()
+
+    monkeypatch.setattr(Toy, "step", step)
+    result = run(tmp_path / "run", checkpoint_seconds=1e9, log=log)
+    assert logged[:3] == [(2, False), (4, False), (6, False)]
+    assert [step for step, is_evaluation in logged if is_evaluation] == [4, 8]
+    for name in ("evaluations.jsonl", "policy/weights.npz"):
+        assert (tmp_path / "run" / name).read_bytes() == (reference() / name).read_bytes()
+    assert result.evaluation_seconds > result.seconds["evaluation"]
+
+
+def test_a_checkpoint_has_the_evaluations_up_to_it(tmp_path, monkeypatch):
+    save, saved, play = Checkpoints.save, {}, Toy.step
+
+    def spied(self, step, state, facts):
+        saved[step] = facts["rows"]["evaluations.jsonl"][0]
+        save(self, step, state, facts)
+
+    def slow(env, action):
+        time.sleep(0.05)
+        return play(env, action)
+
+    monkeypatch.setattr(Checkpoints, "save", spied)
+    monkeypatch.setattr(Toy, "step", slow)
+    run(tmp_path / "run")
+    first, _ = (tmp_path / "run" / "evaluations.jsonl").read_bytes().splitlines(keepends=True)
+    assert saved == {2: 0, 4: 0, 6: len(first), 8: len(first)}
+
+
+def slowed(patch):
+    """Has an evaluation take three seconds, and counts its steps."""
+    taken, play = [], Toy.step
+
+    def step(env, action):
+        time.sleep(0.3)
+        taken.append(env)
+        return play(env, action)
+
+    patch.setattr(Toy, "step", step)
+    return taken
+
+
+@pytest.mark.parametrize(("patience", "step"), [(20.0, 6), (0.0, 4)])
+def test_a_stop_beside_an_evaluation_waits_for_it_a_while(
+    tmp_path, reference, monkeypatch, patience, step
+):
+    """Without its row what was learnt since cannot be saved, and is learnt again."""
+    stop = AfterRows(3)
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=f"step {step} of 8"):
+        slowed(patch)
+        patch.setattr(session, "PATIENCE", patience)
+        run(tmp_path / "run", stop=stop, log=stop.log)
+    assert steps(tmp_path / "run") == [2, 4, 6] and saved_steps(tmp_path / "run")[-1] == step
+    run(tmp_path / "run")
+    assert_same_directories(tmp_path / "run", reference())
+
+
+def test_an_error_beside_an_evaluation_ends_it(tmp_path, monkeypatch):
+    def fail(row):
+        if row["step"] == 6:
+            raise ValueError("no such window")
+
+    taken = slowed(monkeypatch)
+    with pytest.raises(ValueError, match="no such window"):
+        run(tmp_path / "run", log=fail)
+    before = len(taken)
+    time.sleep(0.5)
+    assert len(taken) == before < 10
+    assert not (tmp_path / "run" / "evaluations.jsonl").exists()

@@ -1,4 +1,5 @@
 import json
+import time
 
 import jax
 import jax.numpy as jnp
@@ -158,8 +159,28 @@ def test_a_seed_whose_value_diverged_is_null_and_hides_no_other(tmp_path):
 
 def test_progress_reports_losses_and_scores(run):
     _, reports = run
-    assert [step for step, _ in reports] == [2, 2, 4, 4]
-    assert "actor/loss" in reports[0][1] and "score" in reports[1][1]
+    for name in ("actor/loss", "score"):
+        assert [step for step, numbers in reports if name in numbers] == [2, 4]
+    assert len(reports) == 4
+
+
+def test_the_seconds_of_the_parts_make_up_the_whole(tmp_path):
+    clock = time.perf_counter()
+    result = train(
+        BC,
+        CONFIG,
+        toy_dataset(),
+        run_dir=tmp_path / "run",
+        num_steps=2,
+        num_evaluations=1,
+        num_evaluation_episodes=2,
+    )
+    total = time.perf_counter() - clock
+    parts = ["start", "training", "diagnostics", "evaluation", "saving", "rest"]
+    assert list(result.seconds) == parts and min(result.seconds.values()) >= 0
+    assert 0.9 * total < sum(result.seconds.values()) <= total
+    assert 0 < result.evaluation_seconds < total
+    assert json.loads((tmp_path / "run" / "DONE").read_text())["seconds"] == result.seconds
 
 
 def test_the_last_checkpoint_is_the_last_state(run):

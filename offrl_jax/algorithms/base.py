@@ -10,7 +10,8 @@ class Algorithm(NamedTuple):
     Attributes:
       name: The name users type.
       Config: A `@config` class with at least `batch_size`; critics also have `discount`.
-      init: (config, spec, key) -> state, a NamedTuple with at least `step`, an int32 scalar.
+      init: (config, spec, key) -> state, a NamedTuple with at least `step`, an int32 scalar; of the
+        spec sizes and bounds alone, as of a dataset's where there is one (`Spec.bare`).
       update: (config, state, batch, key) -> (state, metrics); adds 1 to `state.step`.
       act: (config, state, observation, key | None) -> actions in [−1, 1] of a (B, O) batch of
         normalised observations; None asks for the mode.

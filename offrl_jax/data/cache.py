@@ -24,18 +24,19 @@ FORMAT = 4  # raised whenever a source reads the same bytes differently
 FLAGS = ("terminal", "truncation", "episode_end")
 
 
-def root() -> Path | None:
-    """$OFFRL_JAX_CACHE, else the user's cache directory; None where neither is known."""
+def root(kind: str = "datasets") -> Path | None:
+    """Where such things are kept, below $OFFRL_JAX_CACHE or else the user's cache directory; None
+    where neither is known."""
     if chosen := os.environ.get("OFFRL_JAX_CACHE"):
-        return Path(chosen).expanduser() / "datasets"
+        return Path(chosen).expanduser() / kind
     try:
         import platformdirs
     except ImportError:
         logging.warning(
-            "datasets are read anew each time; set OFFRL_JAX_CACHE or pip install platformdirs"
+            "%s are not kept from run to run; set OFFRL_JAX_CACHE or pip install platformdirs", kind
         )
         return None
-    return Path(platformdirs.user_cache_dir("offrl_jax")) / "datasets"
+    return Path(platformdirs.user_cache_dir("offrl_jax")) / kind
 
 
 def entry(*identity: object) -> Path | None:

@@ -9,12 +9,12 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.signal import lfilter
 
 from offrl_jax.data import checks
 from offrl_jax.types import Array, Float, InputError, Int, Key, Spec, Transition
@@ -63,6 +63,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return self.episode.shape[0]
+
+    def bare(self) -> "Dataset":
+        """The same data with the bare spec."""
+        return dataclasses.replace(self, spec=self.spec.bare())
 
     @property
     def num_episodes(self) -> int:
@@ -346,6 +350,8 @@ def _returns_to_go(reward: np.ndarray, episode: np.ndarray, discount: float) -> 
     returns = np.empty(len(reward), np.float32)
     starts = np.flatnonzero(np.diff(episode, prepend=-1))
     for start, stop in zip(starts, [*starts[1:], len(reward)], strict=True):
-        backwards = reward[start:stop][::-1].astype(np.float64)
-        returns[start:stop] = lfilter([1.0], [1.0, -discount], backwards)[::-1]
+        backwards = reward[start:stop][::-1].astype(np.float64).tolist()
+        returns[start:stop] = list(accumulate(backwards, lambda later, r: r + discount * later))[
+            ::-1
+        ]
     return returns

@@ -49,7 +49,8 @@ class Rollouts:
 
 
 class Evaluator:
-    """Environments for `num_episodes` episodes of each run, made once and used at every evaluation.
+    """Environments for `num_episodes` episodes of each run, made once and used at every evaluation:
+    one at once, which shows whether it fits the data, the others where they are first needed.
 
     Episode j of every run and every evaluation starts from the same seed, so that policies are
     compared on the same starts. An environment whose episode is over is not stepped again.
@@ -79,7 +80,7 @@ class Evaluator:
         self._preprocessing, self._discount = dataset.preprocessing, dataset.discount
         self._shape = (*runs, num_episodes)
         self._seeds = seed + np.arange(np.prod(self._shape)) % num_episodes
-        self._envs = [environments.make_from_spec(dataset.spec) for _ in self._seeds]
+        self._envs = [environments.make_from_spec(dataset.spec)]
 
     def __call__(
         self,
@@ -95,10 +96,13 @@ class Evaluator:
           config: As for `learner.learn`.
           state: With axes as the evaluator's runs.
           is_lost: By run, those whose episodes are not to be played: their results are NaN.
-          tick: Called after every reset, before every step of an environment and after choosing
-            actions.
+          tick: Called after making and every reset, before every step of an environment and after
+            choosing actions.
         """
-        num_envs = len(self._envs)
+        num_envs = len(self._seeds)
+        while len(self._envs) < num_envs:
+            self._envs.append(environments.make_from_spec(self._spec))
+            tick()
         is_lost = np.broadcast_to(np.expand_dims(is_lost, -1), self._shape)
         observation = np.zeros((num_envs, self._spec.observation_size), np.float32)
         for i, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):

@@ -131,8 +131,11 @@ def test_wandb_goes_on_with_the_run_of_the_same_directory(tmp_path, monkeypatch)
     calls = []
 
     class Run:
-        def log(self, numbers, step):
-            calls.append((numbers, step))
+        def define_metric(self, name, step_metric):
+            calls.append((name, step_metric))
+
+        def log(self, numbers):
+            calls.append(numbers)
 
         def finish(self):
             calls.append("finish")
@@ -149,9 +152,9 @@ def test_wandb_goes_on_with_the_run_of_the_same_directory(tmp_path, monkeypatch)
     log.close()
     options, *others = calls
     assert options["name"] == tmp_path.name and options["resume"] == "allow"
-    assert others == [(NUMBERS, 20), "finish"]
+    assert others == [("*", "step"), NUMBERS | {"step": 20}, "finish"]
     calls.clear()
     for folder in (tmp_path, tmp_path / "other" / tmp_path.name):
         Loggers(["wandb"], folder)(ROW)
-    again, elsewhere = (call for call in calls if isinstance(call, dict))
+    again, elsewhere = (call for call in calls if "resume" in call)
     assert again["id"] == options["id"] != elsewhere["id"]

@@ -36,6 +36,14 @@ def test_losses_alone_are_shown_every_ten_seconds(clock, capsys):
     assert shown == ["step 11", "step 22"]
 
 
+def test_the_score_of_an_earlier_step_takes_none_back(clock, capsys):
+    show = Progress(1000)
+    clock.now += 10
+    show(400, {"actor/loss": 0.25})
+    show(200, {"score": 90.0})
+    assert capsys.readouterr().err.startswith("step 400/1,000  40 steps/s  15 s left")
+
+
 def test_the_speed_of_a_resumed_run_counts_from_where_it_goes_on(clock, capsys):
     show = Progress(1000)
     clock.now += 50  # until it is restored

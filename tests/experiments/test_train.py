@@ -53,6 +53,8 @@ def test_a_run_ends_with_its_table_and_directory(tmp_path):
         "95% interval",
         "the data's own average",
         "wall time",
+        "training",
+        "beside training",
         "steps/s",
         str(run_dir),
     ):

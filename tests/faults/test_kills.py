@@ -42,8 +42,7 @@ class Run:
         self.command += [*FLAGS, *RUNS[algorithm], f"--run_dir={self.path}"]
         self.environment = os.environ | {
             "OFFRL_JAX_CACHE": str(folder / "cache"),
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_ENABLE_COMPILATION_CACHE": "true",
         }
 
     def start(self, *flags: str, before: tuple[str, ...] = ()) -> subprocess.Popen:

@@ -1,0 +1,75 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from experiments.programs import keep_programs
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "--algorithm=bc",
+    "--dataset=pointmaze/umaze-600",
+    "--num_steps=20",
+    "--num_seeds=2",
+    "--num_evaluations=2",
+    "--num_evaluation_episodes=1",
+    "--config.hidden_sizes=8",
+    "--config.batch_size=8",
+)
+
+
+def train(run_dir, cache, kept="true"):
+    """What a run left, and what it wrote to standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", *SMALL, f"--run_dir={run_dir}"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OFFRL_JAX_CACHE": str(cache), "JAX_ENABLE_COMPILATION_CACHE": kept},
+    )
+    assert done.returncode == 0, done.stderr
+    names = "evaluations.jsonl", "policy/weights.npz"
+    return [(run_dir / name).read_bytes() for name in names], done.stderr
+
+
+def test_kept_programs_give_the_same_bytes_and_nothing_is_compiled_twice(tmp_path):
+    cache = tmp_path / "cache"
+    without, _ = train(tmp_path / "without", cache, kept="false")
+    assert not (cache / "programs").exists()
+    first, _ = train(tmp_path / "first", cache)
+    kept = set((cache / "programs").iterdir())
+    assert any("_learn" in path.name for path in kept)
+    second, told = train(tmp_path / "second", cache)
+    assert without == first == second
+    assert set((cache / "programs").iterdir()) == kept and "cache" not in told
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path):
+    (tmp_path / "file").touch()
+    _, told = train(tmp_path / "run", tmp_path / "file" / "cache")
+    assert told.count("persistent compilation cache") == 1 and "Traceback" not in told
+
+
+@pytest.fixture
+def settings():
+    """JAX's, put back afterwards."""
+    names = [name for name in dir(jax.config) if "persistent_cache" in name or "cache_dir" in name]
+    before = {name: getattr(jax.config, name) for name in names}
+    yield before
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_a_directory_that_the_user_chose_is_left_as_it_is(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", "/elsewhere")
+    keep_programs()
+    assert {name: getattr(jax.config, name) for name in settings} == settings | {
+        "jax_compilation_cache_dir": "/elsewhere"
+    }
+    jax.config.update("jax_compilation_cache_dir", None)
+    keep_programs()
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "programs")
