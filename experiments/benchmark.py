@@ -27,6 +27,7 @@ from experiments.command_line import FLAGS, launch
 from experiments.matrix_products import dominant_product, fastest
 from experiments.messages import say
 from experiments.minimum_operations import MINIMUM
+from offrl_jax import backends
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm, phases_of
 from offrl_jax.data import Dataset
@@ -74,8 +75,10 @@ def main() -> None:
     algorithms = [ALGORITHMS[name] for name in _known("algorithms", FLAGS.algorithms, ALGORITHMS)]
     shapes = FLAGS.shapes or (["hopper"] if FLAGS.quick else list(SHAPES))
     _known("shapes", shapes, SHAPES)
-    on_gpu = jax.default_backend() == "gpu"
-    num_seeds = _counts("num_seeds", [1] if FLAGS.quick else [1, 4, 16] + [64] * on_gpu)
+    num_seeds = _counts("num_seeds", [1] if FLAGS.quick else [1, 4, 16])
+    backends.use_cores(max(num_seeds))
+    if jax.default_backend() == "gpu" and not (FLAGS.num_seeds or FLAGS.quick):
+        num_seeds.append(64)
     num_settings = _counts("num_settings", [1] if FLAGS.quick else [1, 4])
     runs = [(seeds, settings) for settings in num_settings for seeds in num_seeds]
     out = _output()

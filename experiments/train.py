@@ -27,7 +27,7 @@ from experiments.loggers import LOGGERS, Loggers
 from experiments.presets import DOMAINS, Preset, find_preset, prepared
 from experiments.progress import Progress, speed
 from experiments.signals import stopping
-from offrl_jax import data, divergence, runs
+from offrl_jax import backends, data, divergence, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.data import Dataset, scores
@@ -99,6 +99,7 @@ PASSED_ON = (  # flags that are arguments of runs.train
 
 def main() -> None:
     clock = time.perf_counter()
+    backends.use_cores(FLAGS.num_seeds)
     algorithm = ALGORITHMS[FLAGS.algorithm]
     run_dir = runs.check_run_dir(FLAGS.run_dir or _default_run_dir())
     dataset = data.load(

@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
+from offrl_jax.backends import seed_mesh
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, sample
 from offrl_jax.types import InputError, Key, Metrics, Spec
@@ -65,6 +67,9 @@ def learn(
       seed_batch: How many of the S seeds to train at once, one batch after another, where memory
         holds no more; a divisor of S. Results are the same to rounding.
 
+    With several CPU devices (`backends.use_cores`) and no `seed_batch` the seeds are dealt out to
+    as many of them as divide S, to the same results but for rounding.
+
     Returns:
       The new state, and the mean of each metric over the steps that report it, with the axes of
       `key` in front.
@@ -77,10 +82,14 @@ def learn(
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
-    parts, dataset = [], dataset.bare()
+    mesh = _mesh(key, seed_batch)
+    parts, (dataset, state, key) = [], placed(mesh, dataset, state, key)
     for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
         state, *part = _learn(
-            phase, config, dataset, state, key, num_steps=length, seed_batch=seed_batch
+            *(phase, config, dataset, state, key),
+            num_steps=length,
+            seed_batch=seed_batch,
+            mesh=mesh,
         )
         parts.append(part)
     return state, parts[0][0] if len(parts) == 1 else _merged(parts)
@@ -92,7 +101,9 @@ def lower(
     """The first program that `learn` dispatches for the same arguments, to be looked at; compiled
     here, it is not compiled again there."""
     phase, length = _stretches(phases_of(algorithm, config), state, num_steps)[0]
-    return _learn.lower(phase, config, dataset, state, key, num_steps=length, seed_batch=None)
+    mesh = _mesh(key, None)
+    arguments = placed(mesh, dataset, state, key)
+    return _learn.lower(phase, config, *arguments, num_steps=length, seed_batch=None, mesh=mesh)
 
 
 def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple[Phase, int]]:
@@ -121,7 +132,11 @@ def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tupl
     return stretches
 
 
-@partial(jax.jit, static_argnames=("phase", "num_steps", "seed_batch"), donate_argnames="state")
+@partial(
+    jax.jit,
+    static_argnames=("phase", "num_steps", "seed_batch", "mesh"),
+    donate_argnames="state",
+)
 def _learn(
     phase: Phase,
     config: Any,
@@ -131,12 +146,13 @@ def _learn(
     *,
     num_steps: int,
     seed_batch: int | None,
+    mesh: jax.sharding.Mesh | None,
 ) -> tuple[Any, Metrics, Metrics]:
     """`num_steps` steps of the phase's updates in turn: the state, the metrics' means, and over how
     many steps each was taken."""
     updates = phase.updates
 
-    def run(config: Any, state: Any, key: Key) -> tuple[Any, Metrics, Metrics]:
+    def run(dataset: Dataset, config: Any, state: Any, key: Key) -> tuple[Any, Metrics, Metrics]:
         data = dataset
         if phase.relabel is not None:
             state, data = phase.relabel(config, state, dataset)
@@ -177,7 +193,37 @@ def _learn(
         }
         return state, {name: total[name] / counts[name] for name in total}, counts
 
-    return over_runs(run, key.ndim, seed_batch)(config, state, key)
+    def runs(dataset: Dataset, config: Any, state: Any, key: Key) -> tuple[Any, Metrics, Metrics]:
+        return over_runs(partial(run, dataset), key.ndim, seed_batch)(config, state, key)
+
+    if mesh is not None:
+        everywhere, own = PartitionSpec(), _by_seed(key)
+        in_specs = everywhere, everywhere, own, own
+        runs = jax.shard_map(runs, mesh=mesh, in_specs=in_specs, out_specs=own, check_vma=False)
+    return runs(dataset, config, state, key)
+
+
+def _mesh(key: Key, seed_batch: int | None) -> jax.sharding.Mesh | None:
+    """Over what devices the seeds of this key are dealt out, None for one."""
+    if key.ndim == 0 or seed_batch is not None or isinstance(key, jax.core.Tracer):
+        return None
+    return seed_mesh(key.shape[-1])
+
+
+def placed(
+    mesh: jax.sharding.Mesh | None, dataset: Dataset, state: Any, key: Key
+) -> tuple[Dataset, Any, Key]:
+    """What `_learn` takes, where it takes it: the data on every device, each seed on its own."""
+    dataset = dataset.bare()
+    if mesh is None:
+        return dataset, state, key
+    by_seed = NamedSharding(mesh, _by_seed(key))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return jax.device_put(dataset, everywhere), *jax.device_put((state, key), by_seed)
+
+
+def _by_seed(key: Key) -> PartitionSpec:
+    return PartitionSpec(*[None] * (key.ndim - 1), "seed")
 
 
 def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:

@@ -1,6 +1,5 @@
 """What a number is to be traced to: versions, machine, commit and command."""
 
-import os
 import platform
 import re
 import shutil
@@ -13,6 +12,7 @@ from typing import Any
 import jax
 
 from offrl_jax import environments
+from offrl_jax.backends import num_cores
 
 PACKAGES = (
     *("offrl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint"),
@@ -30,7 +30,7 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
         "devices": [str(device) for device in jax.devices()],
         "device_kind": jax.devices()[0].device_kind,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "num_threads": _num_threads(),
+        "num_threads": num_cores(),
         "commit": _commit(),
         "command": list(command),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -43,11 +43,6 @@ def _cpu() -> str:
     text = cpus.read_text() if cpus.exists() else ""
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return model[1] if model else platform.processor() or platform.machine()
-
-
-def _num_threads() -> int | None:
-    """CPU cores that this process may use, which batched sums depend on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _commit() -> str | None:

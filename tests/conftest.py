@@ -38,6 +38,7 @@ install_import_hook(
 )
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.devices()  # starts the backend, so that no command run in this process can give it more of them
 
 
 def pytest_collection_modifyitems(items):
