@@ -1,5 +1,6 @@
 """What a number is to be traced to: versions, machine, commit and command."""
 
+import os
 import platform
 import re
 import shutil
