@@ -76,7 +76,7 @@ def main() -> None:
     shapes = FLAGS.shapes or (["hopper"] if FLAGS.quick else list(SHAPES))
     _known("shapes", shapes, SHAPES)
     num_seeds = _counts("num_seeds", [1] if FLAGS.quick else [1, 4, 16])
-    backends.use_cores(max(num_seeds))
+    backends.use_cores(*num_seeds)
     if jax.default_backend() == "gpu" and not (FLAGS.num_seeds or FLAGS.quick):
         num_seeds.append(64)
     num_settings = _counts("num_settings", [1] if FLAGS.quick else [1, 4])
@@ -177,6 +177,8 @@ def _title(record: dict[str, Any]) -> str:
 
 
 def _known(flag: str, names: Sequence[str], known: dict[str, Any]) -> Sequence[str]:
+    if not names:
+        raise InputError(f"{flag} is empty; give some of {', '.join(known)}")
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -70,7 +70,11 @@ def _of_command(text: str) -> Side:
     name, equals, command = text.partition("=")
     if not (name and equals and command.strip()):
         raise InputError(f"side={text} is not NAME=COMMAND")
-    return Side(name, shlex.split(command), Path.cwd(), os.environ)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise InputError(f"side={text} is no command ({error})") from error
+    return Side(name, words, Path.cwd(), os.environ)
 
 
 def _of_xla_flags(text: str) -> Side:
@@ -138,7 +142,11 @@ def _run(side: Side) -> Rates:
     for line in done.stdout.splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):  # it may print other things too
             row = json.loads(line)
-            rates[row["algorithm"]] = float(row["updates_per_second"])
+            name, rate = row["algorithm"], float(row["updates_per_second"])
+            if name in rates:
+                raise RunFailed(f"side {side.name} measured {name} twice; give one case of each")
+            if rate > 0:
+                rates[name] = rate
     return rates
 
 

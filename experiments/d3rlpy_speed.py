@@ -5,7 +5,7 @@
 
 d3rlpy brings torch, so it best gets an environment of its own; this command needs nothing else, not
 even jax. Data are 100,000 random transitions of Hopper's shapes (11 observations, 3 actions) in
-episodes of 1,000. Networks, batches and numbers of samples are the defaults of offrl_jax; sac_n is
+episodes of 1,000. Networks, batches and numbers of samples are the defaults of offrl_jax; sac is
 SAC with ten critics, each network of three layers. Settings that make the work alike:
 
   bc          cloning by squared error (offrl_jax: --config.policy=deterministic)
@@ -57,7 +57,7 @@ ALGORITHMS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"actor": DEEP, "critic": DEEP | {"use_layer_norm": True}},
     ),
     "cql": ("CQLConfig", {"alpha_learning_rate": 0.0}, {}),
-    "sac_n": ("SACConfig", {"n_critics": 10}, {"actor": DEEP, "critic": DEEP}),
+    "sac": ("SACConfig", {"n_critics": 10}, {"actor": DEEP, "critic": DEEP}),
     "bear": ("BEARConfig", {"warmup_steps": 0}, {}),
     "bcq": (
         "BCQConfig",

@@ -33,22 +33,24 @@ class Product(NamedTuple):
 def dominant_product(function: Callable, *args: Any) -> Product:
     """The shape on which a function, as written, spends the most operations."""
     operations = Counter()
-    for product in _products(jax.make_jaxpr(function)(*args)):
-        operations[product] += product.operations
+    for product, times in _products(jax.make_jaxpr(function)(*args)):
+        operations[product] += times * product.operations
     return operations.most_common(1)[0][0]
 
 
-def _products(jaxpr: Any) -> Iterator[Product]:
+def _products(jaxpr: Any) -> Iterator[tuple[Product, int]]:
+    """Each with how often it is taken."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "dot_general":
             (contracted, _), (batched, _) = equation.params["dimension_numbers"]
             left, right = (variable.aval for variable in equation.invars)
             batch = math.prod(left.shape[i] for i in batched)
             k = math.prod(left.shape[i] for i in contracted)
-            yield Product(left.size // (batch * k), k, right.size // (batch * k), batch)
+            yield Product(left.size // (batch * k), k, right.size // (batch * k), batch), 1
+        length = equation.params.get("length", 1)  # of a scan
         for inner in jax.tree.leaves(tuple(equation.params.values())):
             if hasattr(inner, "eqns"):
-                yield from _products(inner)
+                yield from ((product, length * times) for product, times in _products(inner))
 
 
 class TimedProduct:

@@ -208,13 +208,11 @@ def abm(config: Any, spec: Spec) -> float:
 
 
 def iql(config: Any, spec: Spec) -> float:
-    """V(s) once, for its own loss and for the advantage; V(s′); Q̄(s, a)."""
-    if config.value_dropout_percent:
-        raise InputError("the minimum of value_dropout_percent above 0 has not been counted")
+    """V(s) for its own loss and, after its step, for the advantage; V(s′) after it; Q̄(s, a)."""
     value = _of_state(config, spec, config.critic_hidden_sizes)
     critic = _critic(config, spec)
     critics = config.num_critics * (critic.forward() + critic.training())
-    return value.training() + value.forward() + critics + _mean_actor(config, spec).training()
+    return value.training() + 2 * value.forward() + critics + _mean_actor(config, spec).training()
 
 
 def awr(config: Any, spec: Spec) -> float:

@@ -28,7 +28,7 @@ from experiments.command_line import FLAGS, launch
 from experiments.configs.overestimation import DEFAULT, METHODS, SCALES
 from experiments.presets import find_preset, prepared
 from experiments.progress import Progress
-from offrl_jax import data, diagnostics, environments, learner, runs
+from offrl_jax import backends, data, diagnostics, environments, learner, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import stack, validate
@@ -72,6 +72,7 @@ class Row:
 
 
 def main() -> None:
+    backends.use_cores(FLAGS.num_seeds)
     keys = runs.seed_keys(FLAGS.seed, FLAGS.num_seeds)
     rows = _rows()
     num_steps = FLAGS.num_steps or SCALES[FLAGS.scale][0]

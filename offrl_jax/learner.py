@@ -102,7 +102,7 @@ def lower(
     here, it is not compiled again there."""
     phase, length = _stretches(phases_of(algorithm, config), state, num_steps)[0]
     mesh = _mesh(key, None)
-    arguments = placed(mesh, dataset, state, key)
+    arguments = _placed(mesh, dataset, state, key)
     return _learn.lower(phase, config, *arguments, num_steps=length, seed_batch=None, mesh=mesh)
 
 
@@ -210,7 +210,7 @@ def _mesh(key: Key, seed_batch: int | None) -> jax.sharding.Mesh | None:
     return seed_mesh(key.shape[-1])
 
 
-def placed(
+def _placed(
     mesh: jax.sharding.Mesh | None, dataset: Dataset, state: Any, key: Key
 ) -> tuple[Dataset, Any, Key]:
     """What `_learn` takes, where it takes it: the data on every device, each seed on its own."""
@@ -218,8 +218,18 @@ def placed(
     if mesh is None:
         return dataset, state, key
     by_seed = NamedSharding(mesh, _by_seed(key))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    return jax.device_put(dataset, everywhere), *jax.device_put((state, key), by_seed)
+    return _everywhere(dataset, mesh), *jax.device_put((state, key), by_seed)
+
+
+def replicated(dataset: Dataset, key: Key, seed_batch: int | None = None) -> Dataset:
+    """The dataset on every device that `learn` with this key deals seeds to, so that many calls of
+    it share one copy."""
+    mesh = _mesh(key, seed_batch)
+    return dataset if mesh is None else _everywhere(dataset, mesh)
+
+
+def _everywhere(dataset: Dataset, mesh: jax.sharding.Mesh) -> Dataset:
+    return jax.device_put(dataset, NamedSharding(mesh, PartitionSpec()))
 
 
 def _by_seed(key: Key) -> PartitionSpec:

@@ -52,6 +52,7 @@ class Session:
     ):
         """Takes up the newest whole checkpoint; rows and files stay as they are until `begin`."""
         self._algorithm, self._config, self._dataset, self._keys = algorithm, config, dataset, keys
+        self._rows: Dataset | None = None  # the data where the seeds are
         self._directory, self._checkpoints = directory, checkpoints
         self._log, self._report = log, report
         self.step, self.diverged = 0, [None] * len(keys)
@@ -105,8 +106,10 @@ class Session:
         with self._timed("training"):
             clock = time.perf_counter()
             before = jax.tree.map(jnp.copy, self.state)
+            if self._rows is None:
+                self._rows = learner.replicated(self._dataset, self._keys, seed_batch)
             self.state, metrics = learner.learn(
-                *(self._algorithm, self._config, self._dataset, self.state, self._keys),
+                *(self._algorithm, self._config, self._rows, self.state, self._keys),
                 num_steps=num_steps,
                 seed_batch=seed_batch,
             )

@@ -268,7 +268,8 @@ def critic_gradient(
     states and so can be taken over blocks of states, as many as the backend likes at once."""
     candidates = candidate_actions(config, policy, next_policy, key)
     by_state = (batch, target, candidates.action, candidates.log_density)
-    num_blocks = _num_blocks(*candidates.action.shape[:2])
+    num_states, num_actions = candidates.action.shape[:2]
+    num_blocks = _num_blocks(num_states, num_actions + 1)
     blocks = jax.tree.map(lambda x: x.reshape(num_blocks, -1, *x.shape[1:]), by_state)
 
     def of_block(block: tuple) -> tuple[Any, Metrics]:
@@ -286,12 +287,14 @@ def critic_gradient(
 
 
 def _num_blocks(num_states: int, num_actions: int) -> int:
-    """The fewest blocks of equal size whose critics take at most the backend's rows at once."""
+    """The fewest blocks of equal size whose critics take at most the backend's rows at once; one
+    if that makes blocks of less than a quarter of them."""
     limit = rows_at_once()
     if limit is None:
         return 1
-    enough = (n for n in range(1, num_states) if num_states % n == 0)
-    return next((n for n in enough if num_states // n * num_actions <= limit), num_states)
+    divisors = (n for n in range(1, num_states + 1) if num_states % n == 0)
+    rows = {n: num_states // n * num_actions for n in divisors}
+    return next((n for n in rows if limit / 4 <= rows[n] <= limit), 1)
 
 
 def actor_loss(

@@ -3,11 +3,10 @@ cloning. XQL, SQL and EQL are the same learner with another loss of the value.
 
 Citation: Kostrikov et al. 2021, arXiv:2110.06169. XQL: Garg et al. 2023, arXiv:2301.02328; SQL and
 EQL: Xu et al. 2023, arXiv:2303.15810.
-Update order: value, actor and critics, all from the same old parameters; then the target critics.
+Update order: value → actor → critics → target critics, each with the new value.
 Checked against: the authors' code (ikostrikov/implicit_q_learning at 09d7002; ryanxhr/IVR at
-58edd26; Div99/XQL at dff09af). Departures: actor and critics take the value before its step, as
-CORL's do, where the authors' take the one after it, so V(s) is computed once; layers start as
-everywhere here, not orthogonal; XQL's critics are fitted by squares, not by a Huber loss.
+58edd26; Div99/XQL at dff09af). Departures: layers start as everywhere here, not orthogonal; XQL's
+critics are fitted by squares, not by a Huber loss.
 """
 
 from typing import Any, NamedTuple
@@ -175,14 +174,14 @@ def update(
         config.critic_learning_rate, gradient, state.value, state.value_optimizer
     )
 
-    advantage = q - state_value(config.critic_hidden_sizes, state.value, batch.observation)
+    advantage = q - state_value(config.critic_hidden_sizes, value, batch.observation)
     gradient, actor_metrics = jax.grad(actor_loss, has_aux=True)(
         state.actor, batch, advantage, actor_key, config
     )
     rate = cosine_rate(config.actor_learning_rate, state.step, config.num_decay_steps)
     actor, actor_optimizer = adam_step(rate, gradient, state.actor, state.actor_optimizer)
 
-    next_value = state_value(config.critic_hidden_sizes, state.value, batch.next_observation)
+    next_value = state_value(config.critic_hidden_sizes, value, batch.next_observation)
     gradient, critic_metrics = jax.grad(critic_loss, has_aux=True)(
         state.critic, batch, next_value, config
     )

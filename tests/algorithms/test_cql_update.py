@@ -5,13 +5,16 @@ equations. After each of two updates every parameter agrees to 1e-5 and every fi
 to 1e-5 of its leaf's largest entry, the library in float32. The second starts from NumPy's state.
 """
 
+import importlib
+
 import jax
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS
+from offrl_jax import ALGORITHMS, backends
 from offrl_jax.algorithms.cql import CQLConfig
 from offrl_jax.types import Spec, Transition
+from tests.arrays import random_dataset
 
 CQL = ALGORITHMS["cql"]
 B, S, A, N = 5, 4, 3, 4  # states; size of a state and an action; penalty actions of a source
@@ -252,3 +255,30 @@ def test_two_updates_match_numpy(variant, lagrange):
         assert_close(parameters(state), s, lambda leaf: 1e-5)
         first = {name: [m for m, _ in leaves] for name, leaves in moments.items()}
         assert_close(first_moments(state), first, lambda leaf: 1e-5 * np.abs(leaf).max())
+
+
+@pytest.mark.parametrize(
+    ("num_states", "num_actions", "expected"),
+    [(256, 31, 8), (256, 13, 4), (16, 31, 1), (251, 31, 1), (1, 31, 1), (1000, 31, 40)],
+)
+def test_blocks_of_states_are_equal_and_not_tiny(num_states, num_actions, expected, monkeypatch):
+    monkeypatch.setattr(backends, "ROWS_AT_ONCE", {"cpu": 1024})
+    assert (
+        importlib.import_module("offrl_jax.algorithms.cql")._num_blocks(num_states, num_actions)
+        == expected
+    )
+
+
+@pytest.mark.parametrize("lagrange", ["off", "authors"])
+def test_blocks_of_states_give_the_whole_batchs_gradient(lagrange, monkeypatch):
+    config = CQLConfig(
+        actor_hidden_sizes=(8, 8), critic_hidden_sizes=(8, 8), batch_size=24, lagrange=lagrange
+    )
+    dataset = random_dataset()
+    state = CQL.init(config, dataset.spec, jax.random.key(0))
+    batch = jax.tree.map(lambda x: x[:24], dataset.transitions)
+    found = []
+    for rows in (10_000, 4 * 31):
+        monkeypatch.setattr(backends, "ROWS_AT_ONCE", {"cpu": rows})
+        found.append(CQL.update(config, state, batch, jax.random.key(1)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *found)

@@ -65,8 +65,8 @@ def float32(x):
 
 @pytest.mark.parametrize("config", [CONFIG, DROPPING], ids=["plain", "dropout"])
 def test_a_whole_step_equals_one_written_out(config):
-    """Value, actor and critics, all from the same old parameters; then the target critics. Where
-    units drop out, they do only in the network that is fitted."""
+    """Value; the actor, with the new value and the old target critics; critics, with the new value;
+    target critics. Where units drop out, they do only in the network that is fitted."""
     after, metrics = update(config, STATE, BATCH, KEY)
     value_key, actor_key = jax.random.split(KEY)
     value_dropout = {"dropout": config.value_dropout_percent / 100, "key": value_key}
@@ -78,7 +78,7 @@ def test_a_whole_step_equals_one_written_out(config):
 
     value, value_optimizer = adam(value_objective, STATE.value, STATE.value_optimizer, 0.05)
 
-    advantage = Q - numpy_value(STATE.value, S)
+    advantage = Q - numpy_value(value, S)
     weight = np.minimum(np.exp(2 * advantage), 2.0)
     assert 0 < (weight == 2).sum() < 30
     assert float(metrics["actor/advantage"]) == pytest.approx(advantage.mean(), abs=1e-4)
@@ -93,7 +93,7 @@ def test_a_whole_step_equals_one_written_out(config):
     actor, actor_optimizer = adam(actor_objective, STATE.actor, STATE.actor_optimizer, rate)
 
     assert 0 < BATCH.terminal.sum() < 30
-    target = BATCH.reward + 0.9 * np.where(BATCH.terminal, 0.0, numpy_value(STATE.value, NEXT_S))
+    target = BATCH.reward + 0.9 * np.where(BATCH.terminal, 0.0, numpy_value(value, NEXT_S))
     q = numpy_critics(STATE.critic, S, BATCH.action)
     loss = sum(np.mean((q[k] - np.asarray(target)) ** 2) for k in range(3))
     assert float(metrics["critic/loss"]) == pytest.approx(loss, rel=1e-4)

@@ -36,7 +36,7 @@ def test_settings_are_counted(name, settings):
 
 @pytest.mark.parametrize(
     ("name", "settings"),
-    [("brac", {"divergence": "wasserstein"}), ("iql", {"value_dropout_percent": 10})],
+    [("brac", {"divergence": "wasserstein"})],
 )
 def test_what_was_not_counted_is_refused(name, settings):
     config = sized_config(ALGORITHMS[name], **settings)
