@@ -83,7 +83,7 @@ def learn(
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
     mesh = _mesh(key, seed_batch)
-    parts, (dataset, state, key) = [], placed(mesh, dataset, state, key)
+    parts, (dataset, state, key) = [], _placed(mesh, dataset, state, key)
     for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
         state, *part = _learn(
             *(phase, config, dataset, state, key),
