@@ -21,7 +21,7 @@ SIZES = {  # all different, so that no product is taken for another
 LARGEST = 1.10  # ratio
 PRESENT = {  # at these sizes, above 1 where a gradient in the action is taken in [s, a]
     **{"sac": 1.0546, "bcq": 1.0079, "bear": 1.0038, "brac": 1.0487, "td3_bc": 1.0092},
-    **{"rebrac": 1.0169, "awac": 1.0312, "crr": 1.0187, "edac": 1.0579},
+    **{"rebrac": 1.0169, "awac": 1.0312, "crr": 1.0187, "cql": 1.0048, "edac": 1.0579},
 }
 MARGIN = 0.002  # less than one more pass of the actor takes in any algorithm
 SMALLEST = 0.98  # below it more was counted than the objective needs
