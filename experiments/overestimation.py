@@ -181,6 +181,7 @@ def _trained(
     keys = jax.numpy.broadcast_to(keys, (len(group), *keys.shape))
     evaluator = Evaluator(algorithm, dataset, keys.shape, FLAGS.num_evaluation_episodes)
     state = learner.init(algorithm, config, dataset.spec, keys)
+    dataset = learner.replicated(dataset, keys)
     dispatches = _dispatches(group[0], num_steps)
     total = sum(length for length, _ in dispatches)
     progress = Progress(total)

@@ -129,7 +129,7 @@ class Session:
                 *(
                     self._algorithm,
                     self._config,
-                    self._dataset.bare(),
+                    self._rows.bare(),
                     self.state,
                     self._behavior.result(),
                 )

@@ -9,6 +9,16 @@ from typing import Any
 
 from experiments.command_line import launch
 
+SMALL = (  # flags of a training of seconds; for bc, which has these settings
+    "--dataset=pointmaze/umaze-600",
+    "--num_steps=20",
+    "--num_seeds=2",
+    "--num_evaluations=2",
+    "--num_evaluation_episodes=1",
+    "--config.hidden_sizes=8",
+    "--config.batch_size=8",
+)
+
 
 def run(command: ModuleType, *flags: str) -> dict[str, Any]:
     """What it printed, and its exit code or an error that it let through."""

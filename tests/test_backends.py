@@ -1,7 +1,6 @@
 """Seeds dealt out to CPU devices: the same results, in processes of their own that have several."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -43,7 +42,7 @@ print(json.dumps(found))
 
 def learned(num_seeds, on_all_cores):
     arguments = [sys.executable, "-c", LEARN, json.dumps([num_seeds, on_all_cores])]
-    done = subprocess.run(arguments, capture_output=True, text=True, env=dict(os.environ))
+    done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

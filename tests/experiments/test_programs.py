@@ -7,24 +7,22 @@ import jax
 import pytest
 
 from experiments.programs import keep_programs
+from tests.commands import SMALL
 
 ROOT = Path(__file__).parents[2]
-SMALL = (
-    "--algorithm=bc",
-    "--dataset=pointmaze/umaze-600",
-    "--num_steps=20",
-    "--num_seeds=2",
-    "--num_evaluations=2",
-    "--num_evaluation_episodes=1",
-    "--config.hidden_sizes=8",
-    "--config.batch_size=8",
-)
 
 
 def train(run_dir, cache, kept="true"):
     """What a run left, and what it wrote to standard error."""
     done = subprocess.run(
-        [sys.executable, "-m", "experiments.train", *SMALL, f"--run_dir={run_dir}"],
+        [
+            sys.executable,
+            "-m",
+            "experiments.train",
+            "--algorithm=bc",
+            *SMALL,
+            f"--run_dir={run_dir}",
+        ],
         capture_output=True,
         text=True,
         cwd=ROOT,

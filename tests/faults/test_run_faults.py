@@ -22,17 +22,8 @@ from offrl_jax.policy import load_policy
 from offrl_jax.run_directory import RunDirectory
 from offrl_jax.runs import train
 from offrl_jax.types import InputError
+from tests.commands import SMALL
 from tests.toy import RuleConfig, Toy, rule, toy_dataset
-
-SMALL = (
-    "--dataset=pointmaze/umaze-600",
-    "--num_steps=20",
-    "--num_seeds=2",
-    "--num_evaluations=2",
-    "--num_evaluation_episodes=1",
-    "--config.hidden_sizes=8",
-    "--config.batch_size=8",
-)
 
 
 def rows(path):
