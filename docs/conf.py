@@ -9,7 +9,6 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]  # from_code, and the packages of t
 os.environ["PYTHONPATH"] = str(HERE.parent)  # which the notebook's kernel takes too
 
 project = "offrl_jax"
-author = "the authors of offrl_jax"
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
@@ -23,6 +22,7 @@ exclude_patterns = ["_build", "jupyter_execute"]  # the latter is myst-nb's
 html_theme = "furo"
 html_title = "offrl_jax"
 html_static_path = ["_static"]
+html_show_copyright = False
 html_css_files = ["custom.css"]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
@@ -33,6 +33,7 @@ nb_execution_mode = "auto"
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 
+add_module_names = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True

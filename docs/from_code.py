@@ -17,6 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 from offrl_jax import ALGORITHMS
 
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
+KEPT = "Citation", "Update order", "Checked against"
 LABELS = re.compile(r"(Citation|Update order|Checked against|Departures): ")
 DEPARTURE = re.compile(r"Departs from the paper: (.+?)(?:\n\s*\n|$)", re.DOTALL)
 
@@ -48,14 +49,11 @@ class Sources(AboutAlgorithm):
                 f"`{name}`: {' '.join(text.split())}"
                 for text in DEPARTURE.findall((own and inspect.getdoc(function)) or "")
             ]
-        lines = [f"**{label}**\n: {text}\n" for label, text in facts.items() if label in LABELS_KEPT]
+        lines = [f"**{label}**\n: {text}\n" for label, text in facts.items() if label in KEPT]
         departures = "\n".join(f"  - {text}" for text in found if text)
         lines += [f"**Departures**\n: {departures.lstrip()}\n"] if departures else []
         linked = ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", "\n".join(lines))
         return self.parse_text_to_nodes(linked)
-
-
-LABELS_KEPT = ("Citation", "Update order", "Checked against")
 
 
 class Presets(AboutAlgorithm):
@@ -63,11 +61,11 @@ class Presets(AboutAlgorithm):
 
     def run(self) -> list[nodes.Node]:
         module = importlib.import_module(f"experiments.configs.{self.algorithm.name}")
-        names = ", ".join(f"`--recipe={name}`" for name in module.RECIPES)
+        names = ", ".join(f"`{name}`" for name in module.RECIPES)
         text = inspect.getdoc(module)
         return [
-            *self.parse_text_to_nodes(f"Recipes: {names}."),
-            nodes.literal_block(text, text, language="text"),
+            *self.parse_text_to_nodes(f"`--recipe=` {names}."),
+            nodes.literal_block(text, text, language="text", classes=["presets"]),
         ]
 
 
@@ -92,6 +90,8 @@ def written(value: Any) -> str:
     """A default as the command line takes it."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -147,10 +147,16 @@ def keep_columns(paragraph: str) -> str:
     in_columns = sum(bool(re.match(r"\S+(, \S+)? {2,}\S", line)) for line in lines)
     if in_columns < 2:
         return paragraph
-    return "\n".join(
-        "| " + re.sub(r"^(\S+(?:, \S+)?) {2,}", r"**\1** — ", line) if line[:1].strip() else "  " + line
-        for line in lines
-    )
+    named = (re.sub(r"^(\S+(?:, \S+)?) {2,}", r"**\1** — ", line) for line in lines)
+    return "\n".join(f"| {line}" if line[:1].strip() else f"  {line}" for line in named)
+
+
+def short_arrays(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returned: str
+) -> tuple[str | None, str | None]:
+    """jaxtyping's annotations as they are written: `Float[Array, 'B A']`."""
+    parts = signature, returned
+    return tuple(part and part.replace("jaxlib._jax.Array", "Array") for part in parts)
 
 
 def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
@@ -173,5 +179,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("settings", Settings)
     app.connect("builder-inited", every_algorithm_has_a_page)
     app.connect("autodoc-process-docstring", plain_to_rst, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", short_arrays)
     app.connect("autodoc-skip-member", skip)
     return {"parallel_read_safe": True}

@@ -1,35 +1,28 @@
 """The README's commands and example do what they say."""
 
-import re
-from pathlib import Path
+from tests.markdown import ROOT, code_blocks, commands, unknown_flags
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return code_blocks(README, language)
 
 
 def test_there_are_two_one_line_commands_and_ci_runs_the_second():
-    commands = [line for block in blocks("sh") for line in block.splitlines() if "venv" in line]
-    assert len(commands) == 2
-    assert commands[0].endswith("-m experiments.train")
-    assert commands[1].endswith("-m pytest")
-    assert commands[1] in (ROOT / ".ci/run").read_text().splitlines()
+    lines = [line for block in blocks("sh") for line in block.splitlines() if "venv" in line]
+    assert len(lines) == 2
+    assert lines[0].endswith("-m experiments.train")
+    assert lines[1].endswith("-m pytest")
+    assert lines[1] in (ROOT / ".ci/run").read_text().splitlines()
 
 
 def test_every_command_names_flags_that_exist():
-    commands = re.findall(r"-m (experiments\.\w+)(.*)", "\n".join(blocks("sh")))
-    used = {module.removeprefix("experiments.") for module, _ in commands}
+    found = commands("\n".join(blocks("sh")))
+    used = {module.removeprefix("experiments.") for module, _ in found}
     assert used == {"train", "relabel", "overestimation", "benchmark", "compare", "d3rlpy_speed"}
-    for module, rest in commands:
-        source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
-        defined = re.findall(
-            r"(?:flags\.DEFINE_\w+|parser\.add_argument)\(\s*\"(?:--)?(\w+)\"", source
-        )
-        for flag in re.findall(r"(?<= )--(\w[\w.]*)=", rest):
-            assert flag in defined or flag.startswith("config."), flag
+    for module, rest in found:
+        assert not unknown_flags(module, rest), rest
 
 
 def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,23 @@
+"""What Markdown says that can be checked: blocks of code, and the commands in them."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """Modules of `-m experiments.NAME`, each with the rest of its line."""
+    return re.findall(r"-m (experiments\.\w+)(.*)", text)
+
+
+def unknown_flags(module: str, rest: str) -> list[str]:
+    """Flags of a command that its module does not define, but for `--config.` ones."""
+    source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+    defined = re.findall(r"(?:flags\.DEFINE_\w+|parser\.add_argument)\(\s*\"(?:--)?(\w+)\"", source)
+    given = re.findall(r"(?<= )--(\w[\w.]*)=", rest)
+    return [flag for flag in given if flag not in defined and not flag.startswith("config.")]
