@@ -119,7 +119,21 @@ def _turns(sides: Sequence[Side], repeats: int) -> list[dict[str, Rates]]:
             shown = ", ".join(f"{name} {rate:,.1f}" for name, rate in rates[side.name].items())
             say(f"{turn + 1} of {repeats}, {side.name}: {shown}")
         turns.append({side.name: rates[side.name] for side in sides})
+        _common(turns)  # or the other turns would be for nothing
     return turns
+
+
+def _common(turns: Sequence[Mapping[str, Rates]]) -> list[str]:
+    """The algorithms that every side measured in every turn.
+
+    Raises:
+      InputError: if there is none.
+    """
+    measured = [rates for turn in turns for rates in turn.values()]
+    algorithms = [name for name in measured[0] if all(name in rates for rates in measured)]
+    if not algorithms:
+        raise InputError(f"no algorithm was measured by each of {', '.join(turns[0])}")
+    return algorithms
 
 
 def _run(side: Side) -> Rates:
@@ -165,10 +179,7 @@ def table(turns: Sequence[Mapping[str, Rates]]) -> str:
       InputError: if the sides have no algorithm in common.
     """
     first, *others = turns[0]
-    measured = [rates for turn in turns for rates in turn.values()]
-    algorithms = [name for name in measured[0] if all(name in rates for rates in measured)]
-    if not algorithms:
-        raise InputError(f"no algorithm was measured by each of {', '.join(turns[0])}")
+    algorithms = _common(turns)
     columns = ["algorithm", *(f"{side}, updates/s" for side in turns[0])]
     columns += [f"{side} / {first} (lowest to highest)" for side in others]
     lines = [columns, ["---"] * len(columns)]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
-from offrl_jax.backends import seed_mesh
+from offrl_jax.backends import seed_mesh, updates_a_trip
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, sample
 from offrl_jax.types import InputError, Key, Metrics, Spec
@@ -180,7 +180,10 @@ def _learn(
         reported = {update: jax.eval_shape(steps[update], state)[1] for update in taken}
         carry = state, {n: jnp.zeros_like(x) for r in reported.values() for n, x in r.items()}
         if cycles:
-            carry, _ = jax.lax.scan(lambda c, _: (take(c, updates), None), carry, length=cycles)
+            unroll = max(1, updates_a_trip() // len(updates))
+            carry, _ = jax.lax.scan(
+                lambda c, _: (take(c, updates), None), carry, length=cycles, unroll=unroll
+            )
         state, total = take(carry, updates[:rest])
         counts = {
             name: jnp.float32(

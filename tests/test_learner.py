@@ -57,13 +57,15 @@ def test_metrics_are_means_over_the_steps(state):
     assert metrics["count/step"] == 2.0
 
 
-def test_equals_a_plain_loop_over_updates(state):
+@pytest.mark.parametrize("num_steps", [1, 4, 5])  # in whole trips of the loop and not
+def test_equals_a_plain_loop_over_updates(state, num_steps):
     dataset, key = random_dataset(), jax.random.key(3)
     expected = 0.0
-    for step in range(4):
+    for step in range(num_steps):
         sample_key, _ = jax.random.split(jax.random.fold_in(key, step))
         expected += float(sample(dataset, sample_key, 4).reward.sum())
-    after, _ = learn(count, CountConfig(), dataset, state, key, num_steps=4)
+    after, _ = learn(count, CountConfig(), dataset, state, key, num_steps=num_steps)
+    assert after.step == num_steps
     np.testing.assert_allclose(after.total, expected, rtol=1e-5)
 
 

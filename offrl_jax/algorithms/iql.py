@@ -174,14 +174,14 @@ def update(
         config.critic_learning_rate, gradient, state.value, state.value_optimizer
     )
 
-    advantage = q - state_value(config.critic_hidden_sizes, value, batch.observation)
+    observations = jnp.concatenate([batch.observation, batch.next_observation])
+    v, next_value = jnp.split(state_value(config.critic_hidden_sizes, value, observations), 2)
     gradient, actor_metrics = jax.grad(actor_loss, has_aux=True)(
-        state.actor, batch, advantage, actor_key, config
+        state.actor, batch, q - v, actor_key, config
     )
     rate = cosine_rate(config.actor_learning_rate, state.step, config.num_decay_steps)
     actor, actor_optimizer = adam_step(rate, gradient, state.actor, state.actor_optimizer)
 
-    next_value = state_value(config.critic_hidden_sizes, value, batch.next_observation)
     gradient, critic_metrics = jax.grad(critic_loss, has_aux=True)(
         state.critic, batch, next_value, config
     )

@@ -125,6 +125,11 @@ def test_what_cannot_be_compared_is_told_in_one_sentence(results, name):
     assert not results[name]["out"]
 
 
+def test_sides_with_nothing_in_common_run_once(results):
+    assert "1 of " in results["nothing in common"]["err"]
+    assert "2 of " not in results["nothing in common"]["err"]
+
+
 def test_sets_of_flags_are_sides(results):
     *_, row, _, _ = results["flags"]["out"].splitlines()
     assert row == "| bc | 1.0 | 16.0 | 16.000 (16.000 to 16.000) |"

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from experiments import programs
 from experiments.programs import keep_programs
 from tests.commands import SMALL
 
@@ -71,3 +72,15 @@ def test_a_directory_that_the_user_chose_is_left_as_it_is(settings, tmp_path, mo
     jax.config.update("jax_compilation_cache_dir", None)
     keep_programs()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "programs")
+
+
+def test_the_oldest_programs_go_where_they_are_too_many(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(programs, "MOST_BYTES", 25)
+    (tmp_path / "programs").mkdir()
+    for age, name in enumerate("abc"):
+        (tmp_path / "programs" / name).write_bytes(b"0123456789")
+        os.utime(tmp_path / "programs" / name, (1000 - age, 1000 - age))
+    jax.config.update("jax_compilation_cache_dir", None)
+    keep_programs()
+    assert sorted(path.name for path in (tmp_path / "programs").iterdir()) == ["a", "b"]
