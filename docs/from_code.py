@@ -154,9 +154,14 @@ def keep_columns(paragraph: str) -> str:
 def short_arrays(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str, returned: str
 ) -> tuple[str | None, str | None]:
-    """jaxtyping's annotations as they are written: `Float[Array, 'B A']`."""
-    parts = signature, returned
-    return tuple(part and part.replace("jaxlib._jax.Array", "Array") for part in parts)
+    """jaxtyping's annotations as they are written: `Float[Array, 'B A']`; of flax's modules the
+    fields alone."""
+
+    def short(part: str | None) -> str | None:
+        part = part and part.replace("jaxlib._jax.Array", "Array")
+        return part and re.sub(r"~[\w.]+\.", "", re.sub(r", parent: ~flax.*\)", ")", part))
+
+    return short(signature), short(returned)
 
 
 def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:

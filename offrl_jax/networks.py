@@ -148,7 +148,7 @@ def tanh_mean_policy(
     Args:
       hidden_sizes: Of f.
       params: From `init_tanh_mean_policy`.
-      observation: s.
+      observation: States s.
       dropout: Share of the hidden units dropped where there is a key.
       key: For the dropout; None in evaluation.
     """

@@ -11,8 +11,9 @@ def code_blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[tuple[str, str]]:
-    """Modules of `-m experiments.NAME`, each with the rest of its line."""
-    return re.findall(r"-m (experiments\.\w+)(.*)", text)
+    """Modules of `-m experiments.NAME`, each with the rest of its line, which a backslash joins to
+    the next one."""
+    return re.findall(r"-m (experiments\.\w+)(.*)", re.sub(r"\s*\\\n\s*", " ", text))
 
 
 def unknown_flags(module: str, rest: str) -> list[str]:

@@ -102,15 +102,11 @@ def test_the_concepts_examples_run(tmp_path, monkeypatch):
 
 
 def test_the_first_run_leaves_the_files_that_its_page_describes(tmp_path, monkeypatch):
-    (command,) = (
-        line
-        for block in code_blocks(PAGES["quickstart.md"], "sh")
-        for line in block.splitlines()
-        if "--run_dir=runs/first" in line
-    )
+    found = commands("".join(code_blocks(PAGES["quickstart.md"], "sh")))
+    ((module, flags),) = (each for each in found if "--run_dir=runs/first" in each[1])
     environment = {"OFFRL_JAX_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, *command.split()[1:]],
+        [sys.executable, "-m", module, *flags.split()],
         capture_output=True,
         text=True,
         cwd=tmp_path,
