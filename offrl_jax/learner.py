@@ -55,7 +55,7 @@ def learn(
 
     Each step folds `state.step` into its run's key, and where training has phases `state.step`
     decides which one it is in, so 20 + 30 steps equal 50: bit for bit, or to rounding where a call
-    starts inside a cycle of alternating updates, which is another program.
+    is of an odd length or starts inside a cycle of alternating updates, which is another program.
 
     Args:
       algorithm: One of `offrl_jax.ALGORITHMS`.
