@@ -18,6 +18,7 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Preprocessing
+from offrl_jax.data.optional import require
 from offrl_jax.evaluation.rollouts import to_environment
 from offrl_jax.files import replacing, write_json
 from offrl_jax.plain_networks import acts_by
@@ -122,8 +123,9 @@ class Policy:
         `weights.npz` beside `policy.json` lasts.
 
         Raises:
-          InputError: if it cannot be written there.
+          InputError: if it cannot be written there, or flatbuffers, its format, is not installed.
         """
+        require("flatbuffers", "a policy as a program for JAX")
         low, high = (
             jnp.asarray(bound, jnp.float32)[None]
             for bound in (self.spec.action_low, self.spec.action_high)

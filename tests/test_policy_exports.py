@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
 from experiments import export
 from offrl_jax import ALGORITHMS
-from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.data import normalize_observations
+from offrl_jax.data import from_arrays, normalize_observations
 from offrl_jax.plain_networks import acts_by
 from offrl_jax.policy import load_policy
+from offrl_jax.trees import named_leaves
 from offrl_jax.types import InputError
 from tests import commands
 from tests.policies import saved
@@ -33,15 +34,25 @@ def dataset():
     return normalize_observations(toy_dataset())
 
 
+def python_blocks():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
 def reader():
-    """README's code block, with nothing else to import from."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (block,) = (block for block in blocks if "def read_policy" in block)
+    """README's `read_policy`."""
+    (block,) = (block for block in python_blocks() if "def read_policy" in block)
     assert len(block.strip().splitlines()) <= 30
-    assert re.findall(r"(?:import|from) (\w+)", block) == ["json", "pathlib", "numpy"] or True
     names = {}
     exec(block, names)
     return names["read_policy"]
+
+
+def outside(tmp_path, code, *arguments):
+    """What code prints in a process of its own, away from the repository."""
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def asks_a_critic(name, config):
@@ -60,3 +71,142 @@ def test_readmes_reader_acts_as_the_loaded_policy_or_refuses(tmp_path, dataset, 
         loaded = load_policy(tmp_path, seed_index)
         for observation in (OBSERVATION, OBSERVATION[0], 100 * OBSERVATION):
             np.testing.assert_allclose(read(observation), loaded(observation), atol=1e-4)
+
+
+def test_the_reader_needs_nothing_but_numpy(tmp_path, dataset):
+    saved(tmp_path, dataset, "cql")
+    (block,) = (b for b in python_blocks() if "def read_policy" in b)
+    absent = "import sys\nfor name in ('jax', 'flax', 'offrl_jax'): sys.modules[name] = None\n"
+    rest = f"print(read_policy({str(tmp_path / 'policy')!r}, 1)([[0.5, 2.0]]).tolist())"
+    printed = outside(tmp_path, absent + block + rest)
+    expected = load_policy(tmp_path, 1)(np.array([[0.5, 2.0]]))
+    np.testing.assert_allclose(json.loads(printed), expected, atol=1e-4)
+
+
+def test_the_reader_refuses_seeds_that_diverged_and_what_it_does_not_know(tmp_path, dataset):
+    saved(tmp_path, dataset, "bc", diverged=[None, "critic/loss is nan at step 7", None])
+    folder = tmp_path / "policy"
+    with pytest.raises(ValueError, match=r"seed 1 of .* diverged"):
+        reader()(folder, 1)
+    description = json.loads((folder / "policy.json").read_text())
+    del description["acts_by"]  # written by an earlier version
+    (folder / "policy.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="holds no plain network"):
+        reader()(folder)
+
+
+class NetState(NamedTuple):
+    step: jax.Array
+    actor: dict
+
+
+@pytest.mark.parametrize(
+    ("activation", "output", "order", "is_plain"),
+    [
+        (nn.relu, jnp.tanh, 1, True),
+        (nn.gelu, jnp.tanh, 1, False),
+        (nn.relu, lambda x: jnp.clip(x, -1.0, 1.0), 1, False),
+        (nn.relu, lambda x: jnp.tanh(x[:, ::-1]), 1, False),
+        (nn.relu, jnp.tanh, -1, False),
+    ],
+    ids=["plain", "other activation", "other output", "other columns", "layers named backward"],
+)
+def test_names_that_suggest_a_plain_network_are_not_believed(activation, output, order, is_plain):
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for name in ("Dense_0", "Dense_1")[::order]:
+                x = activation(nn.Dense(8, name=name)(x))
+            return nn.Dense(2, name="head")(x)
+
+    def act(config, state, observation, key):
+        return output(Net().apply(state.actor, observation))
+
+    state = NetState(jnp.int32(0), Net().init(jax.random.key(0), jnp.zeros((1, 2))))
+    weights = {path for path, _ in named_leaves(state)} - {"step"}
+    found = acts_by(rule._replace(act=act), None, state, toy_dataset().spec, weights)
+    layers = [f"actor/params/{name}" for name in ("Dense_0", "Dense_1", "head")]
+    plain = {"layers": layers, "activation": "relu", "output": "tanh"}
+    assert found == (plain if is_plain else None)
+
+
+def test_a_policy_without_weights_is_no_network():
+    spec = toy_dataset().spec
+    state = rule.init(None, spec, None)
+    assert acts_by(rule, rule.Config(), state, spec, {"offset"}) is None
+    assert acts_by(rule, rule.Config(), state, spec, set()) is None
+
+
+ACTS = """
+import json, pathlib, sys
+for name in ("offrl_jax", "flax"):
+    sys.modules[name] = None
+import jax.export, numpy
+jax.config.update("jax_platforms", "cpu")
+observation = numpy.asarray(json.loads(sys.argv[1]), numpy.float32)
+for path in sys.argv[2:]:
+    program = jax.export.deserialize(pathlib.Path(path).read_bytes())
+    assert program.platforms == ("cpu", "cuda", "tpu"), program.platforms
+    actions = [program.call(observation), program.call(observation[:1])]
+    print(json.dumps([a.tolist() for a in actions]))
+"""
+
+
+def test_exported_programs_act_as_the_loaded_policies_without_this_package(tmp_path, dataset):
+    for name in ALGORITHMS:
+        saved(tmp_path / name, dataset, name)
+        load_policy(tmp_path / name, 1).export(tmp_path / f"{name}.jaxexport")
+    files = [str(tmp_path / f"{name}.jaxexport") for name in ALGORITHMS]
+    printed = outside(tmp_path, ACTS, json.dumps(OBSERVATION.tolist()), *files)
+    for name, line in zip(ALGORITHMS, printed.splitlines(), strict=True):
+        expected = load_policy(tmp_path / name, 1)(OBSERVATION)
+        several, one = json.loads(line)
+        np.testing.assert_allclose(several, expected, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(one, expected[:1], atol=1e-4, err_msg=name)
+
+
+def test_exported_actions_never_leave_the_bounds(tmp_path):
+    low, high = np.float32([-0.1, 0.3]), np.float32([0.7, 10.7])  # 0.3 + (10.7 − 0.3) > 10.7
+    arrays = np.zeros((3, 2)), np.full((3, 2), 0.5), np.zeros(3), np.ones(3)
+    dataset = from_arrays(*arrays, action_low=low, action_high=high)
+    saved(tmp_path, dataset, "bc")
+    load_policy(tmp_path).export(tmp_path / "policy.jaxexport")
+    program = jax.export.deserialize((tmp_path / "policy.jaxexport").read_bytes())
+    observation = 1e6 * np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    actions = np.asarray(program.call(observation))
+    assert (actions >= low).all() and (actions <= high).all()
+    assert (actions == low).any() and (actions == high).any()
+
+
+def test_the_command_exports_a_seed(tmp_path, dataset):
+    saved(tmp_path, dataset, "iql")
+    done = commands.run(export, str(tmp_path), "--seed_index=2")
+    assert done["code"] == 0 and str(tmp_path / "policy.jaxexport") in done["out"], done
+    program = jax.export.deserialize((tmp_path / "policy.jaxexport").read_bytes())
+    expected = load_policy(tmp_path, 2)(OBSERVATION)
+    np.testing.assert_allclose(program.call(OBSERVATION), expected, atol=1e-5)
+
+
+def test_without_flatbuffers_the_sentence_names_it(tmp_path, dataset, monkeypatch):
+    saved(tmp_path, dataset, "bc")
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    with pytest.raises(InputError, match=r'needs flatbuffers, .* pip install "flatbuffers"'):
+        load_policy(tmp_path).export(tmp_path / "policy.jaxexport")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "0 runs are to be exported; give the directory of one"),
+        (("a", "b"), "2 runs are to be exported; give the directory of one"),
+        (("nowhere",), "nowhere holds no policy"),
+        (("{run}", "--seed_index=3"), "seed_index=3 but the run has seeds 0 to 2"),
+        (("{run}", "--output={run}/no/such/folder"), "cannot be written"),
+        (("{run}", "--output={run}"), "cannot be written"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_in_one_sentence(tmp_path, dataset, words, sentence):
+    saved(tmp_path, dataset, "bc")
+    done = commands.run(export, *(word.format(run=tmp_path) for word in words))
+    assert done["code"] == 2 and sentence in done["err"], done
+    assert len(done["err"].splitlines()) == 1 and not list(tmp_path.glob(".*"))

@@ -178,9 +178,8 @@ def _figures(card: dict[str, Any]) -> Iterator[tuple[str, Callable]]:
 
 def _bars(axes, histogram: dict[str, list], label: str, unit: str) -> None:
     axes.stairs(histogram["counts"], histogram["edges"], fill=True, color="#33658a")
-    counts = np.array(histogram["counts"])
-    if counts.max() > 50 * np.median(counts):
-        axes.set_yscale("log")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(label)
     axes.set_ylabel(unit)
 
@@ -193,6 +192,7 @@ def _strips(axes, histograms: list[dict[str, list]]) -> None:
     )
     axes.set_xlabel("action, −1 and 1 its bounds")
     axes.set_ylabel("column")
+    axes.set_xticks((-1, -0.5, 0, 0.5, 1))
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.figure.colorbar(image, label="share")
 
