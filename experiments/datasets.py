@@ -42,7 +42,8 @@ def main(*words: str) -> None:
         case ("show", name):
             _show(name)
         case _:
-            raise InputError(f"{' '.join(words) or 'nothing'} was asked of the datasets; {USAGE}")
+            asked = repr(" ".join(words)) if words else "nothing"
+            raise InputError(f"{asked} was asked of the datasets; {USAGE}")
 
 
 def _listing() -> str:
