@@ -14,9 +14,10 @@ Log = Callable[[dict[str, float], int], None]
 
 def tensorboard(run_dir: Path, first_step: int) -> tuple[Log, Callable[[], None]]:
     """Event files in the run's directory; where a killed run goes on from an earlier step, what was
-    written of later ones does not count any more."""
+    written of steps after its first row does not count any more: that row may be an evaluation,
+    beside metrics of the same step that stay."""
     writer = importlib.import_module("tensorboardX").SummaryWriter(
-        str(run_dir / "tensorboard"), purge_step=first_step
+        str(run_dir / "tensorboard"), purge_step=first_step + 1
     )
 
     def log(numbers: dict[str, float], step: int) -> None:

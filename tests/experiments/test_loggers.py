@@ -127,7 +127,7 @@ def test_tensorboard_gets_a_scalar_for_each_seed_that_has_one(tmp_path, monkeypa
     log(ROW)
     log.close()
     scalars = [(name, value, 20) for name, value in NUMBERS.items()]
-    assert calls == [(str(tmp_path / "tensorboard"), 20), *scalars, "close"]
+    assert calls == [(str(tmp_path / "tensorboard"), 21), *scalars, "close"]
 
 
 def logged(name, run_dir, *rows):
@@ -172,8 +172,13 @@ def test_tensorboard_forgets_the_steps_that_a_killed_run_takes_again(tmp_path):
     logged("tensorboard", tmp_path, (10, 1.0), (20, 2.0), (30, 3.0))
     (first,) = (tmp_path / "tensorboard").iterdir()
     first.rename(first.with_name("events.out.tfevents.0"))  # named by the second that it began in
-    logged("tensorboard", tmp_path, (20, 4.0), (25, 5.0))
-    assert events(tmp_path)["critic/loss/seed0"] == {10: 1.0, 20: 4.0, 25: 5.0}
+    log = Loggers(["tensorboard"], tmp_path)
+    log({"step": 20, "score": [50.0]})
+    log({"step": 25, "critic/loss": [5.0]})
+    log.close()
+    shown = events(tmp_path)
+    assert shown["critic/loss/seed0"] == {10: 1.0, 20: 2.0, 25: 5.0}
+    assert shown["score/seed0"] == {20: 50.0}
 
 
 def test_wandb_goes_on_with_the_run_of_the_same_directory(tmp_path, monkeypatch):
