@@ -53,7 +53,7 @@ def acts_by(
     observation = random.normal(size=(16, spec.observation_size))
     with jax.default_matmul_precision("float32"):
         made = jax.tree.unflatten(jax.tree.structure(state), arrays)
-        action = algorithm.act(config, made, jnp.asarray(observation, jnp.float32), None)
+        action = jax.jit(algorithm.act)(config, made, jnp.asarray(observation, jnp.float32), None)
     try:
         expected = _forward(dict(leaves), layers, observation)[:, : spec.action_size]
         agrees = np.allclose(action, expected, atol=1e-3)

@@ -22,12 +22,13 @@ th { font-weight: 600; border-bottom: 1px solid #999; }
 .facts td:first-child { color: #444; white-space: nowrap; padding-right: 1.5rem; }
 .wide { overflow-x: auto; }
 .warnings { border-left: 4px solid #b35900; background: #fff6ec; padding: .5rem 1rem .5rem 2rem; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
 figure { margin: 0; break-inside: avoid; }
-figure img { width: 30rem; max-width: 100%; height: auto; }
+figure img { width: 100%; height: auto; }
 h2 { break-after: avoid; }
 @media print { body { margin: 0; max-width: none; font-size: 10pt; }
-               figure img { width: 8.5cm; } .wide { overflow: visible; } }
+               .figures { grid-template-columns: 1fr 1fr; } .wide { overflow: visible; }
+               .warnings { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
 
@@ -77,9 +78,8 @@ def section(card: dict[str, Any]) -> str:
     for heading, header, rows in _tables(card):
         head = "".join(f"<th>{cell}</th>" for cell in header)
         body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-        parts.append(
-            f'<h2>{heading}</h2><div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-        )
+        table = f"<table><thead><tr>{head}</tr></thead>{body}</table>"
+        parts.append(f'<h2>{heading}</h2><div class="wide">{table}</div>')
     return "\n".join(parts)
 
 
@@ -124,8 +124,9 @@ def _facts(card: dict[str, Any]) -> dict[str, dict[str, str]]:
         "coverage and repetition": {
             "features that vary": f"{coverage['varying_features']} of {sizes['observations']}, "
             f"worth {coverage['effective_dimension']:.1f} independent ones (participation ratio)",
-            "cells visited": f"{coverage['cells']:,} as wide as a standard deviation; as many as "
-            f"{coverage['effective_cells']:,.0f} visited equally often",
+            "cells visited": f"{coverage['cells']:,} as wide as a standard deviation, in "
+            f"{transitions:,} transitions; as many as {coverage['effective_cells']:,.0f} visited "
+            "equally often",
             "actions at bounds": f"{actions['saturated']:.1%} of their entries",
             "repeated": f"{repeated['transitions']:,} transitions "
             f"({repeated['transitions'] / transitions:.1%}), {repeated['episodes']:,} episodes",
