@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from experiments import export
 from offrl_jax import ALGORITHMS
 from offrl_jax.data import from_arrays, normalize_observations
 from offrl_jax.plain_networks import acts_by
@@ -192,15 +191,6 @@ def test_exported_actions_never_leave_the_bounds(tmp_path):
     assert (actions == low).any() and (actions == high).any()
 
 
-def test_the_command_exports_a_seed(tmp_path, dataset):
-    saved(tmp_path, dataset, "iql")
-    done = commands.run(export, str(tmp_path), "--seed_index=2")
-    assert done["code"] == 0 and str(tmp_path / "policy.jaxexport") in done["out"], done
-    program = jax.export.deserialize((tmp_path / "policy.jaxexport").read_bytes())
-    expected = load_policy(tmp_path, 2)(OBSERVATION)
-    np.testing.assert_allclose(program.call(OBSERVATION), expected, atol=1e-5)
-
-
 def test_without_flatbuffers_the_sentence_names_it(tmp_path, dataset, monkeypatch):
     saved(tmp_path, dataset, "bc")
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
@@ -208,19 +198,38 @@ def test_without_flatbuffers_the_sentence_names_it(tmp_path, dataset, monkeypatc
         load_policy(tmp_path).export(tmp_path / "policy.jaxexport")
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        ((), "0 runs are to be exported; give the directory of one"),
-        (("a", "b"), "2 runs are to be exported; give the directory of one"),
-        (("nowhere",), "nowhere holds no policy"),
-        (("{run}", "--seed_index=3"), "seed_index=3 but the run has seeds 0 to 2"),
-        (("{run}", "--output={run}/no/such/folder"), "cannot be written"),
-        (("{run}", "--output={run}"), "cannot be written"),
-    ],
-)
-def test_what_cannot_be_exported_is_said_in_one_sentence(tmp_path, dataset, words, sentence):
-    saved(tmp_path, dataset, "bc")
-    done = commands.run(export, *(word.format(run=tmp_path) for word in words))
-    assert done["code"] == 2 and sentence in done["err"], done
-    assert len(done["err"].splitlines()) == 1 and not list(tmp_path.glob(".*"))
+BAD = {
+    "no run": ([], "0 runs are to be exported; give the directory of one"),
+    "two runs": (["a", "b"], "2 runs are to be exported; give the directory of one"),
+    "no policy": (["nowhere"], "nowhere holds no policy"),
+    "no such seed": (["{run}", "--seed_index=3"], "seed_index=3 but the run has seeds 0 to 2"),
+    "no such folder": (["{run}", "--output={run}/no/such/folder"], "cannot be written"),
+    "a folder": (["{run}", "--output={run}"], "cannot be written"),
+}
+
+
+@pytest.fixture(scope="module")
+def exported(policy_of):
+    """A run's directory and what the command answers on it."""
+    run_dir, _ = policy_of("iql")
+    cases = {"good": ["{run}", "--seed_index=2"]} | {
+        name: words for name, (words, _) in BAD.items()
+    }
+    cases = {name: [word.format(run=run_dir) for word in words] for name, words in cases.items()}
+    return run_dir, commands.run_apart("export", cases)
+
+
+def test_the_command_exports_a_seed(exported):
+    run_dir, done = exported
+    assert done["good"]["code"] == 0 and str(run_dir / "policy.jaxexport") in done["good"]["out"]
+    program = jax.export.deserialize((run_dir / "policy.jaxexport").read_bytes())
+    expected = load_policy(run_dir, 2)(OBSERVATION)
+    np.testing.assert_allclose(program.call(OBSERVATION), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_exported_is_said_in_one_sentence(exported, name):
+    run_dir, done = exported
+    assert done[name]["code"] == 2 and BAD[name][1] in done[name]["err"], done[name]
+    assert len(done[name]["err"].splitlines()) == 1
+    assert sorted(path.name for path in run_dir.iterdir()) == ["policy", "policy.jaxexport"]
