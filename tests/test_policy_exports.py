@@ -179,13 +179,15 @@ def test_exported_programs_act_as_the_loaded_policies_without_this_package(tmp_p
 
 
 def test_exported_actions_never_leave_the_bounds(tmp_path):
-    low, high = np.float32([-0.1, 0.3]), np.float32([0.7, 10.7])  # 0.3 + (10.7 − 0.3) > 10.7
-    arrays = np.zeros((3, 2)), np.full((3, 2), 0.5), np.zeros(3), np.ones(3)
+    random = np.random.default_rng(0)
+    low, high = np.sort(random.normal(size=(2, 60)), axis=0).astype(np.float32)
+    assert (low + (high - low) > high).any()  # by rounding
+    arrays = np.zeros((3, 2)), np.tile(low, (3, 1)), np.zeros(3), np.ones(3)
     dataset = from_arrays(*arrays, action_low=low, action_high=high)
     saved(tmp_path, dataset, "bc")
     load_policy(tmp_path).export(tmp_path / "policy.jaxexport")
     program = jax.export.deserialize((tmp_path / "policy.jaxexport").read_bytes())
-    observation = 1e6 * np.random.default_rng(0).normal(size=(500, 2)).astype(np.float32)
+    observation = 1e6 * random.normal(size=(500, 2)).astype(np.float32)
     actions = np.asarray(program.call(observation))
     assert (actions >= low).all() and (actions <= high).all()
     assert (actions == low).any() and (actions == high).any()
