@@ -12,9 +12,13 @@ from offrl_jax.types import InputError
 Log = Callable[[dict[str, float], int], None]
 
 
-def tensorboard(run_dir: Path) -> tuple[Log, Callable[[], None]]:
-    """Event files in the run's directory."""
-    writer = importlib.import_module("tensorboardX").SummaryWriter(str(run_dir / "tensorboard"))
+def tensorboard(run_dir: Path, first_step: int) -> tuple[Log, Callable[[], None]]:
+    """Event files in the run's directory; where a killed run goes on from an earlier step, what was
+    written of steps after its first row does not count any more: that row may be an evaluation,
+    beside metrics of the same step that stay."""
+    writer = importlib.import_module("tensorboardX").SummaryWriter(
+        str(run_dir / "tensorboard"), purge_step=first_step + 1
+    )
 
     def log(numbers: dict[str, float], step: int) -> None:
         for name, value in numbers.items():
@@ -23,9 +27,11 @@ def tensorboard(run_dir: Path) -> tuple[Log, Callable[[], None]]:
     return log, writer.close
 
 
-def wandb(run_dir: Path) -> tuple[Log, Callable[[], None]]:
+def wandb(run_dir: Path, first_step: int) -> tuple[Log, Callable[[], None]]:
     """A run named as the directory, which goes on where the directory's does; WANDB_PROJECT and
-    WANDB_MODE are the service's own."""
+    WANDB_MODE are the service's own. Steps that a killed run takes again are there twice: the
+    service takes nothing back."""
+    del first_step
     path = str(run_dir.absolute())
     run = importlib.import_module("wandb").init(
         dir=path,
@@ -55,7 +61,7 @@ class Loggers:
         if self._open is None:  # not before the run is sure to take place
             self._open = {}
             for name in self._names:
-                self._guarded(name, self._start, name)
+                self._guarded(name, self._start, name, row["step"])
         numbers = {
             f"{name}/seed{i}": float(value)
             for name, values in row.items()
@@ -70,8 +76,8 @@ class Loggers:
         for name, (_, close) in list((self._open or {}).items()):
             self._guarded(name, close)
 
-    def _start(self, name: str) -> None:
-        self._open[name] = LOGGERS[name](self._run_dir)
+    def _start(self, name: str, first_step: int) -> None:
+        self._open[name] = LOGGERS[name](self._run_dir, first_step)
 
     def _guarded(self, name: str, do: Callable, *arguments: Any) -> None:
         try:

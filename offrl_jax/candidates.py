@@ -15,10 +15,11 @@ from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 
 def candidate_noise(
-    key: Key | None, num_states: int, num_candidates: int, size: int
+    key: Key | None, num_states: Any, num_candidates: int, size: int
 ) -> Float[Array, "B_or_1 N W"]:
     """Standard normals (B, N, W); without a key the same ones for every state, (1, N, W), at every
-    call, so that acting is a function of the state alone."""
+    call, so that acting is a function of the state alone. `num_states` is an int, or symbolic while
+    a policy is exported."""
     if key is None:
         return jax.random.normal(jax.random.key(0), (1, num_candidates, size))
     return jax.random.normal(key, (num_states, num_candidates, size))

@@ -146,6 +146,21 @@ def make_from_spec(spec: Spec):
     return env
 
 
+def time_limit(spec: Spec) -> int | None:
+    """Steps after which the dataset's environment times out, without making it; None where that is
+    not known here, be it that the simulator is missing."""
+    if spec.max_episode_steps is not None or spec.env_id is None:
+        return spec.max_episode_steps
+    try:
+        import gymnasium
+    except ImportError:
+        return None
+    with contextlib.suppress(ImportError), _quiet():
+        importlib.import_module("gymnasium_robotics")
+    known = gymnasium.registry.get(spec.env_id)
+    return known and known.max_episode_steps
+
+
 def _check_fit(env, spec: Spec) -> None:
     if not hasattr(env.action_space, "low"):
         raise InputError(

@@ -1,4 +1,5 @@
-"""Trained policies as durable files: npz weights beside a JSON description, nothing pickled."""
+"""Trained policies as durable files: npz weights beside a JSON description, nothing pickled; and as
+programs that JAX runs without this package."""
 
 import dataclasses
 import json
@@ -10,18 +11,22 @@ from zipfile import BadZipFile
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from offrl_jax import environments
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Preprocessing
+from offrl_jax.data.optional import require
 from offrl_jax.evaluation.rollouts import to_environment
 from offrl_jax.files import replacing, write_json
+from offrl_jax.plain_networks import acts_by
 from offrl_jax.trees import named_leaves
 from offrl_jax.types import InputError, Spec
 
 FORMAT = 1
+PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def save_policy(
@@ -43,6 +48,8 @@ def save_policy(
       spec: The dataset's.
       preprocessing: The dataset's; stored with the weights.
       diverged: By seed, why it has no policy to be used, or None.
+
+    The description's `acts_by` says how to act with nothing but the weights, or is null.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -62,6 +69,7 @@ def save_policy(
         "config": dataclasses.asdict(config),
         "spec": spec.to_json(),
         "diverged": list(diverged),
+        "acts_by": acts_by(algorithm, config, one_seed, spec, set(weights)),
     }
     write_json(directory / "policy.json", description)
 
@@ -106,6 +114,36 @@ class Policy:
             )
         action = np.asarray(self._act(np.atleast_2d(observation)))
         return to_environment(action.reshape(*observation.shape[:-1], -1), self.spec)
+
+    def export(self, path: str | Path) -> None:
+        """Writes a program from raw observations (b, O), float32, of any b to actions (b, A) in the
+        environment's bounds, for `jax.export.deserialize` on `PLATFORMS`.
+
+        JAX promises that later versions load it for half a year, and earlier ones do not;
+        `weights.npz` beside `policy.json` lasts.
+
+        Raises:
+          InputError: if it cannot be written there, or flatbuffers, its format, is not installed.
+        """
+        require("flatbuffers", "a policy as a program for JAX")
+        low, high = (
+            jnp.asarray(bound, jnp.float32)[None]
+            for bound in (self.spec.action_low, self.spec.action_high)
+        )
+
+        def act(observation: jax.Array) -> jax.Array:
+            action = low + 0.5 * (self._act(observation) + 1.0) * (high - low)
+            return jnp.clip(action, low, high)  # rounding may lead beyond
+
+        shape = (*export.symbolic_shape("b"), self.spec.observation_size)
+        exported = export.export(jax.jit(act), platforms=PLATFORMS)(
+            jax.ShapeDtypeStruct(shape, jnp.float32)
+        )
+        try:
+            with replacing(Path(path)) as partial:
+                partial.write_bytes(exported.serialize())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error}); give another file") from error
 
 
 def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:

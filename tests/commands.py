@@ -2,8 +2,13 @@
 their names."""
 
 import contextlib
+import importlib
 import io
+import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -36,3 +41,18 @@ def run(command: ModuleType, *flags: str) -> dict[str, Any]:
         except Exception as error:
             code = repr(error)
     return {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+
+
+def run_apart(name: str, cases: dict[str, list[str]], **environment: str) -> dict[str, Any]:
+    """`run` of `experiments.NAME` on every case's words, in order, in one process of its own."""
+    command = [sys.executable, "-m", "tests.commands", name, json.dumps(cases)]
+    root, variables = Path(__file__).parent.parent, os.environ | environment
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=variables)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+if __name__ == "__main__":
+    module = importlib.import_module(f"experiments.{sys.argv[1]}")
+    results = {case: run(module, *words) for case, words in json.loads(sys.argv[2]).items()}
+    print(json.dumps(results))

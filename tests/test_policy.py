@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import jax
@@ -6,37 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS, init
+from offrl_jax import ALGORITHMS
 from offrl_jax.data import normalize_observations
 from offrl_jax.evaluation.rollouts import to_environment
-from offrl_jax.policy import load_policy, save_policy
+from offrl_jax.policy import load_policy
 from offrl_jax.types import InputError
+from tests.policies import saved
 from tests.toy import toy_dataset
-
-KEYS = jax.random.split(jax.random.key(0), 3)
-SMALL = {  # by field, for whichever algorithm has it
-    "hidden_sizes": (8,),
-    "actor_hidden_sizes": (8,),
-    "critic_hidden_sizes": (8,),
-    "behavior_hidden_sizes": (8,),
-}
 
 
 @pytest.fixture
 def dataset():
     return normalize_observations(toy_dataset())
-
-
-def saved(tmp_path, dataset, name, **options):
-    algorithm = ALGORITHMS[name]
-    names = {f.name for f in dataclasses.fields(algorithm.Config)}
-    config = algorithm.Config(**{k: v for k, v in SMALL.items() if k in names})
-    state = init(algorithm, config, dataset.spec, KEYS)
-    save_policy(
-        *(tmp_path / "policy", algorithm, config, state, dataset.spec, dataset.preprocessing),
-        **options,
-    )
-    return algorithm, config, state
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))

@@ -20,7 +20,10 @@ def test_there_are_two_one_line_commands_and_ci_runs_the_second():
 def test_every_command_names_flags_that_exist():
     found = commands("\n".join(blocks("sh")))
     used = {module.removeprefix("experiments.") for module, _ in found}
-    assert used == {"train", "relabel", "overestimation", "benchmark", "compare", "d3rlpy_speed"}
+    assert used == {
+        *("train", "relabel", "overestimation", "benchmark", "compare", "d3rlpy_speed"),
+        *("datasets", "export", "select", "report"),
+    }
     for module, rest in found:
         assert not unknown_flags(module, rest), rest
 

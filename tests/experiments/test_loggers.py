@@ -1,4 +1,7 @@
+import json
 import logging
+import math
+import struct
 import sys
 from types import ModuleType
 
@@ -30,8 +33,8 @@ def fake(monkeypatch):
             if name in self.failing:
                 raise RuntimeError(f"{name} went wrong")
 
-        def __call__(self, run_dir):
-            self.call("start", run_dir)
+        def __call__(self, run_dir, first_step):
+            self.call("start", run_dir, first_step)
             return lambda *arguments: self.call("log", *arguments), lambda: self.call("close")
 
         def names(self):
@@ -57,7 +60,7 @@ def test_rows_are_passed_on_as_a_number_a_seed(fake, tmp_path):
     log({"step": 40, "score": [1.0]})
     log.close()
     assert fake["fake"].calls == [
-        ("start", tmp_path),
+        ("start", tmp_path, 20),
         ("log", NUMBERS, 20),
         ("log", {"score/seed0": 1.0}, 40),
         ("close",),
@@ -108,8 +111,8 @@ def test_tensorboard_gets_a_scalar_for_each_seed_that_has_one(tmp_path, monkeypa
     calls = []
 
     class SummaryWriter:
-        def __init__(self, directory):
-            calls.append(directory)
+        def __init__(self, directory, purge_step):
+            calls.append((directory, purge_step))
 
         def add_scalar(self, *arguments):
             calls.append(arguments)
@@ -124,7 +127,58 @@ def test_tensorboard_gets_a_scalar_for_each_seed_that_has_one(tmp_path, monkeypa
     log(ROW)
     log.close()
     scalars = [(name, value, 20) for name, value in NUMBERS.items()]
-    assert calls == [str(tmp_path / "tensorboard"), *scalars, "close"]
+    assert calls == [(str(tmp_path / "tensorboard"), 21), *scalars, "close"]
+
+
+def logged(name, run_dir, *rows):
+    log = Loggers([name], run_dir)
+    for step, value in rows:
+        log({"step": step, "critic/loss": [value, None, float("nan")], "count": [7]})
+    log.close()
+
+
+def events(run_dir):
+    """What TensorBoard shows of a folder's event files (TFRecord: length, its CRC, data, CRC): a
+    tag's values by step, without those that a later start of a session takes back."""
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2", reason="needs tensorboardX")
+    shown = {}
+    for path in sorted((run_dir / "tensorboard").iterdir()):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            event = event_pb2.Event.FromString(content[12 : 12 + length])
+            content = content[16 + length :]
+            if event.session_log.status == 1:
+                for values in shown.values():
+                    for step in [step for step in values if step >= event.step]:
+                        del values[step]
+            for value in event.summary.value:
+                shown.setdefault(value.tag, {})[event.step] = value.simple_value
+    return shown
+
+
+def test_tensorboard_files_hold_values_and_steps(tmp_path):
+    pytest.importorskip("tensorboardX", reason="needs tensorboardX")
+    logged("tensorboard", tmp_path, (10, 0.5), (30, -2.0), (20, 1e6))  # an evaluation comes late
+    shown = events(tmp_path)
+    assert shown["critic/loss/seed0"] == {10: 0.5, 20: 1e6, 30: -2.0}
+    assert shown["count/seed0"] == dict.fromkeys((10, 20, 30), 7.0)
+    assert list(shown["critic/loss/seed2"]) == [10, 30, 20] and len(shown) == 3
+    assert all(math.isnan(value) for value in shown["critic/loss/seed2"].values())
+
+
+def test_tensorboard_forgets_the_steps_that_a_killed_run_takes_again(tmp_path):
+    pytest.importorskip("tensorboardX", reason="needs tensorboardX")
+    logged("tensorboard", tmp_path, (10, 1.0), (20, 2.0), (30, 3.0))
+    (first,) = (tmp_path / "tensorboard").iterdir()
+    first.rename(first.with_name("events.out.tfevents.0"))  # named by the second that it began in
+    log = Loggers(["tensorboard"], tmp_path)
+    log({"step": 20, "score": [50.0]})
+    log({"step": 25, "critic/loss": [5.0]})
+    log.close()
+    shown = events(tmp_path)
+    assert shown["critic/loss/seed0"] == {10: 1.0, 20: 2.0, 25: 5.0}
+    assert shown["score/seed0"] == {20: 50.0}
 
 
 def test_wandb_goes_on_with_the_run_of_the_same_directory(tmp_path, monkeypatch):
@@ -158,3 +212,44 @@ def test_wandb_goes_on_with_the_run_of_the_same_directory(tmp_path, monkeypatch)
         Loggers(["wandb"], folder)(ROW)
     again, elsewhere = (call for call in calls if "resume" in call)
     assert again["id"] == options["id"] != elsewhere["id"]
+
+
+def history(path):
+    """Rows and id of a run in wandb's file: LevelDB's log of protocol buffers after 7 bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, records, position = path.read_bytes(), [b""], 7
+    while len(content) - position > 7:
+        if 32768 - position % 32768 < 7:  # no room for a header in the block
+            position += 32768 - position % 32768
+        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
+        records[-1] += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last of several parts
+            records.append(b"")
+    rows, run_id = [], None
+    for record in map(wandb_internal_pb2.Record.FromString, records[:-1]):
+        run_id = record.run.run_id or run_id
+        if items := record.history.item:
+            row = {item.key or "/".join(item.nested_key): item.value_json for item in items}
+            rows.append({k: json.loads(v) for k, v in row.items() if not k.startswith("_")})
+    return rows, run_id
+
+
+def test_wandb_writes_its_history_offline_and_a_resumed_run_adds_to_it(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="needs wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path))
+    logged("wandb", tmp_path, (10, 0.5), (30, -2.0), (20, 1e6))
+    logged("wandb", tmp_path, (40, 4.0))
+    first, second = sorted(
+        (tmp_path / "wandb").glob("offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime
+    )
+    rows, run_id = history(first)
+    assert [(row["step"], row["critic/loss/seed0"]) for row in rows] == [
+        *((10, 0.5), (30, -2.0), (20, 1e6)),
+    ]
+    assert rows[0]["count/seed0"] == 7 and "critic/loss/seed1" not in rows[0]
+    (row,), again = history(second)
+    assert (row["step"], row["critic/loss/seed0"], again) == (40, 4.0, run_id)

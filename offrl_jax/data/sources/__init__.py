@@ -63,6 +63,21 @@ def load(
     return dataset
 
 
+def known() -> dict[str, bool]:
+    """Names of the datasets that are generated here or lie in Minari's folder, and whether they
+    are in the cache as well."""
+    names = dict.fromkeys(pointmaze.names(), pointmaze) | dict.fromkeys(minari.local_ids(), minari)
+    return {name: _is_cached(name, source) for name, source in names.items()}
+
+
+def _is_cached(name: str, source: ModuleType) -> bool:
+    try:
+        entry = cache.entry(source.__name__, source.stamp(name), None, ())
+    except InputError:  # half a dataset
+        return False
+    return entry is not None and entry.is_dir()
+
+
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, pointmaze.names() + minari.local_ids(), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""

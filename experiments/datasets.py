@@ -1,0 +1,108 @@
+"""Shows what a dataset holds, or which datasets there are.
+
+  python -m experiments.datasets list
+  python -m experiments.datasets show pointmaze/umaze
+  python -m experiments.datasets show hopper_medium-v2.hdf5 --html=hopper.html --json=hopper.json
+
+NAME is what experiments.train takes as --dataset. The card goes to standard output; --html writes
+it as one page with figures, --json with all numbers.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import flags
+
+from experiments.command_line import FLAGS, launch
+from offrl_jax import data, environments
+from offrl_jax.data import cache
+from offrl_jax.data.card import card
+from offrl_jax.data.sources import known
+from offrl_jax.files import replacing, write_json
+from offrl_jax.reports import dataset_card
+from offrl_jax.types import InputError
+
+flags.DEFINE_string("html", None, "file to write the card to as one HTML page")
+flags.DEFINE_string("json", None, "file to write the card's numbers to")
+flags.DEFINE_string("env_id", None, "environment, where the data name none or another")
+flags.DEFINE_list(
+    "observation_keys", [], "entries of a Dict observation that make up the data's, in order"
+)
+flags.DEFINE_bool("clip_actions", False, "clip actions outside their bounds, counted in a warning")
+
+USAGE = "give `list`, or `show NAME` with a NAME as for --dataset of experiments.train"
+
+
+def main(*words: str) -> None:
+    match words:
+        case ("list",):
+            print(_listing())
+        case ("show", name):
+            _show(name)
+        case _:
+            asked = repr(" ".join(words)) if words else "nothing"
+            raise InputError(f"{asked} was asked of the datasets; {USAGE}")
+
+
+def _listing() -> str:
+    lines = ["known here (path of a file and ids of the Minari hub can be given as well):"]
+    lines += [
+        f"  {name}  {'in the cache' if cached else 'not in the cache yet'}"
+        for name, cached in known().items()
+    ]
+    if (root := cache.root()) is not None and root.is_dir():
+        entries = [path for path in root.iterdir() if (path / "fields.json").is_file()]
+        size = sum(file.stat().st_size for entry in entries for file in entry.iterdir())
+        lines.append(f"cache: {len(entries)} datasets, {size / 1e6:,.0f} MB in {root}")
+    return "\n".join(lines)
+
+
+def _show(name: str) -> None:
+    outputs = [Path(path) for path in (FLAGS.html, FLAGS.json) if path]
+    for path in outputs:
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(f"{path} cannot be written to; give a file in a folder that exists")
+    with _warned() as warned:
+        dataset = data.load(
+            name,
+            env_id=FLAGS.env_id,
+            observation_keys=tuple(FLAGS.observation_keys),
+            clip_actions=FLAGS.clip_actions,
+        )
+    found = card(dataset, environments.time_limit(dataset.spec))
+    found["warnings"] += warned
+    print(dataset_card.text(found))
+    try:
+        if FLAGS.json:
+            write_json(Path(FLAGS.json), found)
+        if FLAGS.html:
+            with replacing(Path(FLAGS.html)) as partial:
+                partial.write_text(dataset_card.page(found), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"the card cannot be written ({error}); give another file") from error
+
+
+@contextlib.contextmanager
+def _warned() -> Iterator[list[str]]:
+    """Collects what is warned of in the meantime, for the card instead of standard error."""
+    sentences = []
+
+    class Collector(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            sentences.append(record.getMessage())
+            return False
+
+    collector, root = Collector(), logging.getLogger()
+    for handler in root.handlers:
+        handler.addFilter(collector)
+    try:
+        yield sentences
+    finally:
+        for handler in root.handlers:
+            handler.removeFilter(collector)
+
+
+if __name__ == "__main__":
+    launch(main)

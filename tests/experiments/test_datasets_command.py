@@ -1,0 +1,102 @@
+"""`experiments.datasets`: which data there are and what they hold."""
+
+import json
+
+import numpy as np
+import pytest
+
+from offrl_jax import environments
+from offrl_jax.types import Spec
+from tests import commands, files
+
+BAD = {
+    "nothing": ([], "nothing was asked"),
+    "typo": (["shwo", "pointmaze/umaze"], "'shwo pointmaze/umaze' was asked"),
+    "no name": (["show"], "give `list`, or `show NAME`"),
+    "unknown": (["show", "pointmaze/umase"], "did you mean pointmaze/umaze?"),
+    "no folder": (["show", "a.hdf5", "--html=no/such/folder.html"], "cannot be written"),
+    "no flag": (["list", "--htlm=x"], "did you mean --html?"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    """What the command answers, case by case."""
+    rng = np.random.default_rng(0)
+    hopper = files.flat(
+        observations=rng.normal(size=(20, 11)),
+        next_observations=rng.normal(size=(20, 11)),
+        actions=rng.uniform(-1, 1, (20, 3)),
+    )
+    path = files.write_hdf5(folder / "a&b.hdf5", hopper, env_id="Hopper-v5")
+    outside = files.flat(terminals=np.arange(20) % 10 == 9)
+    outside["actions"][3] = 1.5
+    outside = files.write_npz(folder / "outside.npz", outside)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
+        files.write_minari([files.episode(index=i) for i in range(2)])
+    cases = {
+        "list before": ["list"],
+        "minari": ["show", files.NAME],
+        "list after": ["list"],
+        "outputs": ["show", path, f"--html={folder}/card.html", f"--json={folder}/card.json"],
+        "outside": ["show", outside],
+        "clipped": ["show", outside, "--clip_actions"],
+    }
+    return commands.run_apart(
+        "datasets",
+        cases | {name: words for name, (words, _) in BAD.items()},
+        OFFRL_JAX_CACHE=str(folder / "cache"),
+        MINARI_DATASETS_PATH=str(folder / "minari"),
+    )
+
+
+def test_a_file_is_shown_as_text_page_and_numbers(folder, done):
+    printed = done["outputs"]
+    assert (printed["code"], printed["err"]) == (0, "")
+    found = json.loads((folder / "card.json").read_text())
+    assert found["transitions"] == 20 and found["episodes"]["terminal"] == 1
+    assert found["environment"]["time_limit"] == 1000 and found["episodes"]["cut"] == 1
+    page = (folder / "card.html").read_text()
+    assert found["fingerprint"] in printed["out"] and found["fingerprint"] in page
+    assert "a&amp;b.hdf5" in page and "a&b.hdf5" not in page
+
+
+def test_what_loading_warns_of_is_on_the_card(done):
+    assert done["outside"]["code"] == 2 and "actions" in done["outside"]["err"]
+    assert (done["clipped"]["code"], done["clipped"]["err"]) == (0, "")
+    warnings = done["clipped"]["out"].partition("warnings\n")[2]
+    assert "clipped" in warnings and "both set" in warnings
+
+
+def test_known_data_are_listed_with_what_is_in_the_cache(done):
+    before, after = (done[f"list {when}"]["out"] for when in ("before", "after"))
+    assert "pointmaze/umaze  not in the cache" in before
+    assert f"{files.NAME}  not in the cache" in before
+    assert done["minari"]["code"] == 0
+    assert f"{files.NAME}  in the cache" in after and "cache: 1 datasets" in after
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_sentence(done, name):
+    assert done[name]["code"] == 2 and BAD[name][1] in done[name]["err"], done[name]
+    assert len(done[name]["err"].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "limit"),
+    [
+        ({"env_id": "Hopper-v5"}, 1000),
+        ({"env_id": "Hopper-v5", "max_episode_steps": 7}, 7),
+        ({"env_id": "AdroitHandDoor-v1"}, 200),
+        ({"env_id": "NoSuch-v0"}, None),
+        ({}, None),
+    ],
+)
+def test_time_limits_are_known_without_making_the_environment(fields, limit):
+    assert environments.time_limit(Spec(1, 1, (-1.0,), (1.0,), **fields)) == limit
