@@ -1,0 +1,382 @@
+"""A study: runs of several algorithms, seeds and tasks, and their numbers."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from offrl_jax.evaluation.statistics import (
+    bootstrap_interval,
+    interquartile_mean,
+    optimality_gap,
+    performance_profile,
+    pooled,
+    probability_of_improvement,
+    stratified_interval,
+)
+from offrl_jax.reports import recorded
+from offrl_jax.reports.recorded import Run
+from offrl_jax.types import InputError
+
+NUM_RESAMPLES = 2_000  # of every interval
+SEEDS = "seed", "num_seeds", "seed_batch"  # two runs that differ in these alone are pooled
+LONG = 40  # characters of a label that tells its settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A number with the ends of its 95% interval, NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A dataset and the environment that judges what was learnt from it.
+
+    Attributes:
+      name: For people, no other task's.
+      dataset: Its spec as the first run has it.
+      measure: "score", or "return" where some run has no scores.
+      facts: What is known of the data, such as `mean_return` and `mean_score`.
+    """
+
+    name: str
+    dataset: dict[str, Any]
+    measure: str
+    facts: dict[str, Any]
+
+    @property
+    def data_average(self) -> float | None:
+        """Of the data's episodes, in the task's measure."""
+        average = self.facts.get(f"mean_{self.measure}")
+        return None if isinstance(average, str) else average
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one algorithm with one setting on one task; N seeds in all.
+
+    Attributes:
+      task: The task.
+      algorithm: Its name.
+      label: The name, with the settings that tell groups of the algorithm apart.
+      runs: Those that came to their end.
+      seeds: (N,).
+    """
+
+    task: Task
+    algorithm: str
+    label: str
+    runs: list[Run]
+
+    @property
+    def seeds(self) -> list[int]:
+        return [seed for run in self.runs for seed in run.seeds]
+
+    @property
+    def num_diverged(self) -> int:
+        return sum(why is not None for run in self.runs for why in run.diverged)
+
+    @property
+    def last(self) -> np.ndarray:
+        """Of the last policies in the task's measure, (N,), NaN for seeds without."""
+        return np.concatenate([run.last(self.task.measure) for run in self.runs])
+
+    @property
+    def judged(self) -> np.ndarray:
+        """`last` of the seeds that have one."""
+        return self.last[~np.isnan(self.last)]
+
+    @property
+    def value_error(self) -> np.ndarray:
+        """Learned minus actual value of the last policies, of the seeds that have both."""
+        learned, actual = (
+            np.concatenate([run.last(name) for run in self.runs]) for name in recorded.VALUES
+        )
+        error = learned - actual
+        return error[~np.isnan(error)]
+
+    @property
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Updates before evaluations, (K,), and the measure by seed, (K, N), NaN where without."""
+        steps = np.unique(np.concatenate([run.evaluated for run in self.runs]))
+        scores = np.full((len(steps), len(self.seeds)), np.nan)
+        first = 0
+        for run in self.runs:
+            rows, columns = np.isin(steps, run.evaluated), slice(first, first + len(run.seeds))
+            if len(run.evaluated):
+                scores[rows, columns] = run.columns[self.task.measure]
+            first = columns.stop
+        return steps, scores
+
+    @property
+    def best(self) -> np.ndarray:
+        """The best of all evaluations of each seed that has any."""
+        _, scores = self.curve
+        return np.nanmax(scores[:, ~np.isnan(scores).all(0)], axis=0, initial=-np.inf)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a report is made of.
+
+    Attributes:
+      runs: All that could be read.
+      tasks: With some run that came to its end.
+      groups: By task, then algorithm.
+      problems: A sentence for each thing that is not counted.
+    """
+
+    runs: list[Run]
+    tasks: list[Task]
+    groups: list[Group]
+    problems: list[str]
+
+    @property
+    def labels(self) -> list[str]:
+        return list(dict.fromkeys(group.label for group in self.groups))
+
+    def of(self, task: Task) -> list[Group]:
+        return [group for group in self.groups if group.task is task]
+
+
+def read_study(
+    paths: Sequence[str | Path],
+    describe: Callable[[dict[str, Any]], dict[str, Any]] = lambda dataset: {},
+) -> Study:
+    """Reads runs and sorts them by task and setting.
+
+    Args:
+      paths: Their directories.
+      describe: The facts of a dataset, given its spec, where the runs have not recorded them.
+
+    Raises:
+      InputError: if none of them is of use.
+    """
+    runs: list[Run] = []
+    problems: list[str] = []
+    for path in dict.fromkeys(Path(path) for path in paths):
+        try:
+            runs.append(recorded.read(path))
+        except InputError as error:
+            problems.append(str(error))
+    for run in runs:
+        problems += run.remarks
+    counted = _without_twins([run for run in runs if _counts(run, problems)], problems)
+    if not counted:
+        why = f" ({problems[0]})" if problems else ""
+        raise InputError(
+            f"none of the {len(paths)} given paths is a run that has ended, with evaluations{why}; "
+            "give directories of finished runs"
+        )
+    by_task: dict[str, list[Run]] = {}
+    for run in counted:
+        by_task.setdefault(_task_key(run), []).append(run)
+    tasks = {key: _task(key, of_task, by_task, describe) for key, of_task in by_task.items()}
+    groups: dict[tuple[str, str, str], list[Run]] = {}
+    for key, of_task in by_task.items():
+        for run in of_task:
+            settings = json.dumps(run_settings(run), sort_keys=True)
+            groups.setdefault((key, run.algorithm, settings), []).append(run)
+    labels = _labels({key: of_group[0] for key, of_group in groups.items()})
+    found = [
+        Group(tasks[key[0]], key[1], labels[key], of_group) for key, of_group in groups.items()
+    ]
+    tasks_in_order = sorted(tasks.values(), key=lambda task: task.name)
+    found.sort(key=lambda group: (group.task.name, group.algorithm, group.label))
+    return Study(runs, tasks_in_order, found, problems)
+
+
+def run_settings(run: Run) -> dict[str, Any]:
+    """Settings by dotted names but for seeds, data and what repeats another."""
+    left_out = {*SEEDS, "algorithm", "dataset"}
+    settings = {k: v for k, v in run.settings.items() if k not in left_out}
+    if isinstance(preset := settings.get("preset"), dict):
+        settings["preset"] = {k: v for k, v in preset.items() if k not in ("config", "num_steps")}
+        settings.pop("preprocessing", None)  # follows from it and the data
+    if "discount" in run.settings["config"]:
+        settings.pop("discount", None)
+    return _flat(settings)
+
+
+def differing(groups: Sequence[Group]) -> dict[str, dict[str, list[Group]]]:
+    """Settings that are not the same for all groups that have them: the groups of each value."""
+    found: dict[str, dict[str, list[Group]]] = {}
+    for group in groups:
+        for name, value in run_settings(group.runs[0]).items():
+            found.setdefault(name, {}).setdefault(json.dumps(value), []).append(group)
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def compared(study: Study) -> dict[str, list[np.ndarray]]:
+    """Scores of the labels that have some on all tasks with scores: by label, T arrays (S,)."""
+    tasks = [task for task in study.tasks if task.measure == "score"]
+    scores = {
+        label: [
+            group.judged
+            for task in tasks
+            for group in study.of(task)
+            if group.label == label and len(group.judged)
+        ]
+        for label in study.labels
+    }
+    return {label: found for label, found in scores.items() if tasks and len(found) == len(tasks)}
+
+
+def over_seeds(scores: np.ndarray) -> Estimate:
+    """Interquartile mean of scores of seeds."""
+    interval = bootstrap_interval(scores, num_resamples=NUM_RESAMPLES)
+    return Estimate(float(interquartile_mean(scores)), *interval)
+
+
+def over_tasks(scores: Sequence[np.ndarray], statistic: Callable) -> Estimate:
+    """A statistic of the pooled scores of T tasks, such as `interquartile_mean`."""
+    low, high = stratified_interval(
+        lambda study: statistic(pooled(study)), scores, num_resamples=NUM_RESAMPLES
+    )
+    return Estimate(float(statistic(pooled(scores))), float(low), float(high))
+
+
+def aggregates(scores: Sequence[np.ndarray]) -> dict[str, Estimate]:
+    """Over T tasks: interquartile mean, mean, and optimality gap to a score of 100."""
+    return {
+        "interquartile mean": over_tasks(scores, interquartile_mean),
+        "mean": over_tasks(scores, lambda x: x.mean(-1)),
+        "optimality gap": over_tasks(scores, optimality_gap),
+    }
+
+
+def improvement(scores: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> Estimate:
+    """The probability that the one improves upon the other."""
+    low, high = stratified_interval(
+        probability_of_improvement, scores, others, num_resamples=NUM_RESAMPLES
+    )
+    return Estimate(float(probability_of_improvement(scores, others)), float(low), float(high))
+
+
+def profile(
+    scores: Sequence[np.ndarray], thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The performance profile and the ends of its intervals, (K,) each."""
+    low, high = stratified_interval(
+        lambda study: performance_profile(pooled(study), thresholds),
+        scores,
+        num_resamples=NUM_RESAMPLES,
+    )
+    return performance_profile(pooled(scores), thresholds), low, high
+
+
+def _counts(run: Run, problems: list[str]) -> bool:
+    """Whether a run has something to count; a problem is told if not."""
+    if run.ending == "unfinished":
+        problems.append(
+            f"{run.path} has not ended (step {run.step:,} of {run.settings['num_steps']:,} or "
+            "more) and is not counted; run its command again to finish it"
+        )
+        return False
+    if run.ending == "failed":
+        problems.append(f"{run.path} failed: {run.reason or 'it does not say why'}")
+    has_ended = len(run.evaluated) > 0 and run.step >= run.settings["num_steps"]
+    all_lost = None not in run.diverged
+    if not has_ended and not all_lost:
+        what = "no evaluations" if len(run.evaluated) == 0 else f"ended at step {run.step:,}"
+        problems.append(f"{run.path} has {what} and is not counted; evaluate or finish it")
+    elif not all_lost and np.isnan(run.last("return")).all():
+        problems.append(f"{run.path} has no evaluation of its last policies: its seeds lack scores")
+    return has_ended or all_lost
+
+
+def _without_twins(runs: list[Run], problems: list[str]) -> list[Run]:
+    """Without runs that repeat a seed of another with the same settings, which is no more data."""
+    kept: dict[tuple, Path] = {}
+    found = []
+    for run in runs:
+        setting = _task_key(run), run.algorithm, json.dumps(run_settings(run), sort_keys=True)
+        if twins := [s for s in run.seeds if (*setting, s) in kept]:
+            problems.append(
+                f"{run.path} repeats seed {twins[0]} of {kept[*setting, twins[0]]} with the same "
+                "settings and is not counted; train with another --seed"
+            )
+            continue
+        kept |= {(*setting, seed): run.path for seed in run.seeds}
+        found.append(run)
+    return found
+
+
+def _task_key(run: Run) -> str:
+    names = "fingerprint", "env_id", "env_kwargs", "max_episode_steps", "reference_scores"
+    fingerprint = run.dataset["fingerprint"] or run.dataset["name"]
+    return json.dumps([fingerprint, *(run.dataset.get(name) for name in names[1:])])
+
+
+def _task(
+    key: str,
+    runs: list[Run],
+    by_task: Mapping[str, list[Run]],
+    describe: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Task:
+    dataset = runs[0].dataset
+    name = short_name(dataset["name"])
+    names = [short_name(others[0].dataset["name"]) for others in by_task.values()]
+    if names.count(name) > 1:
+        name = f"{name} ({list(by_task).index(key) + 1})"
+    scored = all("score" in run.columns or not len(run.evaluated) for run in runs)
+    whole = sorted(runs, key=lambda run: run.settings.get("best_fraction") != 1.0)
+    facts = next((f for run in whole if (f := recorded_facts(run))), None) or describe(dataset)
+    return Task(name, dataset, "score" if scored else "return", facts)
+
+
+def recorded_facts(run: Run) -> dict[str, Any]:
+    """What the run says of its data."""
+    facts = run.environment.get("dataset")
+    facts = facts if isinstance(facts, dict) else {}
+    return {k: v for k, v in facts.items() if isinstance(v, int | float | str)}
+
+
+def short_name(name: str) -> str:
+    """A dataset's name, of a file without folder and ending."""
+    path = Path(name)
+    return path.stem if path.suffix in (".hdf5", ".h5", ".npz") else name
+
+
+def _labels(runs: Mapping[tuple[str, str, str], Run]) -> dict[tuple[str, str, str], str]:
+    """By task, algorithm and settings: the algorithm with the settings in which its groups of one
+    task differ, or a number in their place where they are many."""
+    labels = {}
+    for algorithm in dict.fromkeys(key[1] for key in runs):
+        own = {k: run_settings(run) for k, run in runs.items() if k[1] == algorithm}
+        telling = {
+            name
+            for k, settings in own.items()
+            for other, others in own.items()
+            if other[0] == k[0]
+            for name in {*settings, *others}
+            if settings.get(name) != others.get(name)
+        }
+        told = {k: {n: s.get(n) for n in sorted(telling)} for k, s in own.items()}
+        texts = [json.dumps(settings) for settings in told.values()]
+        order = list(dict.fromkeys(texts))
+        for (k, settings), text in zip(told.items(), texts, strict=True):
+            words = ", ".join(f"{n.rpartition('.')[2]}={_short(v)}" for n, v in settings.items())
+            if len(words) > LONG:
+                words = f"setting {order.index(text) + 1}"
+            labels[k] = f"{algorithm} {words}".rstrip()
+    return labels
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value).strip('"')
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """A nested dictionary by dotted names."""
+    if not isinstance(value, dict):
+        return {name: value}
+    prefix = f"{name}." if name else ""
+    return {k: v for key, child in value.items() for k, v in _flat(child, prefix + key).items()}
