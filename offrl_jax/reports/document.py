@@ -25,15 +25,18 @@ p, ul { margin: .5rem 0; max-width: 52rem; }
 li { margin: .2rem 0; }
 .table { overflow-x: auto; margin: .6rem 0 1rem; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { caption-side: bottom; text-align: left; color: #57606a; padding-top: .4rem;
-  font-size: .85rem; }
+.note { color: #57606a; font-size: .85rem; margin-top: -.6rem; }
 th, td { padding: .28rem .7rem; text-align: right; vertical-align: top;
   border-bottom: 1px solid #e3e7eb; overflow-wrap: normal; }
+td { white-space: nowrap; }
 thead th { border-bottom: 2px solid #8c959f; vertical-align: bottom; }
-th.l, td.l { text-align: left; overflow-wrap: anywhere; min-width: 6rem; }
+th.l, td.l, td.w, th.w { text-align: left; overflow-wrap: break-word; white-space: normal; }
+th.w, td.w { min-width: 18rem; }
+tr { background: #fff; }
 tbody tr:nth-child(even) { background: #f6f8fa; }
+tr > :first-child { position: sticky; left: 0; background: inherit; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: .8rem 0; }
-figure { margin: 0; flex: 1 1 340px; max-width: 540px; }
+figure { margin: 0; flex: 1 1 420px; max-width: 540px; }
 figure.wide { flex-basis: 100%; max-width: 100%; }
 figure img { width: 100%; height: auto; display: block; }
 figcaption { color: #57606a; font-size: .85rem; }
@@ -48,7 +51,8 @@ figcaption { color: #57606a; font-size: .85rem; }
   figure, tr, li { break-inside: avoid; }
   .table { overflow: visible; }
   table { font-size: 8pt; width: 100%; }
-  th, td { padding: .15rem .3rem; overflow-wrap: anywhere; min-width: 0 !important; }
+  th, td, th.l, td.l, th.w, td.w { padding: .15rem .3rem; overflow-wrap: anywhere; min-width: 0; }
+  tr > :first-child { position: static; }
   figure { flex: 0 1 48%; }
 }
 """
@@ -74,7 +78,8 @@ class Items:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table whose columns are words ("l") or numbers ("r")."""
+    """A table whose columns are words ("l"), numbers ("r") or sentences ("w"), which get more room.
+    Cells may have several lines."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -122,20 +127,20 @@ def _html(part: Part) -> str:
             shown = "\n".join(f"<figure{css}>{_img(image)}</figure>" for image in images)
             return f'<div class="figures">\n{shown}\n</div>'
         case Table(header, rows, align, caption):
-            told = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+            note = f'\n<p class="note">{html.escape(caption)}</p>' if caption else ""
             lines = [f"<tr>{_cells('th', header, align)}</tr>"]
             lines += [f"<tr>{_cells('td', row, align)}</tr>" for row in rows]
             return (
-                f'<div class="table"><table>{told}<thead>{lines[0]}</thead>\n<tbody>'
+                f'<div class="table"><table><thead>{lines[0]}</thead>\n<tbody>'
                 + "\n".join(lines[1:])
-                + "</tbody></table></div>"
+                + f"</tbody></table></div>{note}"
             )
 
 
 def _cells(tag: str, cells: Sequence[str], align: str) -> str:
-    css = {"l": ' class="l"', "r": ""}
+    css = {"l": ' class="l"', "r": "", "w": ' class="w"'}
     return "".join(
-        f"<{tag}{css[side]}>{html.escape(cell)}</{tag}>"
+        f"<{tag}{css[side]}>{html.escape(cell).replace(chr(10), '<br>')}</{tag}>"
         for cell, side in zip(cells, align, strict=True)
     )
 
@@ -157,7 +162,7 @@ def _markdown(part: Part, folder: str) -> str:
         case Figures(images):
             return "\n".join(f"![{_plain(i.alt)}]({folder}/{i.name}.png)" for i in images)
         case Table(header, rows, align, caption):
-            rule = ["---" if side == "l" else "---:" for side in align]
+            rule = ["---:" if side == "r" else "---" for side in align]
             lines = [[_plain(c) for c in header], rule, *([_plain(c) for c in r] for r in rows)]
             table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
             return f"{table}\n\n{_plain(caption)}" if caption else table

@@ -88,14 +88,14 @@ def value_errors(name: str, groups: Sequence[Group], labels: Sequence[str]) -> I
         axes.set_xscale("symlog", linthresh=LINEAR_BELOW)
         ends = np.concatenate([group.value_error for group in groups])
         _symmetric_ticks(axes, ends.min(), ends.max())
-        axes.set_yticks(range(len(groups)), [_shortened(group.label, 22) for group in groups])
+        axes.set_yticks(range(len(groups)), [_wrapped(group.label) for group in groups])
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.set_xlabel("learned − actual value")
         axes.set_title(_shortened(task.name), fontsize="medium")
         axes.grid(axis="x", alpha=0.25)
 
     return _image(
-        name, f"Learned minus actual value on {task.name}", draw, 1.3 + 0.32 * len(groups)
+        name, f"Learned minus actual value on {task.name}", draw, 1.3 + 0.36 * len(groups)
     )
 
 
@@ -113,12 +113,12 @@ def aggregate(
             color = _style(label, labels)["color"]
             axes.plot([estimate.low, estimate.high], [i, i], color=color, linewidth=7, alpha=0.35)
             axes.plot(estimate.value, i, "o", color=color)
-        axes.set_yticks(range(len(estimates)), [_shortened(label, 22) for label in estimates])
+        axes.set_yticks(range(len(estimates)), [_wrapped(label) for label in estimates])
         axes.set_ylim(len(estimates) - 0.5, -0.5)
         axes.set_xlabel(title)
         axes.grid(axis="x", alpha=0.25)
 
-    return _image(name, f"{title} by algorithm", draw, 0.9 + 0.32 * len(estimates))
+    return _image(name, f"{title} by algorithm", draw, 0.9 + 0.36 * len(estimates))
 
 
 def performance_profiles(
@@ -241,11 +241,21 @@ def _symmetric_ticks(axes: Any, low: float, high: float) -> None:
     powers = [10.0**k for k in range(1, 40)]
     below = [-p for p in powers if p <= max(-low, 0) * 1.5][::-1]
     above = [p for p in powers if p <= max(high, 0) * 1.5]
-    every = max(1, -(-(len(below) + len(above)) // 5))
+    every = max(1, -(-(len(below) + len(above)) // 4))
     ticks = [*below[::-1][::every][::-1], 0.0, *above[::every]]
-    axes.set_xticks(ticks, [f"{tick:+.0e}" if abs(tick) > 1e4 else f"{tick:g}" for tick in ticks])
+    axes.set_xticks(ticks, [_power(tick) for tick in ticks])
+    axes.set_xlim(min(2 * low, low - 5, -5), max(2 * high, high + 5, 5))
     axes.minorticks_off()
 
 
-def _shortened(text: str, width: int = 34) -> str:
-    return textwrap.shorten(text, width, placeholder="…") if " " in text else text[:width]
+def _power(x: float) -> str:
+    return f"{x:g}" if abs(x) < 1e4 else f"{x:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
+def _shortened(text: str, width: int = 44) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _wrapped(text: str) -> str:
+    """For the side of an axis: two lines at most."""
+    return "\n".join(textwrap.wrap(_shortened(text), 23)[:2])

@@ -27,7 +27,8 @@ class Published(NamedTuple):
 
     def __str__(self) -> str:
         spread = "" if self.std is None else f" ± {self.std:.1f}"
-        return f"{self.method} {self.score:.1f}{spread} ({self.dataset}, {self.source})"
+        version = self.dataset.rpartition("-")[2]
+        return f"{self.method} {self.score:.1f}{spread} (D4RL {version}, {self.source})"
 
 
 def published(dataset: str, algorithm: str) -> list[Published]:

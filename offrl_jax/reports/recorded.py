@@ -141,6 +141,7 @@ def _checked(settings: dict[str, Any], path: Path) -> dict[str, Any]:
         "num_steps": _is_count(settings.get("num_steps")),
         "num_seeds": _is_count(settings.get("num_seeds")) and 0 < settings["num_seeds"] <= 10_000,
         "seed": _is_count(settings.get("seed")),
+        "num_evaluation_episodes": _is_count(settings.get("num_evaluation_episodes")),
         "dataset.name": isinstance(dataset.get("name"), str),
         "dataset.fingerprint": isinstance(dataset.get("fingerprint"), str),
     }
