@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from offrl_jax.reports.figures import Image
 
+MANY = 9  # columns that paper has no room for at the usual size
 MARKUP = re.compile(r"([\\`*\[\]|<>&$~])")
 
 STYLE = """
@@ -51,7 +52,11 @@ figcaption { color: #57606a; font-size: .85rem; }
   figure, tr, li { break-inside: avoid; }
   .table { overflow: visible; }
   table { font-size: 8pt; width: 100%; }
-  th, td, th.l, td.l, th.w, td.w { padding: .15rem .3rem; overflow-wrap: anywhere; min-width: 0; }
+  th, td, th.l, td.l, th.w, td.w { padding: .15rem .3rem; min-width: 0; }
+  td.l, td.w { overflow-wrap: anywhere; }
+  .many table { font-size: 6pt; }
+  .many th, .many td { overflow-wrap: anywhere; white-space: normal; }
+  .note { font-size: 8pt; margin-top: 0; }
   tr > :first-child { position: static; }
   figure { flex: 0 1 48%; }
 }
@@ -128,10 +133,11 @@ def _html(part: Part) -> str:
             return f'<div class="figures">\n{shown}\n</div>'
         case Table(header, rows, align, caption):
             note = f'\n<p class="note">{html.escape(caption)}</p>' if caption else ""
+            many = " many" if len(header) > MANY else ""
             lines = [f"<tr>{_cells('th', header, align)}</tr>"]
             lines += [f"<tr>{_cells('td', row, align)}</tr>" for row in rows]
             return (
-                f'<div class="table"><table><thead>{lines[0]}</thead>\n<tbody>'
+                f'<div class="table{many}"><table><thead>{lines[0]}</thead>\n<tbody>'
                 + "\n".join(lines[1:])
                 + f"</tbody></table></div>{note}"
             )
