@@ -38,7 +38,7 @@ tbody tr:nth-child(even) { background: #f6f8fa; }
 tr > :first-child { position: sticky; left: 0; background: inherit; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: .8rem 0; }
 figure { margin: 0; flex: 1 1 420px; max-width: 540px; }
-figure.wide { flex-basis: 100%; max-width: 100%; }
+figure.wide { flex-basis: 100%; max-width: 62rem; }
 figure img { width: 100%; height: auto; display: block; }
 figcaption { color: #57606a; font-size: .85rem; }
 @media (max-width: 600px) {
@@ -59,6 +59,7 @@ figcaption { color: #57606a; font-size: .85rem; }
   .note { font-size: 8pt; margin-top: 0; }
   tr > :first-child { position: static; }
   figure { flex: 0 1 48%; }
+  figure.wide { flex-basis: 100%; }
 }
 """
 

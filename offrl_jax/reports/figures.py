@@ -156,7 +156,7 @@ def performance_profiles(
 
 
 def strip(name: str, alt: str, frames: Sequence[np.ndarray]) -> Image:
-    """Frames of a film side by side.
+    """Frames of a film, rows of four.
 
     Args:
       name: Of the file.
@@ -168,10 +168,13 @@ def strip(name: str, alt: str, frames: Sequence[np.ndarray]) -> Image:
     """
     from matplotlib.image import imsave
 
-    edge = np.full((frames[0].shape[0], 4, 3), 255, np.uint8)
-    parts = [part for frame in frames for part in (frame, edge)][:-1]
+    bordered = np.pad(frames, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
+    columns = min(4, len(bordered))
+    missing = np.full((-len(bordered) % columns, *bordered.shape[1:]), 255, np.uint8)
+    rows = np.concatenate([bordered, missing])
+    rows = rows.reshape(-1, columns, *bordered.shape[1:]).swapaxes(1, 2)
     file = io.BytesIO()
-    imsave(file, np.concatenate(parts, axis=1), format="png")
+    imsave(file, rows.reshape(-1, columns * bordered.shape[2], 3), format="png")
     return Image(name, alt, file.getvalue())
 
 
