@@ -2,7 +2,8 @@
 
 from offrl_jax.reports import figures
 from offrl_jax.reports.document import Figures, Heading, Part, Table, Text
-from offrl_jax.reports.study import Estimate, Study, aggregates, compared, improvement
+from offrl_jax.reports.estimates import Estimate, aggregates, improvement
+from offrl_jax.reports.study import Study, compared
 from offrl_jax.reports.wording import interval, plural
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from offrl_jax.evaluation.statistics import bootstrap_interval
-from offrl_jax.reports.study import NUM_RESAMPLES, Estimate, Group, over_seeds, profile
+from offrl_jax.reports.estimates import NUM_RESAMPLES, Estimate, over_seeds, profile
+from offrl_jax.reports.study import Group
 
 WIDTH = 4.8  # inches
 LINEAR_BELOW = 10.0  # of value errors' symmetric logarithm

@@ -8,8 +8,9 @@ import numpy as np
 from offrl_jax.data.scores import CAVEATS
 from offrl_jax.reports import across_tasks, appendix, figures
 from offrl_jax.reports.document import Figures, Heading, Part, Table, Text
+from offrl_jax.reports.estimates import over_seeds
 from offrl_jax.reports.published import Published, published, sources
-from offrl_jax.reports.study import Group, Study, Task, over_seeds
+from offrl_jax.reports.study import Group, Study, Task, short_name
 from offrl_jax.reports.wording import interval, plural
 from offrl_jax.types import InputError
 
@@ -65,7 +66,7 @@ def _scores(study: Study) -> list[Part]:
     for task in study.tasks:
         groups = sorted(study.of(task), key=_mean_last, reverse=True)
         parts.append(Heading(task.name, 3))
-        others = {g.label: published(task.name, g.algorithm) for g in groups}
+        others = {g.label: published(short_name(task.dataset["name"]), g.algorithm) for g in groups}
         parts.append(_table(task, groups, others))
         if any(others.values()) and len(told) == 1:
             told.append(

@@ -135,6 +135,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _checked(settings: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings, if they have what a report needs."""
     dataset = _dict(settings.get("dataset"))
+    reference = dataset.get("reference_scores")
     wanted = {
         "algorithm": isinstance(settings.get("algorithm"), str),
         "config": isinstance(settings.get("config"), dict),
@@ -144,6 +145,9 @@ def _checked(settings: dict[str, Any], path: Path) -> dict[str, Any]:
         "num_evaluation_episodes": _is_count(settings.get("num_evaluation_episodes")),
         "dataset.name": isinstance(dataset.get("name"), str),
         "dataset.fingerprint": isinstance(dataset.get("fingerprint"), str),
+        "dataset.env_id": isinstance(dataset.get("env_id"), str | None),
+        "dataset.reference_scores": reference is None
+        or (_is_list(reference, 2) and all(map(_is_number, reference))),
     }
     if missing := [name for name, is_good in wanted.items() if not is_good]:
         raise InputError(

@@ -8,31 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from offrl_jax.evaluation.statistics import (
-    bootstrap_interval,
-    interquartile_mean,
-    optimality_gap,
-    performance_profile,
-    pooled,
-    probability_of_improvement,
-    stratified_interval,
-)
 from offrl_jax.reports import recorded
 from offrl_jax.reports.recorded import Run
+from offrl_jax.reports.settings import labels, run_settings
 from offrl_jax.types import InputError
-
-NUM_RESAMPLES = 2_000  # of every interval
-SEEDS = "seed", "num_seeds", "seed_batch"  # two runs that differ in these alone are pooled
-LONG = 40  # characters of a label that tells its settings
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A number with the ends of its 95% interval, NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,13 +106,11 @@ class Study:
     """What a report is made of.
 
     Attributes:
-      runs: All that could be read.
       tasks: With some run that came to its end.
       groups: By task, then algorithm.
       problems: A sentence for each thing that is not counted.
     """
 
-    runs: list[Run]
     tasks: list[Task]
     groups: list[Group]
     problems: list[str]
@@ -184,25 +161,11 @@ def read_study(
         for run in of_task:
             settings = json.dumps(run_settings(run), sort_keys=True)
             groups.setdefault((key, run.algorithm, settings), []).append(run)
-    labels = _labels({key: of_group[0] for key, of_group in groups.items()})
-    found = [
-        Group(tasks[key[0]], key[1], labels[key], of_group) for key, of_group in groups.items()
-    ]
+    told = labels({key: of_group[0] for key, of_group in groups.items()})
+    found = [Group(tasks[key[0]], key[1], told[key], of_group) for key, of_group in groups.items()]
     tasks_in_order = sorted(tasks.values(), key=lambda task: task.name)
     found.sort(key=lambda group: (group.task.name, group.algorithm, group.label))
-    return Study(runs, tasks_in_order, found, problems)
-
-
-def run_settings(run: Run) -> dict[str, Any]:
-    """Settings by dotted names but for seeds, data and what repeats another."""
-    left_out = {*SEEDS, "algorithm", "dataset"}
-    settings = {k: v for k, v in run.settings.items() if k not in left_out}
-    if isinstance(preset := settings.get("preset"), dict):
-        settings["preset"] = {k: v for k, v in preset.items() if k not in ("config", "num_steps")}
-        settings.pop("preprocessing", None)  # follows from it and the data
-    if "discount" in run.settings["config"]:
-        settings.pop("discount", None)
-    return _flat(settings)
+    return Study(tasks_in_order, found, problems)
 
 
 def differing(groups: Sequence[Group]) -> dict[str, dict[str, list[Group]]]:
@@ -227,49 +190,6 @@ def compared(study: Study) -> dict[str, list[np.ndarray]]:
         for label in study.labels
     }
     return {label: found for label, found in scores.items() if tasks and len(found) == len(tasks)}
-
-
-def over_seeds(scores: np.ndarray) -> Estimate:
-    """Interquartile mean of scores of seeds."""
-    interval = bootstrap_interval(scores, num_resamples=NUM_RESAMPLES)
-    return Estimate(float(interquartile_mean(scores)), *interval)
-
-
-def over_tasks(scores: Sequence[np.ndarray], statistic: Callable) -> Estimate:
-    """A statistic of the pooled scores of T tasks, such as `interquartile_mean`."""
-    low, high = stratified_interval(
-        lambda study: statistic(pooled(study)), scores, num_resamples=NUM_RESAMPLES
-    )
-    return Estimate(float(statistic(pooled(scores))), float(low), float(high))
-
-
-def aggregates(scores: Sequence[np.ndarray]) -> dict[str, Estimate]:
-    """Over T tasks: interquartile mean, mean, and optimality gap to a score of 100."""
-    return {
-        "interquartile mean": over_tasks(scores, interquartile_mean),
-        "mean": over_tasks(scores, lambda x: x.mean(-1)),
-        "optimality gap": over_tasks(scores, optimality_gap),
-    }
-
-
-def improvement(scores: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> Estimate:
-    """The probability that the one improves upon the other."""
-    low, high = stratified_interval(
-        probability_of_improvement, scores, others, num_resamples=NUM_RESAMPLES
-    )
-    return Estimate(float(probability_of_improvement(scores, others)), float(low), float(high))
-
-
-def profile(
-    scores: Sequence[np.ndarray], thresholds: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The performance profile and the ends of its intervals, (K,) each."""
-    low, high = stratified_interval(
-        lambda study: performance_profile(pooled(study), thresholds),
-        scores,
-        num_resamples=NUM_RESAMPLES,
-    )
-    return performance_profile(pooled(scores), thresholds), low, high
 
 
 def _counts(run: Run, problems: list[str]) -> bool:
@@ -310,9 +230,9 @@ def _without_twins(runs: list[Run], problems: list[str]) -> list[Run]:
 
 
 def _task_key(run: Run) -> str:
-    names = "fingerprint", "env_id", "env_kwargs", "max_episode_steps", "reference_scores"
-    fingerprint = run.dataset["fingerprint"] or run.dataset["name"]
-    return json.dumps([fingerprint, *(run.dataset.get(name) for name in names[1:])])
+    judged_by = "env_id", "env_kwargs", "max_episode_steps", "reference_scores"
+    data = run.dataset["fingerprint"] or run.dataset["name"]
+    return json.dumps([data, *(run.dataset.get(name) for name in judged_by)])
 
 
 def _task(
@@ -327,13 +247,12 @@ def _task(
     if names.count(name) > 1:
         name = f"{name} ({list(by_task).index(key) + 1})"
     scored = all("score" in run.columns or not len(run.evaluated) for run in runs)
-    whole = sorted(runs, key=lambda run: run.settings.get("best_fraction") != 1.0)
-    facts = next((f for run in whole if (f := recorded_facts(run))), None) or describe(dataset)
+    whole = [run for run in runs if run.settings.get("best_fraction", 1.0) == 1.0]
+    facts = next((f for run in whole if (f := _facts(run))), None) or describe(dataset)
     return Task(name, dataset, "score" if scored else "return", facts)
 
 
-def recorded_facts(run: Run) -> dict[str, Any]:
-    """What the run says of its data."""
+def _facts(run: Run) -> dict[str, Any]:
     facts = run.environment.get("dataset")
     facts = facts if isinstance(facts, dict) else {}
     return {k: v for k, v in facts.items() if isinstance(v, int | float | str)}
@@ -343,40 +262,3 @@ def short_name(name: str) -> str:
     """A dataset's name, of a file without folder and ending."""
     path = Path(name)
     return path.stem if path.suffix in (".hdf5", ".h5", ".npz") else name
-
-
-def _labels(runs: Mapping[tuple[str, str, str], Run]) -> dict[tuple[str, str, str], str]:
-    """By task, algorithm and settings: the algorithm with the settings in which its groups of one
-    task differ, or a number in their place where they are many."""
-    labels = {}
-    for algorithm in dict.fromkeys(key[1] for key in runs):
-        own = {k: run_settings(run) for k, run in runs.items() if k[1] == algorithm}
-        telling = {
-            name
-            for k, settings in own.items()
-            for other, others in own.items()
-            if other[0] == k[0]
-            for name in {*settings, *others}
-            if settings.get(name) != others.get(name)
-        }
-        told = {k: {n: s.get(n) for n in sorted(telling)} for k, s in own.items()}
-        texts = [json.dumps(settings) for settings in told.values()]
-        order = list(dict.fromkeys(texts))
-        for (k, settings), text in zip(told.items(), texts, strict=True):
-            words = ", ".join(f"{n.rpartition('.')[2]}={_short(v)}" for n, v in settings.items())
-            if len(words) > LONG:
-                words = f"setting {order.index(text) + 1}"
-            labels[k] = f"{algorithm} {words}".rstrip()
-    return labels
-
-
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value).strip('"')
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """A nested dictionary by dotted names."""
-    if not isinstance(value, dict):
-        return {name: value}
-    prefix = f"{name}." if name else ""
-    return {k: v for key, child in value.items() for k, v in _flat(child, prefix + key).items()}

@@ -2,7 +2,7 @@
 
 import math
 
-from offrl_jax.reports.study import Estimate
+from offrl_jax.reports.estimates import Estimate
 
 
 def plural(count: int, noun: str) -> str:
