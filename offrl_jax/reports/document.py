@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from offrl_jax.reports.figures import Image
 
 MANY = 9  # columns that paper has no room for at the usual size
-MARKUP = re.compile(r"([\\`*\[\]|<>&$~])")
+MARKUP = re.compile(r"([\\`*\[\]|$~])")
 
 STYLE = """
 :root { color-scheme: light; }
@@ -177,4 +177,4 @@ def _markdown(part: Part, folder: str) -> str:
 
 def _plain(text: str) -> str:
     """Text in one line that Markdown shows as it is."""
-    return MARKUP.sub(r"\\\1", " ".join(text.split()))
+    return MARKUP.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -33,6 +33,7 @@ def filmed(
     Raises:
       InputError: if there are none, with the reason.
     """
+    load_policy(run_dir, seed_index)  # refuses before any process is started
     spawn, why = multiprocessing.get_context("spawn"), ""
     given = os.environ.get("MUJOCO_GL")
     for renderer in (given,) if given else RENDERERS:

@@ -47,7 +47,7 @@ def _opening(study: Study) -> list[Part]:
     ]
     if lost := sum(group.num_diverged for group in study.groups):
         told.append(
-            f"{plural(lost, 'seed')} diverged and have no scores: what is told is of the others, "
+            f"{plural(lost, 'seed')} diverged, without a score: what is told is of the others, "
             "which flatters; the tables count them."
         )
     if study.problems:
