@@ -16,7 +16,7 @@ from offrl_jax.policy import load_policy
 from offrl_jax.types import InputError
 
 RENDERERS = "egl", "osmesa"  # of MuJoCo without a screen, unless MUJOCO_GL says which
-HEIGHT = 240  # pixels that a frame has at most twice of
+HEIGHT = 240  # pixels that a frame has at most
 
 
 def filmed(
@@ -80,7 +80,7 @@ def film(run_dir: Path, seed_index: int, num_frames: int) -> list[np.ndarray]:
     while not is_over:
         if step % stride == 0:
             frame = np.asarray(env.render(), np.uint8)
-            shrink = -(-frame.shape[0] // (2 * HEIGHT)) + (frame.shape[0] > HEIGHT)
+            shrink = -(-frame.shape[0] // HEIGHT)
             frames.append(frame[::shrink, ::shrink])
         if len(frames) == 2 * num_frames:  # its length is not known before
             frames, stride = frames[::2], 2 * stride
