@@ -9,6 +9,7 @@ each task where its environment can be rendered; --load_data reads the data of r
 recorded what their data are like.
 """
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,16 @@ def main(*run_dirs: str) -> None:
 def _described(dataset: dict[str, Any]) -> dict[str, Any]:
     """Facts of a dataset that is read again; none if it is not there or another by now."""
     try:
-        found = data.load(dataset["name"], env_id=dataset.get("env_id"))
+        found = data.load(dataset["name"], clip_actions=True)  # as they may have been trained on
     except InputError as error:
         print(f"note: {error}")
         return {}
     if found.spec.fingerprint != dataset["fingerprint"]:
         print(f"note: {dataset['name']} is not what the runs were trained on any more")
         return {}
-    return summary(found)
+    reference = dataset.get("reference_scores") and tuple(dataset["reference_scores"])
+    spec = dataclasses.replace(found.spec, reference_scores=reference)
+    return summary(dataclasses.replace(found, spec=spec))
 
 
 def _frames(group: Group, num_frames: int) -> list[np.ndarray]:

@@ -29,7 +29,6 @@ def compose(study: Study) -> list[Part]:
 def _data(study: Study) -> list[Part]:
     parts: list[Part] = [Heading("Data")]
     rows: dict[str, list[str]] = {
-        "named in the run": [task.dataset["name"] for task in study.tasks],
         "environment": [str(task.dataset.get("env_id") or "none") for task in study.tasks],
         "fingerprint": [task.dataset["fingerprint"][:12] or "–" for task in study.tasks],
         "returns of scores 0 and 100": [_reference(task) for task in study.tasks],

@@ -97,5 +97,5 @@ def test_a_renderer_that_fails_is_told_in_a_sentence(maze_run, monkeypatch):
 
 def test_a_renderer_that_never_answers_is_ended(maze_run, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "egl")
-    with pytest.raises(InputError, match="no answer in 0.01 s"):
+    with pytest.raises(InputError, match=r"no answer in 0\.01 s"):
         frames.filmed(maze_run, 0, 3, timeout=0.01)
