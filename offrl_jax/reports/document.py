@@ -32,7 +32,7 @@ th, td { padding: .28rem .7rem; text-align: right; vertical-align: top;
 td { white-space: nowrap; }
 thead th { border-bottom: 2px solid #8c959f; vertical-align: bottom; }
 th.l, td.l, td.w, th.w { text-align: left; overflow-wrap: break-word; white-space: normal; }
-th.w, td.w { min-width: 18rem; }
+th.w, td.w { min-width: 20rem; }
 tr { background: #fff; }
 tbody tr:nth-child(even) { background: #f6f8fa; }
 tr > :first-child { position: sticky; left: 0; background: inherit; }

@@ -75,6 +75,8 @@ def film(run_dir: Path, seed_index: int, num_frames: int) -> list[np.ndarray]:
     env = environments.make_from_spec(
         dataclasses.replace(policy.spec, env_kwargs=json.dumps(kwargs))
     )
+    with contextlib.suppress(AttributeError, KeyError):  # most walkers would leave the picture
+        env.unwrapped.mujoco_renderer.camera_id = env.unwrapped.model.camera("track").id
     frames: list[np.ndarray] = []
     observation, is_over, step, stride = env.reset(seed=0)[0], False, 0, 1
     while not is_over:

@@ -63,16 +63,13 @@ def _scores(study: Study) -> list[Part]:
         "seed. * Not a fair number: the best of each seed's k evaluations, chosen by looking at "
         "the environment; the mean over seeds."
     ]
+    cited: list[Published] = []
     for task in study.tasks:
         groups = sorted(study.of(task), key=_mean_last, reverse=True)
         parts.append(Heading(task.name, 3))
         others = {g.label: published(short_name(task.dataset["name"]), g.algorithm) for g in groups}
         parts.append(_table(task, groups, others))
-        if any(others.values()) and len(told) == 1:
-            told.append(
-                "† For orientation only: by others, of D4RL's own files in its own environments, "
-                f"and so of another dataset. {'; '.join(sources())}."
-            )
+        cited += [score for scores in others.values() for score in scores]
         remarks = [CAVEATS.get(task.dataset.get("env_id"))]
         if task.data_average is None:
             remarks.append("The data's own average is not recorded with these runs.")
@@ -82,6 +79,11 @@ def _scores(study: Study) -> list[Part]:
             remarks.append("There is no run of behaviour cloning (bc) to compare with.")
         if remarks := [remark for remark in remarks if remark]:
             parts.append(Text(" ".join(remarks)))
+    if cited:
+        told.append(
+            "† For orientation only: by others, of D4RL's own files in its own environments, and "
+            f"so of another dataset. {'; '.join(sources(cited))}."
+        )
     return [*parts, *map(Text, told)]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +51,11 @@ def published(dataset: str, algorithm: str) -> list[Published]:
     ]
 
 
-def sources() -> list[str]:
-    """Where the scores were read, a sentence each."""
-    return [f"{source['name']}: {source['where']}" for source in _table()["sources"].values()]
+def sources(scores: Iterable[Published]) -> list[str]:
+    """Where scores were read, a sentence each source."""
+    names = {score.source for score in scores}
+    found = _table()["sources"].values()
+    return [f"{source['name']}: {source['where']}" for source in found if source["name"] in names]
 
 
 def _table() -> dict[str, Any]:
