@@ -13,21 +13,22 @@ def compose(study: Study) -> list[Part]:
     Raises:
       ImportError: without matplotlib.
     """
-    scores = compared(study)
-    num_tasks = sum(task.measure == "score" for task in study.tasks)
+    tasks, scores = compared(study)
     heading = Heading("Over all tasks")
     if not scores:
         return [heading, Text("No algorithm has scores on all tasks, so nothing is pooled.")]
     parts: list[Part] = [
         heading,
         Text(
-            f"Scores of {plural(num_tasks, 'task')} pooled, as Agarwal et al. 2021 "
+            f"Scores of {plural(len(tasks), 'task')} pooled, as Agarwal et al. 2021 "
             "(arXiv:2108.13264) advise: seeds are resampled within each task. The optimality gap "
             "is how far scores fall short of 100 on average; lower is better."
         ),
     ]
     if others := [label for label in study.labels if label not in scores]:
-        parts.append(Text(f"Left out, as they lack scores on some task: {', '.join(others)}."))
+        parts.append(Text(f"Without {', '.join(others)}, which lack scores on some of them."))
+    if others := [task.name for task in study.tasks if task not in tasks]:
+        parts.append(Text(f"Without {', '.join(others)}: most methods have no scores there."))
     found = {label: aggregates(of_label) for label, of_label in scores.items()}
     names = list(next(iter(found.values())))
     ordered = sorted(found.items(), key=lambda item: -item[1][names[0]].value)

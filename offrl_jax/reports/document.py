@@ -48,7 +48,7 @@ figcaption { color: #57606a; font-size: .85rem; }
 @media print {
   @page { margin: 14mm; }
   body { max-width: none; padding: 0; font-size: 10pt; color: #000; }
-  h2, h3 { break-after: avoid; }
+  h2, h3, h2 + p { break-after: avoid; }
   figure, tr, li { break-inside: avoid; }
   .table { overflow: visible; }
   table { font-size: 8pt; width: 100%; }
@@ -58,8 +58,9 @@ figcaption { color: #57606a; font-size: .85rem; }
   .many th, .many td { overflow-wrap: anywhere; white-space: normal; }
   .note { font-size: 8pt; margin-top: 0; }
   tr > :first-child { position: static; }
-  figure { flex: 0 1 48%; }
-  figure.wide { flex-basis: 100%; }
+  .figures { display: block; }
+  figure { display: inline-block; width: 48%; vertical-align: top; margin: 0 1% .8rem 0; }
+  figure.wide { width: 100%; }
 }
 """
 

@@ -192,7 +192,7 @@ def _image(name: str, alt: str, draw: Callable[[Any], None], height: float = 3.2
         draw(axes)
         handles, labels = axes.get_legend_handles_labels()
         if handles:
-            columns = 1 if max(map(len, labels)) > 20 else 2 if max(map(len, labels)) > 10 else 4
+            columns = 1 if max(map(len, labels)) > 23 else 2 if max(map(len, labels)) > 10 else 4
             rows = -(-len(handles) // columns)
             figure.set_figheight(height + 0.21 * rows)
             figure.legend(

@@ -36,7 +36,7 @@ def labels(runs: Mapping[tuple[str, str, str], Run]) -> dict[tuple[str, str, str
             for name in {*settings, *others}
             if settings.get(name) != others.get(name)
         }
-        told = {k: {n: s.get(n) for n in sorted(telling)} for k, s in own.items()}
+        told = {k: {n: s[n] for n in sorted(telling & s.keys())} for k, s in own.items()}
         words = {json.dumps(s): _words(s) for s in told.values()}
         if max(map(len, words.values())) > LONG or len(set(words.values())) < len(words):
             words = {text: f"setting {i + 1}" for i, text in enumerate(words)}

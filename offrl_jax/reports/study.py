@@ -177,19 +177,19 @@ def differing(groups: Sequence[Group]) -> dict[str, dict[str, list[Group]]]:
     return {name: values for name, values in found.items() if len(values) > 1}
 
 
-def compared(study: Study) -> dict[str, list[np.ndarray]]:
-    """Scores of the labels that have some on all tasks with scores: by label, T arrays (S,)."""
-    tasks = [task for task in study.tasks if task.measure == "score"]
+def compared(study: Study) -> tuple[list[Task], dict[str, list[np.ndarray]]]:
+    """The tasks on which half of the labels or more have scores, and by label that has some on all
+    of these its scores, T arrays (S,)."""
     scores = {
-        label: [
-            group.judged
-            for task in tasks
-            for group in study.of(task)
-            if group.label == label and len(group.judged)
-        ]
-        for label in study.labels
+        task.name: {group.label: group.judged for group in study.of(task) if len(group.judged)}
+        for task in study.tasks
+        if task.measure == "score"
     }
-    return {label: found for label, found in scores.items() if tasks and len(found) == len(tasks)}
+    tasks = [
+        task for task in study.tasks if 2 * len(scores.get(task.name, ())) >= len(study.labels)
+    ]
+    labels = [label for label in study.labels if all(label in scores[t.name] for t in tasks)]
+    return tasks, {label: [scores[t.name][label] for t in tasks] for label in labels if tasks}
 
 
 def _counts(run: Run, problems: list[str]) -> bool:

@@ -115,7 +115,7 @@ def test_without_scores_a_task_is_judged_by_returns(tmp_path):
     group = the_group(study)
     assert group.task.measure == "return" and group.task.data_average == 50.0
     assert group.last.tolist() == [80.0, 100.0, 60.0]
-    assert compared(study) == {}
+    assert compared(study) == ([], {})
 
 
 def test_value_errors_are_of_the_last_policies(tmp_path):
@@ -123,18 +123,24 @@ def test_value_errors_are_of_the_last_policies(tmp_path):
     np.testing.assert_allclose(the_group(read_study([path])).value_error, [-4.0, -3.0, -2.0])
 
 
-def test_only_what_has_scores_on_all_tasks_is_compared(tmp_path):
-    other = {"fingerprint": "e" * 64, "name": "other"}
+def test_what_has_scores_on_all_tasks_of_most_is_compared(tmp_path):
+    other, third = ({"fingerprint": name * 16, "name": name} for name in ("other", "third"))
     study = read_study(
         [
             write_run(tmp_path / "a", [[10.0, 20.0]]),
             write_run(tmp_path / "b", [[30.0, 40.0, 50.0]], dataset=other),
             write_run(tmp_path / "c", [[99.0]], algorithm="iql"),
+            write_run(tmp_path / "d", [[np.nan]], algorithm="iql", dataset=other, diverged=["x"]),
+            write_run(tmp_path / "e", [[1.0]], algorithm="cql"),
+            write_run(tmp_path / "f", [[2.0]], algorithm="cql", dataset=other),
+            write_run(tmp_path / "g", [[3.0]], algorithm="cql", dataset=third),
         ]
     )
-    found = compared(study)
-    assert list(found) == ["bc"]
+    tasks, found = compared(study)
+    assert [task.name for task in tasks] == ["other", "task"]  # one of three is on the third
+    assert list(found) == ["bc", "cql"]
     assert [scores.tolist() for scores in found["bc"]] == [[30.0, 40.0, 50.0], [10.0, 20.0]]
+    assert [scores.tolist() for scores in found["cql"]] == [[2.0], [1.0]]
 
 
 def test_estimates_are_the_statistics():
