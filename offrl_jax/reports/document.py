@@ -35,7 +35,7 @@ th.l, td.l, td.w, th.w { text-align: left; overflow-wrap: break-word; white-spac
 th.w, td.w { min-width: 20rem; }
 tr { background: #fff; }
 tbody tr:nth-child(even) { background: #f6f8fa; }
-tr > :first-child { position: sticky; left: 0; background: inherit; }
+tr > :first-child { position: sticky; left: 0; background: inherit; max-width: 16rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: .8rem 0; }
 figure { margin: 0; flex: 1 1 420px; max-width: 540px; }
 figure.wide { flex-basis: 100%; max-width: 62rem; }
@@ -44,6 +44,7 @@ figcaption { color: #57606a; font-size: .85rem; }
 @media (max-width: 600px) {
   body { padding: .6rem .75rem 2rem; }
   th, td { padding: .25rem .45rem; }
+  tr > :first-child { max-width: 13rem; }
 }
 @media print {
   @page { margin: 14mm; }
@@ -57,7 +58,7 @@ figcaption { color: #57606a; font-size: .85rem; }
   .many table { font-size: 6pt; }
   .many th, .many td { overflow-wrap: anywhere; white-space: normal; }
   .note { font-size: 8pt; margin-top: 0; }
-  tr > :first-child { position: static; }
+  tr > :first-child { position: static; max-width: none; }
   .figures { display: block; }
   figure { display: inline-block; width: 48%; vertical-align: top; margin: 0 1% .8rem 0; }
   figure.wide { width: 100%; }

@@ -70,7 +70,7 @@ def learning_curves(name: str, groups: Sequence[Group], labels: Sequence[str]) -
 
 def value_errors(name: str, groups: Sequence[Group], labels: Sequence[str]) -> Image:
     """Learned minus actual value of a task's last policies: means with 95% intervals, seeds as
-    small points; a symmetric logarithm.
+    small points; a symmetric logarithm where they are large.
 
     Raises:
       ImportError: without matplotlib.
@@ -86,13 +86,13 @@ def value_errors(name: str, groups: Sequence[Group], labels: Sequence[str]) -> I
             axes.plot(errors, np.full(len(errors), i), "|", color=color, markersize=9)
             axes.plot(errors.mean(), i, "o", color=color)
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_xscale("symlog", linthresh=LINEAR_BELOW)
-        ends = np.concatenate([group.value_error for group in groups])
-        _symmetric_ticks(axes, ends.min(), ends.max())
+        errors = np.concatenate([group.value_error for group in groups])
+        if np.abs(errors).max() > LINEAR_BELOW:
+            _symmetric_log(axes, errors.min(), errors.max())
         axes.set_yticks(range(len(groups)), [_wrapped(group.label) for group in groups])
         axes.set_ylim(len(groups) - 0.5, -0.5)
         axes.set_xlabel("learned − actual value")
-        axes.set_title(_shortened(task.name), fontsize="medium")
+        axes.set_title(_shortened(task.name, 30), fontsize="medium")
         axes.grid(axis="x", alpha=0.25)
 
     return _image(
@@ -233,15 +233,16 @@ def _style(label: str, labels: Sequence[str]) -> dict[str, Any]:
 def _ticks(number: int) -> Any:
     from matplotlib.ticker import MaxNLocator
 
-    return MaxNLocator(number)
+    return MaxNLocator(number, steps=[1, 2, 2.5, 5, 10])
 
 
 def _thousands(x: float, position: int) -> str:
     return f"{x / 1e6:g}M" if abs(x) >= 1e6 else f"{x / 1e3:g}k" if abs(x) >= 1e3 else f"{x:g}"
 
 
-def _symmetric_ticks(axes: Any, low: float, high: float) -> None:
-    """A few powers of ten from the lowest to the highest, with zero between."""
+def _symmetric_log(axes: Any, low: float, high: float) -> None:
+    """A scale from the lowest to the highest with a few powers of ten, and zero between."""
+    axes.set_xscale("symlog", linthresh=LINEAR_BELOW)
     powers = [10.0**k for k in range(1, 40)]
     below = [-p for p in powers if p <= max(-low, 0) * 1.5][::-1]
     above = [p for p in powers if p <= max(high, 0) * 1.5]

@@ -60,8 +60,9 @@ def _scores(study: Study) -> list[Part]:
     episodes = {str(group.runs[0].settings["num_evaluation_episodes"]) for group in study.groups}
     told = [
         f"Of the last policies, acting with their mode, {' or '.join(sorted(episodes))} episodes a "
-        "seed. * Not a fair number: the best of each seed's k evaluations, chosen by looking at "
-        "the environment; the mean over seeds."
+        "seed; of fewer than four seeds the interquartile mean is the mean. * Not a fair number: "
+        "the best of each seed's k evaluations, chosen by looking at the environment; the mean "
+        "over seeds."
     ]
     cited: list[Published] = []
     for task in study.tasks:
