@@ -17,6 +17,7 @@ from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, with_discount
+from offrl_jax.data.summary import summary
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
 from offrl_jax.outcomes import RunFailed, Stopped, is_out_of_memory
@@ -184,6 +185,7 @@ def train(
             stack.callback(evaluation.close)
         environment = describe_environment(command)
         environment["dataset_fingerprint"] = dataset.spec.fingerprint
+        environment["dataset"] = summary(dataset)
         directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
         stack.enter_context(_failures_told(directory, seed_batch or num_seeds))

@@ -38,7 +38,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.plain_networks": 3,
     "offrl_jax.policy": 3.5,
     "offrl_jax.provenance": 1.5,
-    "offrl_jax.reports": 3.5,
+    "offrl_jax.reports": 3.6,
     "offrl_jax.session": 3.8,
     "offrl_jax.runs": 4,
     "offrl_jax": 4.5,
@@ -55,6 +55,7 @@ FLOORS = {  # longest prefix decides
     "experiments.export": 5.5,
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
+    "experiments.report": 5.5,
     "experiments.train": 5.5,
 }
 OPTIONAL = {"gymnasium", "gymnasium_robotics", "minari", "h5py", "mujoco", "tqdm", "matplotlib"}

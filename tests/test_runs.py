@@ -10,6 +10,7 @@ from offrl_jax import ALGORITHMS
 from offrl_jax.algorithms.base import Phase
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import config, setting, stack
+from offrl_jax.data.summary import summary
 from offrl_jax.evaluation.rollouts import Rollouts, summarize
 from offrl_jax.policy import load_policy
 from offrl_jax.run_directory import RowFile
@@ -63,6 +64,7 @@ def test_the_run_directory_is_complete(run):
     assert config["note"] == "kept" and config["seed"] == 5
     environment = json.loads((run_dir / "environment.json").read_text())
     assert environment["dataset_fingerprint"] == toy_dataset().spec.fingerprint
+    assert environment["dataset"] == summary(toy_dataset())
     assert environment["versions"]["jax"] == jax.__version__
     assert environment["devices"]
     metrics = rows(run_dir / "metrics.jsonl")

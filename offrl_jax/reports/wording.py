@@ -1,0 +1,17 @@
+"""Words and numbers of reports."""
+
+import math
+
+from offrl_jax.reports.estimates import Estimate
+
+
+def plural(count: int, noun: str) -> str:
+    """As in 1 seed, 2 seeds."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def interval(estimate: Estimate, form: str = ".1f") -> str:
+    """Its ends; one seed has none."""
+    if math.isnan(estimate.low):
+        return "one seed"
+    return f"{estimate.low:{form}} to {estimate.high:{form}}"
