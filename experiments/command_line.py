@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import inspect
 import itertools
 import sys
 from collections.abc import Callable
@@ -21,18 +22,18 @@ FAILED_CODE = 3  # the run could not be written, or its seeds diverged
 STOPPED_CODE = 75  # by a signal, all saved: BSD's EX_TEMPFAIL, which asks to be tried again
 
 
-def launch(main: Callable[[], None]) -> None:
+def launch(main: Callable[..., None]) -> None:
     """Parses the flags, runs `main`, and answers what is no fault of the program with one line and
-    an exit code of its own."""
+    an exit code of its own. What is no flag is passed to `main` if it takes arguments."""
 
     def guarded(argv: list[str]) -> None:
         if not FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # libraries narrate at INFO
         try:
-            if len(argv) > 1:
+            if len(argv) > 1 and not inspect.signature(main).parameters:
                 raise InputError(f"{argv[1]!r} is not a flag; flags look like --num_steps=10000")
             keep_programs()
-            main()
+            main(*argv[1:])
         except InputError as error:
             _fail(error)
         except AlreadyFinished as error:
@@ -54,6 +55,7 @@ def config_overrides(config_type: type) -> dict[str, Any]:
 
 def _parse(argv: list[str]) -> list[str]:
     try:
+        FLAGS.set_gnu_getopt()  # flags may follow what is none
         argv = FLAGS.read_flags_from_files(argv)
         if "algorithm" in FLAGS:
             _define_config_flags(_algorithm_of(argv))
