@@ -42,7 +42,7 @@ from offrl_jax.types import InputError, Transition
 SCORES = tuple(report.SHOWN)
 DEFAULTS = fqe.FQEConfig()
 NUM_CRITIC_ROWS = 10_000  # transitions at which the runs' own critics are asked
-SETTINGS = "seed", "num_steps", "discount", "shared", "num_transitions", "success_quantile"
+SETTINGS = "seed", "num_steps", "discount", "num_transitions", "success_quantile"
 CLIPPED = 0.05  # share of clipped targets from which an estimate is warned of
 
 flags.DEFINE_enum("by", "fqe", (*SCORES, "online"), "what decides")
@@ -61,7 +61,6 @@ flags.DEFINE_string("output", None, "folder of the results (default: a new one u
 flags.DEFINE_integer("seed", 0, "of FQE's start and batches, and of the online episodes' starts", 0)
 flags.DEFINE_integer("num_steps", DEFAULTS.num_steps, "updates of FQE", 1)
 flags.DEFINE_float("discount", DEFAULTS.discount, "of FQE", 0.0, 0.9999)
-flags.DEFINE_bool("shared", DEFAULTS.shared, "FQE: one network for all policies, or one for each")
 flags.DEFINE_integer("num_transitions", 200_000, "of the data, for FQE: a sample if it has more", 1)
 flags.DEFINE_float(
     "success_quantile", 0.9, "soft OPC: episodes whose return reaches this quantile succeed", 0, 1
@@ -216,7 +215,7 @@ def _fitted(
     start: np.ndarray,
 ) -> fqe.Estimate:
     """FQE of all policies on the rows of the data, in the environment's rewards."""
-    config = fqe.FQEConfig(num_steps=FLAGS.num_steps, discount=FLAGS.discount, shared=FLAGS.shared)
+    config = fqe.FQEConfig(num_steps=FLAGS.num_steps, discount=FLAGS.discount)
     dataset = data.normalize_observations(with_discount(dataset, config.discount))
     return fqe.fit(
         config,

@@ -49,7 +49,7 @@ class Checkpoints:
         self.directory = Path(directory).resolve()
         self._damaged: list[int] = []
         if read_only:
-            options = ocp.CheckpointManagerOptions(create=False, read_only=True)
+            options = ocp.CheckpointManagerOptions(create=False)  # read_only warns of itself
         else:
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=keep_last, keep_period=keep_every, cleanup_tmp_directories=True

@@ -28,12 +28,12 @@ class FQEConfig:
     """Settings of the evaluation, not of what is evaluated."""
 
     discount: float = setting(0.99, "γ of the estimated returns", low=0, high=0.9999)
-    learning_rate: float = setting(1e-3, "Adam's, annealed to 0 by a cosine", low=0)
-    target_update_rate: float = setting(0.02, "Polyak τ of the target network", low=0, high=1)
-    num_steps: int = setting(20_000, "updates", low=1)
+    learning_rate: float = setting(3e-4, "Adam's, annealed to 0 by a cosine", low=0)
+    target_update_rate: float = setting(0.05, "Polyak τ of the target networks", low=0, high=1)
+    num_steps: int = setting(5000, "updates; several times as many extrapolate further", low=1)
     batch_size: int = setting(256, "transitions an update, the same ones for all policies", low=1)
-    hidden_sizes: tuple[int, ...] = setting((256, 256), "the action enters at the last", low=1)
-    shared: bool = setting(True, "one network with a head for every policy, not one for each")
+    hidden_sizes: tuple[int, ...] = setting((64, 64), "the action enters at the last", low=1)
+    num_networks: int = setting(4, "started apart, whose scores are averaged", low=1)
 
 
 class Estimate(NamedTuple):
@@ -42,12 +42,15 @@ class Estimate(NamedTuple):
     Attributes:
       score: mean_{s₀} Q_i(s₀, π_i(s₀)), discounted and beyond any time limit, in the rewards of the
         transitions that were given.
+      spread: Standard deviation of that over the networks: a policy is not told from another that
+        is nearer.
       bellman_error: Root mean square of Q_i(s, a) − y_i in those units, a mean of the last steps.
       clipped: Share of the targets y_i that lay beyond what rewards can add up to, of the last
         steps: above a few per cent the estimate is held in place, not fitted.
     """
 
     score: Float[Array, "P"]
+    spread: Float[Array, "P"]
     bellman_error: Float[Array, "P"]
     clipped: Float[Array, "P"]
 
@@ -70,7 +73,7 @@ class QNetwork(nn.Module):
         *sizes, last = self.hidden_sizes
         x = observation
         for size in sizes:
-            x = nn.relu(nn.Dense(size, kernel_init=kernel_init)(x))
+            x = nn.relu(nn.LayerNorm()(nn.Dense(size, kernel_init=kernel_init)(x)))
         x = nn.Dense(last, kernel_init=kernel_init)(x)
         part = nn.Dense(last, use_bias=False, kernel_init=kernel_init)(action)
         heads = self.param("heads", nn.initializers.zeros, (last, self.num_heads))
@@ -103,12 +106,13 @@ def fit(
     """Evaluates P deterministic policies in one compiled scan, each update on one batch for all.
 
     L = Σ_i mean_b ( Q_i(s, a) − y_i )²,  y_i = clip( r + γ (1 − d) Q̄_i(s′, π_i(s′)) ),  d = 1 at
-    true ends only
+    true ends only; for each network, to its own targets
 
-    With `shared` the policies' Q are heads of one network. Then only π_i(s′) multiplies, at the
-    last hidden layer, and P policies cost little more than one. The network is theirs together, so
-    a policy's estimate depends, a little, on which others it is judged beside. Without `shared`
-    each has a network of its own, started from the same numbers, and costs as much as alone.
+    The policies' Q are heads of one network. So only π_i(s′) multiplies, at the last hidden layer,
+    and P policies cost little more than one; and they share its errors, which a ranking therefore
+    sees less of than of networks of their own. A policy's estimate depends, a little, on which
+    others it is judged beside. Several such networks, which differ in where they start, are
+    averaged: single ones rank differently from start to start.
 
     Q is m + σ f, with m and σ the mean and standard deviation of the data's returns-to-go: f has
     the same size whatever the rewards', and starts at 0, the data's own value. Targets are clipped
@@ -148,53 +152,52 @@ def _fit(
     key: Key,
 ) -> Estimate:
     num_policies = len(next_actions)
-    num_networks = 1 if config.shared else num_policies
-    network = QNetwork(tuple(config.hidden_sizes), num_policies // num_networks)
+    network = QNetwork(tuple(config.hidden_sizes), num_policies)
     mean, std = jnp.mean(transitions.return_to_go), jnp.std(transitions.return_to_go)
     std = jnp.where(std > 1e-6 * (1.0 + jnp.abs(mean)), std, 1.0)
     low, high = reachable(transitions.reward, config.discount)
 
-    def q_values(params: Any, observation: Array, action: Array, axis: int | None) -> Array:
-        """Q_i, (P, B), of one action a state or, with axis 1, of each policy's, (B, ·, H, A)."""
-        f = jax.vmap(network.apply, (0, None, axis))(params, observation, action)
-        return mean + std * f.swapaxes(1, 2).reshape(num_policies, -1)
+    def q_values(params: Any, observation: Array, action: Array) -> Float[Array, "E P B"]:
+        f = jax.vmap(network.apply, (0, None, None))(params, observation, action)
+        return mean + std * f.swapaxes(1, 2)
 
-    def by_row(actions: Array) -> Array:
-        """(P, N, A) to (N, networks, H, A), in which a row's actions lie together."""
-        actions = actions.swapaxes(0, 1)
-        return actions.reshape(len(actions), num_networks, -1, actions.shape[-1])
-
-    next_actions, initial_actions = by_row(next_actions), by_row(initial_actions)
+    next_actions = next_actions.swapaxes(0, 1)  # a row's actions lie together
     start_key, batch_key = jax.random.split(key)
-    one = network.init(start_key, transitions.observation[:1], transitions.action[:1])
-    params = jax.tree.map(lambda x: jnp.repeat(x[None], num_networks, axis=0), one)
+    params = jax.vmap(network.init, (0, None, None))(
+        jax.random.split(start_key, config.num_networks),
+        transitions.observation[:1],
+        transitions.action[:1],
+    )
     optimizer = OPTIMIZERS["adam"](config.learning_rate).init(params)
+    target_of = partial(td_target, discount=config.discount)
+    targets = jax.vmap(jax.vmap(target_of, (None, None, 0)), (None, None, 0))
 
     def update(carry: tuple, step: Array) -> tuple[tuple, None]:
         params, target, optimizer, watched = carry
         sample_key = jax.random.fold_in(batch_key, step)
         index = jax.random.randint(sample_key, (config.batch_size,), 0, len(transitions.reward))
         batch = jax.tree.map(lambda x: x[index], transitions)
-        next_q = q_values(target, batch.next_observation, next_actions[index], 1)
-        y = jax.vmap(partial(td_target, batch.reward, batch.terminal, discount=config.discount))(
-            next_value=next_q
-        )
+        next_q = q_values(target, batch.next_observation, next_actions[index])
+        y = targets(batch.reward, batch.terminal, next_q)
 
         def loss(params: Any) -> tuple[Array, Array]:
-            q = q_values(params, batch.observation, batch.action, None)
-            error = jnp.mean(jnp.square((q - jnp.clip(y, low, high)) / std), axis=1)
+            q = q_values(params, batch.observation, batch.action)
+            error = jnp.mean(jnp.square((q - jnp.clip(y, low, high)) / std), axis=2)
             return jnp.sum(error), error
 
         gradient, error = jax.grad(loss, has_aux=True)(params)
         rate = cosine_rate(config.learning_rate, step, config.num_steps)
         params, optimizer = adam_step(rate, gradient, params, optimizer)
         target = polyak(target, params, config.target_update_rate)
-        is_beyond = jnp.mean(((y < low) | (y > high)).astype(jnp.float32), axis=1)
+        is_beyond = jnp.mean(((y < low) | (y > high)).astype(jnp.float32), axis=2)
         watched = polyak(watched, (error, is_beyond), jnp.maximum(1.0 / WATCHED, 1.0 / (step + 1)))
         return (params, target, optimizer, watched), None
 
-    nothing = jnp.zeros(num_policies), jnp.zeros(num_policies)
-    carry = params, params, optimizer, nothing
-    (params, _, _, (error, clipped)), _ = jax.lax.scan(update, carry, jnp.arange(config.num_steps))
-    score = jnp.mean(q_values(params, initial_observation, initial_actions, 1), axis=1)
-    return Estimate(score, std * jnp.sqrt(error), clipped)
+    nothing = jnp.zeros((2, config.num_networks, num_policies))
+    carry = params, params, optimizer, (nothing[0], nothing[1])
+    (params, _, _, watched), _ = jax.lax.scan(update, carry, jnp.arange(config.num_steps))
+    error, clipped = (jnp.mean(x, axis=0) for x in watched)
+    scores = jnp.mean(q_values(params, initial_observation, initial_actions.swapaxes(0, 1)), axis=2)
+    return Estimate(
+        jnp.mean(scores, axis=0), jnp.std(scores, axis=0), std * jnp.sqrt(error), clipped
+    )
