@@ -32,20 +32,29 @@ class Damaged(Exception):
 class Checkpoints:
     """States under a directory, one folder a step."""
 
-    def __init__(self, directory: str | Path, keep_last: int = 2, keep_every: int | None = None):
+    def __init__(
+        self,
+        directory: str | Path,
+        keep_last: int = 2,
+        keep_every: int | None = None,
+        *,
+        read_only: bool = False,
+    ):
         """Args:
         directory: Made if absent; leftovers of an interrupted save in it are removed.
         keep_last: How many of the newest to keep; with one, nothing is left to fall back on.
         keep_every: Keep those of steps divisible by this besides.
+        read_only: Leave the directory, which must be there, as it is: a run may be writing to it.
         """
         self.directory = Path(directory).resolve()
         self._damaged: list[int] = []
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
+        if read_only:
+            options = ocp.CheckpointManagerOptions(create=False)  # read_only warns of itself
+        else:
+            options = ocp.CheckpointManagerOptions(
                 max_to_keep=keep_last, keep_period=keep_every, cleanup_tmp_directories=True
-            ),
-        )
+            )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def save(self, step: int, state: Any, facts: dict[str, Any] | None = None) -> None:
         """Starts writing; the arrays may be donated as soon as this returns.
@@ -90,10 +99,10 @@ class Checkpoints:
           InputError: if the newest whole one is of another format, shape or dtype, or there are
             checkpoints but none of them is whole.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
+        steps = self.steps()[::-1]
         for step in steps:
             try:
-                state, facts = self._restore(step, template)
+                state, facts = self.restore_step(step, template)
                 accept(facts)
             except Damaged as error:
                 reason = error
@@ -110,28 +119,17 @@ class Checkpoints:
             )
         return None
 
-    def forget_damaged(self) -> None:
-        """Removes those that `restore` found damaged, so that their steps can be saved again."""
-        for step in self._damaged:
-            self._manager.delete(step)
-        self._damaged = []
+    def steps(self) -> list[int]:
+        """Those saved, in order, whether they are whole or not."""
+        return sorted(self._manager.all_steps())
 
-    def close(self) -> None:
-        """Waits for the last write.
+    def restore_step(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
+        """The state and facts saved at that step.
 
         Raises:
-          OSError: if it failed.
+          Damaged: if they are not what was saved.
+          InputError: as `restore`.
         """
-        with self._writing():
-            self._manager.wait_until_finished()
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Lets go of the directory, whatever became of the last write."""
-        with contextlib.suppress(Exception):
-            self._manager.close()
-
-    def _restore(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
         description = self._read(step, description=ocp.args.JsonRestore())
         if not isinstance(description, dict) or description.pop("sha256", None) != _digest(
             description
@@ -164,6 +162,27 @@ class Checkpoints:
             raise Damaged("its arrays do not match their checksum")
         leaves = [jnp.array(arrays[name]) for name in wanted]  # copies, which may be donated
         return jax.tree.unflatten(jax.tree.structure(template), leaves), description["facts"]
+
+    def forget_damaged(self) -> None:
+        """Removes those that `restore` found damaged, so that their steps can be saved again."""
+        for step in self._damaged:
+            self._manager.delete(step)
+        self._damaged = []
+
+    def close(self) -> None:
+        """Waits for the last write.
+
+        Raises:
+          OSError: if it failed.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Lets go of the directory, whatever became of the last write."""
+        with contextlib.suppress(Exception):
+            self._manager.close()
 
     def _read(self, step: int, **item: Any) -> Any:
         """One item of a checkpoint."""

@@ -89,6 +89,7 @@ class Evaluator:
         *,
         is_lost: np.ndarray | bool = False,
         tick: Callable[[], None] = lambda: None,
+        later: int = 0,
     ) -> Rollouts:
         """Plays every episode to its end with the policies' modes.
 
@@ -98,6 +99,7 @@ class Evaluator:
           is_lost: By run, those whose episodes are not to be played: their results are NaN.
           tick: Called after making and every reset, before every step of an environment and after
             choosing actions.
+          later: Added to the seeds of the starts, for other episodes than those of every time.
         """
         num_envs = len(self._seeds)
         while len(self._envs) < num_envs:
@@ -106,7 +108,7 @@ class Evaluator:
         is_lost = np.broadcast_to(np.expand_dims(is_lost, -1), self._shape)
         observation = np.zeros((num_envs, self._spec.observation_size), np.float32)
         for i, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
-            observation[i] = self._flatten(env.reset(seed=int(seed))[0])
+            observation[i] = self._flatten(env.reset(seed=int(seed) + later)[0])
             tick()
         start = observation.copy()
 

@@ -1,0 +1,118 @@
+"""Scores of policies beside their true returns, as text and as a figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from offrl_jax.evaluation.ranking import calibration, regret_at_k, spearman
+
+TOP = 1, 3, 5  # k of regret@k
+SHOWN = {  # score: heading
+    "fqe": "FQE",
+    "initial_value": "initial value",
+    "soft_opc": "soft OPC",
+    "td_error": "−TD error²",
+}
+
+
+def judged(
+    scores: dict[str, np.ndarray],
+    returns: np.ndarray,
+    true_values: dict[str, np.ndarray],
+) -> dict[str, dict[str, float]]:
+    """How well every score foretells the returns, over the policies that have both.
+
+    Args:
+      scores: By name, (P,), NaN where a policy has none.
+      returns: True mean returns, (P,), NaN where unknown.
+      true_values: True discounted returns in the units of those scores that estimate them, (P,),
+        NaN where unknown or discounted otherwise.
+
+    Returns:
+      By score: `num_policies`, `spearman`, `regret@k` and, of estimates of returns, `mean_error`
+      and `slope`. Scores that fewer than two policies have are left out.
+    """
+    found = {}
+    for name, score in scores.items():
+        known = np.isfinite(score) & np.isfinite(returns)
+        num = int(known.sum())
+        if num < 2:
+            continue
+        found[name] = {"num_policies": num, "spearman": spearman(score[known], returns[known])}
+        for k in TOP:
+            if k < num:
+                found[name][f"regret@{k}"] = regret_at_k(score[known], returns[known], k)
+        if name in true_values:
+            known = np.isfinite(score) & np.isfinite(true_values[name])
+            if known.sum() >= 2:
+                found[name] |= calibration(score[known], true_values[name][known])
+    return found
+
+
+def markdown(judged: dict[str, dict[str, float]]) -> str:
+    """`judged` as a table."""
+    columns = ["num_policies", "spearman", *(f"regret@{k}" for k in TOP), "mean_error", "slope"]
+    lines = [
+        "| score | policies | Spearman | "
+        + " | ".join(columns[2:-2])
+        + " | estimate − true value | slope |",
+        "|" + "---|" * (len(columns) + 1),
+    ]
+    for name, row in judged.items():
+        cells = [_short(row[column]) if column in row else "–" for column in columns]
+        lines.append(f"| {SHOWN[name]} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def plot(
+    path: Path,
+    scores: dict[str, np.ndarray],
+    returns: np.ndarray,
+    runs: Sequence[str],
+    chosen: int,
+    title: str,
+) -> None:
+    """A panel a score: each policy's against its true return, coloured by run; the chosen one has a
+    ring.
+
+    Args:
+      path: Of the PNG.
+      scores: By name, (P,).
+      returns: (P,); policies without one are left out.
+      runs: The run of each policy, P names.
+      chosen: Index of the choice.
+      title: Above all.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(runs))
+    colors = matplotlib.color_sequences["tab10" if len(names) <= 10 else "tab20"]
+    figure = Figure(figsize=(4.2 * len(scores), 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, (name, score) in zip(
+        figure.subplots(1, len(scores), squeeze=False)[0], scores.items(), strict=True
+    ):
+        for i, run in enumerate(names):
+            own = np.array([r == run for r in runs])
+            color = colors[i % len(colors)]
+            panel.plot(score[own], returns[own], "o", color=color, alpha=0.8, label=run)
+        ring = {"markersize": 14, "fillstyle": "none", "color": "black"}
+        panel.plot(score[chosen], returns[chosen], "o", **ring)
+        known = np.isfinite(score) & np.isfinite(returns)
+        heading = SHOWN[name]
+        if known.sum() >= 2:
+            heading += f", Spearman {spearman(score[known], returns[known]):+.2f}"
+        panel.set_title(heading, fontsize=10)
+        panel.set_xlabel("score")
+    figure.axes[0].set_ylabel("true mean return")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
+    figure.suptitle(f"{title}; the choice has a ring", fontsize=11)
+    figure.savefig(path, dpi=150)
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.2f}"

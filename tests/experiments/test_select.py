@@ -1,0 +1,195 @@
+"""The selecting command: one process runs it in many ways, and the tests read what it did.
+
+A process of its own, since flags are global and another command's share their names.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DRIVER = """
+import json, shutil, sys
+from pathlib import Path
+
+from experiments import select as command
+from offrl_jax import data, runs
+from offrl_jax.algorithms import ALGORITHMS
+from tests import commands
+from tests.toy import Toy, toy_dataset
+
+folder = Path(sys.argv[1])
+own = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
+trainings = {
+    "td3": ("td3_bc", own, {"num_seeds": 2}),
+    "bc": ("bc", {"hidden_sizes": (8,)}, {"num_seeds": 1}),
+}
+for name, (algorithm, config, options) in trainings.items():
+    algorithm = ALGORITHMS[algorithm]
+    dataset = data.normalize_observations(toy_dataset())
+    if name == "td3":
+        dataset = data.transform_rewards(dataset, scale=0.1, bias=1.0)
+    runs.train(
+        algorithm,
+        algorithm.Config(batch_size=8, **config),
+        dataset,
+        run_dir=folder / name,
+        num_steps=20,
+        num_evaluations=2,
+        num_evaluation_episodes=3,
+        **options,
+    )
+shutil.copytree(folder / "bc", folder / "unseen")
+(folder / "unseen/evaluations.jsonl").unlink()
+shutil.copytree(folder / "bc", folder / "other")
+path = folder / "other/config.json"
+path.write_text(path.read_text().replace(dataset.spec.fingerprint, "0" * 64))
+command.data.load = lambda *args, **options: toy_dataset()
+results = {}
+
+
+def run(name, runs, *flags):
+    Toy.steps = 0
+    flags = [*(str(folder / r) for r in runs), f"--output={folder / name}", *flags]
+    results[name] = commands.run(command, *flags) | {"environment_steps": Toy.steps}
+
+
+run("all", ["td3", "bc"], "--checkpoints=all", "--num_steps=20")
+run("last", ["td3", "unseen"], "--by=td_error", "--scores=")
+run("online", ["td3", "bc"], "--by=online", "--num_episodes=7", "--scores=initial_value")
+for name, runs_, flags in [
+    ("no run", [], []),
+    ("nowhere", ["nowhere"], []),
+    ("no budget", ["bc"], ["--by=online"]),
+    ("small budget", ["td3", "bc"], ["--by=online", "--num_episodes=2"]),
+    ("budget offline", ["bc"], ["--num_episodes=2"]),
+    ("no such score", ["bc"], ["--scores=fqe,opera"]),
+    ("other data", ["bc", "other"], []),
+    ("moved data", ["other"], []),
+    ("no critic", ["bc"], ["--by=td_error", "--scores="]),
+    ("a file", ["bc"], ["--by=initial_value", f"--output={folder / 'bc/config.json'}"]),
+]:
+    run(name, runs_, *flags)
+print(json.dumps(results))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("select")
+
+
+@pytest.fixture(scope="module")
+def results(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(folder)], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def selected(folder, results, name):
+    assert results[name]["code"] == 0, (results[name]["code"], results[name]["err"])
+    return json.loads((folder / name / "selection.json").read_text())
+
+
+def test_every_checkpoint_of_every_run_is_a_policy(folder, results):
+    found = selected(folder, results, "all")
+    names = [(Path(row["run"]).name, row["step"], row["seed"]) for row in found["policies"]]
+    expected = [("td3", step, seed) for step in (10, 20) for seed in (0, 1)]
+    assert names == [*expected, ("bc", 10, 0), ("bc", 20, 0)]
+    assert all(set(row["scores"]) == set(SCORES) for row in found["policies"])
+    without = [row["scores"]["td_error"] is None for row in found["policies"]]
+    assert without == [False] * 4 + [True] * 2  # cloning has no critic
+    for name in ("td3", "bc"):
+        lines = map(json.loads, (folder / name / "evaluations.jsonl").read_text().splitlines())
+        returns = {row["step"]: row["return"] for row in lines}
+        for row in found["policies"]:
+            if Path(row["run"]).name == name:
+                assert row["true_return"] == pytest.approx(returns[row["step"]][row["seed"]])
+
+
+SCORES = "fqe", "initial_value", "soft_opc", "td_error"
+
+
+def test_the_highest_score_is_chosen_and_no_environment_seen(folder, results):
+    found = selected(folder, results, "all")
+    best = max(found["policies"], key=lambda row: row["scores"]["fqe"])
+    assert found["choice"] == best and found["environment_episodes_seen"] == 0
+    assert results["all"]["environment_steps"] == 0
+    assert "it has seen 0 environment episodes" in results["all"]["out"]
+    assert f"| FQE | 6 | {found['judged']['fqe']['spearman']:.2f} |" in results["all"]["out"]
+    assert found["judged"]["initial_value"]["num_policies"] == 4
+    assert (folder / "all/scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_values_of_critics_are_in_the_environments_rewards(folder, results):
+    """A run learnt from 0.1 r + 1: its critic's V is 0.1 V + 1/(1 − γ), beside that of one that
+    learnt from r itself; here against the rollouts' own words at the same starts."""
+    found = selected(folder, results, "all")
+    error = found["judged"]["initial_value"]["mean_error"]
+    values = [row["scores"]["initial_value"] for row in found["policies"][:4]]
+    rows = map(json.loads, (folder / "td3/evaluations.jsonl").read_text().splitlines())
+    learned = np.concatenate([row["learned_value"] for row in rows])
+    np.testing.assert_allclose(values, (learned - 1 / (1 - 0.99)) / 0.1, rtol=0.02)
+    rows = map(json.loads, (folder / "td3/evaluations.jsonl").read_text().splitlines())
+    true = np.concatenate([row["discounted_return"] for row in rows])
+    assert error == pytest.approx(np.mean(values) - np.mean(true), rel=1e-5)
+
+
+def test_what_choosing_online_would_take_is_told(folder, results):
+    found = selected(folder, results, "all")["online_instead"]
+    assert [row["episodes"] for row in found["ucb"]] == [6, 12, 30, 60]
+    tried = found["expected_online_performance"]
+    assert [(row["policies"], row["episodes"]) for row in tried] == [
+        (1, 3),
+        (2, 6),
+        (4, 12),
+        (6, 18),
+    ]
+    true = [row["true_return"] for row in selected(folder, results, "all")["policies"]]
+    assert tried[0]["expected_return"] == pytest.approx(np.mean(true))
+
+
+def test_the_newest_checkpoints_are_taken_by_default(folder, results):
+    found = selected(folder, results, "last")
+    assert [row["step"] for row in found["policies"]] == [20] * 3
+    assert [row["true_return"] is None for row in found["policies"]] == [False, False, True]
+    assert list(found["policies"][0]["scores"]) == ["td_error"]
+    assert found["online_instead"] == {}
+
+
+def test_online_the_budget_is_kept_and_told(folder, results):
+    found = selected(folder, results, "online")
+    played = [row["online"]["episodes"] for row in found["policies"]]
+    assert sum(played) == found["environment_episodes_seen"] == 7 and min(played) >= 1
+    assert 7 * 2 <= results["online"]["environment_steps"] <= 7 * 4  # of 2 to 4 steps each
+    best = max(found["policies"], key=lambda row: row["online"]["mean_return"])
+    assert found["choice"] == best
+    assert "it has seen 7 environment episodes" in results["online"]["out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("no run", "no run is given"),
+        ("nowhere", "holds no run that this version can read"),
+        ("no budget", "--num_episodes is what --by=online needs"),
+        ("small budget", "num_episodes=2 do not give each of 3 policies one"),
+        ("budget offline", "--num_episodes is what --by=online needs"),
+        ("no such score", "there is no score 'opera'"),
+        ("other data", "learnt from different data"),
+        ("moved data", "give the data of the runs with --dataset"),
+        ("no critic", "no policy has a score by td_error"),
+        ("a file", "cannot be made"),
+    ],
+)
+def test_bad_input_gets_one_line(results, name, words):
+    done = results[name]
+    assert done["code"] == 2, (done["code"], done["err"])
+    assert done["err"].count("\n") == 1 and done["err"].startswith("error: "), done["err"]
+    assert words in done["err"]
