@@ -160,7 +160,6 @@ def _dataset(groups: list[Trained]) -> Dataset:
     name = FLAGS.dataset or first.spec.name
     dataset = data.load(
         name,
-        env_id=first.spec.env_id,
         observation_keys=tuple(FLAGS.observation_keys),
         clip_actions=FLAGS.clip_actions,
         trust_dataset_env=FLAGS.trust_dataset_env,
