@@ -43,7 +43,7 @@ SCORES = tuple(report.SHOWN)
 DEFAULTS = fqe.FQEConfig()
 NUM_CRITIC_ROWS = 10_000  # transitions at which the runs' own critics are asked
 SETTINGS = "seed", "num_steps", "discount", "num_transitions", "success_quantile"
-CLIPPED = 0.05  # share of clipped targets from which an estimate is warned of
+CLIPPED = 0.2  # share of clipped targets from which an estimate is warned of
 
 flags.DEFINE_enum("by", "fqe", (*SCORES, "online"), "what decides")
 flags.DEFINE_list("scores", [*SCORES], f"what to compute beside that, of {', '.join(SCORES)}")
@@ -373,7 +373,7 @@ def _online_table(online: dict[str, Any]) -> str:
     ]
     for row in online["expected_online_performance"]:
         lines.append(
-            f"| the best of {row['policies']} random ones | {row['episodes']} | "
+            f"| the best of {row['policies']} drawn at random | {row['episodes']} | "
             f"{row['expected_return']:.1f} |"
         )
     for row in online["ucb"]:

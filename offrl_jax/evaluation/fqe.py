@@ -32,7 +32,7 @@ class FQEConfig:
     target_update_rate: float = setting(0.05, "Polyak τ of the target networks", low=0, high=1)
     num_steps: int = setting(5000, "updates; several times as many extrapolate further", low=1)
     batch_size: int = setting(256, "transitions an update, the same ones for all policies", low=1)
-    hidden_sizes: tuple[int, ...] = setting((64, 64), "the action enters at the last", low=1)
+    hidden_sizes: tuple[int, ...] = setting((128, 32), "the action enters at the last", low=1)
     num_networks: int = setting(4, "started apart, whose scores are averaged", low=1)
 
 
@@ -46,7 +46,8 @@ class Estimate(NamedTuple):
         is nearer.
       bellman_error: Root mean square of Q_i(s, a) − y_i in those units, a mean of the last steps.
       clipped: Share of the targets y_i that lay beyond what rewards can add up to, of the last
-        steps: above a few per cent the estimate is held in place, not fitted.
+        steps. Some hundredths are usual where rewards are sparse and 0 is the least they add up
+        to; with most of them the estimate is held in place, not fitted.
     """
 
     score: Float[Array, "P"]
