@@ -43,6 +43,7 @@ SCORES = tuple(report.SHOWN)
 DEFAULTS = fqe.FQEConfig()
 NUM_CRITIC_ROWS = 10_000  # transitions at which the runs' own critics are asked
 SETTINGS = "seed", "num_steps", "discount", "num_transitions", "success_quantile"
+FIRST_START = 1_000_000  # of online episodes, so that the true returns are of others
 CLIPPED = 0.2  # share of clipped targets from which an estimate is warned of
 
 flags.DEFINE_enum("by", "fqe", (*SCORES, "online"), "what decides")
@@ -140,7 +141,9 @@ def main(*run_dirs: str) -> None:
     if scores and np.isfinite(returns).any():
         labels = [f"{group.run.name} ({group.algorithm.name})" for group, _ in policies]
         path = output / "scores.png"
-        report.plot(path, scores, returns, labels, chosen, f"{dataset.spec.name}, by {FLAGS.by}")
+        report.plot(
+            path, scores, returns, labels, chosen, f"{Path(dataset.spec.name).name}, by {FLAGS.by}"
+        )
     print(f"scores took {seconds:.3g} s; {output}/selection.json")
 
 
@@ -279,7 +282,7 @@ def _best(score: np.ndarray) -> int:
 def _online(policies: list[tuple[Trained, int]], dataset: Dataset) -> selection.Bandit:
     """UCB over the policies, every episode from a start of its own."""
     evaluators: dict[int, Evaluator] = {}
-    starts = itertools.count(FLAGS.seed)
+    starts = itertools.count(FIRST_START + FLAGS.seed)
 
     def pull(chosen: np.ndarray) -> np.ndarray:
         group, i = policies[int(chosen[0])]
