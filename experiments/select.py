@@ -302,7 +302,7 @@ def _online(policies: list[tuple[Trained, int]], dataset: Dataset) -> selection.
 
 def _online_instead(groups: list[Trained]) -> dict[str, Any]:
     """What choosing online would have come to, by the episodes that the runs recorded; empty unless
-    every policy has some."""
+    every policy has some. Nobody tries one of them twice, so they are drawn without replacement."""
     if any(group.returns is None for group in groups):
         return {}
     num = min(group.returns.shape[1] for group in groups)
@@ -314,7 +314,7 @@ def _online_instead(groups: list[Trained]) -> dict[str, Any]:
         {"episodes": t} | {name: float(values[t - 1]) for name, values in curve.items()}
         for t in (n, 2 * n, 5 * n, 10 * n)
     ]
-    best = selection.expected_online_performance(returns.mean(1))
+    best = selection.expected_online_performance(returns.mean(1), replace=False)
     tried = [
         {"policies": k, "episodes": k * num, "expected_return": float(best[k - 1])}
         for k in sorted({1, 2, 4, 8, 16, n})

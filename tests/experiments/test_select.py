@@ -3,6 +3,7 @@
 A process of its own, since flags are global and another command's share their names.
 """
 
+import itertools
 import json
 import subprocess
 import sys
@@ -159,6 +160,10 @@ def test_what_choosing_online_would_take_is_told(folder, results):
     ]
     true = [row["true_return"] for row in selected(folder, results, "all")["policies"]]
     assert tried[0]["expected_return"] == pytest.approx(np.mean(true))
+    # No policy is tried twice: of two the better, and who tries all has the best.
+    pairs = [max(pair) for pair in itertools.combinations(true, 2)]
+    assert tried[1]["expected_return"] == pytest.approx(np.mean(pairs))
+    assert tried[-1]["expected_return"] == pytest.approx(max(true))
 
 
 def test_the_newest_checkpoints_are_taken_by_default(folder, results):
