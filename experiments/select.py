@@ -303,7 +303,7 @@ def _online(policies: list[tuple[Trained, int]], dataset: Dataset) -> selection.
 def _online_instead(groups: list[Trained]) -> dict[str, Any]:
     """What choosing online would have come to, by the episodes that the runs recorded; empty unless
     every policy has some. Nobody tries one of them twice, so they are drawn without replacement."""
-    if any(group.returns is None for group in groups):
+    if any(group.returns is None or np.isnan(group.returns).any() for group in groups):
         return {}
     num = min(group.returns.shape[1] for group in groups)
     returns = np.concatenate([group.returns[:, :num] for group in groups])

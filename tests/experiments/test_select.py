@@ -46,6 +46,9 @@ for name, (algorithm, config, options) in trainings.items():
     )
 shutil.copytree(folder / "bc", folder / "unseen")
 (folder / "unseen/evaluations.jsonl").unlink()
+shutil.copytree(folder / "bc", folder / "unknown")
+row = {"step": 20, "episode_returns": [[1.0, None, 2.0]], "discounted_return": [None]}
+(folder / "unknown/evaluations.jsonl").write_text(json.dumps(row))
 shutil.copytree(folder / "bc", folder / "other")
 path = folder / "other/config.json"
 path.write_text(path.read_text().replace(dataset.spec.fingerprint, "0" * 64))
@@ -67,6 +70,7 @@ def run(name, runs, *flags):
 
 run("all", ["td3", "bc"], "--checkpoints=all", "--num_steps=20")
 run("last", ["td3", "unseen"], "--by=td_error", "--scores=")
+run("not finite", ["td3", "unknown"], "--by=td_error", "--scores=")
 run("online", ["td3", "bc"], "--by=online", "--num_episodes=7", "--scores=initial_value")
 for name, runs_, flags in [
     ("no run", [], []),
@@ -171,6 +175,12 @@ def test_the_newest_checkpoints_are_taken_by_default(folder, results):
     assert [row["step"] for row in found["policies"]] == [20] * 3
     assert [row["true_return"] is None for row in found["policies"]] == [False, False, True]
     assert list(found["policies"][0]["scores"]) == ["td_error"]
+    assert found["online_instead"] == {}
+
+
+def test_returns_that_were_not_finite_are_unknown(folder, results):
+    found = selected(folder, results, "not finite")
+    assert [row["true_return"] is None for row in found["policies"]] == [False, False, True]
     assert found["online_instead"] == {}
 
 
