@@ -41,6 +41,11 @@ from offrl_jax.types import InputError, Transition
 
 SCORES = tuple(report.SHOWN)
 DEFAULTS = fqe.FQEConfig()
+ASKED = {  # score: what an algorithm must have for it
+    "initial_value": "value",
+    "soft_opc": "q_values",
+    "td_error": "q_values",
+}
 NUM_CRITIC_ROWS = 10_000  # transitions at which the runs' own critics are asked
 SETTINGS = "seed", "num_steps", "discount", "num_transitions", "success_quantile"
 FIRST_START = 1_000_000  # of online episodes, so that the true returns are of others
@@ -87,6 +92,14 @@ def main(*run_dirs: str) -> None:
             f"num_episodes={FLAGS.num_episodes} do not give each of {len(policies)} policies one; "
             "give more, or fewer policies"
         )
+    if (asked := ASKED.get(FLAGS.by)) and all(
+        getattr(group.algorithm, asked) is None for group in groups
+    ):
+        kinds = ", ".join(sorted({group.algorithm.name for group in groups}))
+        raise InputError(
+            f"--by={FLAGS.by} asks the runs' own critics for {asked}, and {kinds} has none; choose "
+            "by fqe or online"
+        )
     dataset = _dataset(groups)
     output = Path(FLAGS.output or f"runs/select-{time.strftime('%Y%m%d-%H%M%S')}")
     try:
@@ -131,19 +144,21 @@ def main(*run_dirs: str) -> None:
         "online_instead": _online_instead(groups),
         "policies": rows,
     }
-    write_json(output / "selection.json", results)
     print(_table(rows, chosen))
     print(f"\n{_verdict(results)}\n")
     if judged:
         print(f"{report.markdown(judged)}\n")
     if results["online_instead"]:
         print(f"{_online_table(results['online_instead'])}\n")
-    if scores and np.isfinite(returns).any():
-        labels = [f"{group.run.name} ({group.algorithm.name})" for group, _ in policies]
-        path = output / "scores.png"
-        report.plot(
-            path, scores, returns, labels, chosen, f"{Path(dataset.spec.name).name}, by {FLAGS.by}"
-        )
+    try:
+        write_json(output / "selection.json", results)
+        if scores and np.isfinite(returns).any():
+            labels = [f"{group.run.name} ({group.algorithm.name})" for group, _ in policies]
+            title = f"{Path(dataset.spec.name).name}, by {FLAGS.by}"
+            report.plot(output / "scores.png", scores, returns, labels, chosen, title)
+    except OSError as error:
+        message = f"the selection cannot be written ({error}); give another output"
+        raise InputError(message) from error
     print(f"scores took {seconds:.3g} s; {output}/selection.json")
 
 

@@ -59,6 +59,8 @@ def load(name, *, observation_keys, clip_actions, trust_dataset_env):
 
 
 command.data.load = load
+for name in ("no room/selection.json", "no figure/scores.png"):
+    (folder / name).mkdir(parents=True)
 results = {}
 
 
@@ -81,8 +83,11 @@ for name, runs_, flags in [
     ("no such score", ["bc"], ["--scores=fqe,opera"]),
     ("other data", ["bc", "other"], []),
     ("moved data", ["other"], []),
-    ("no critic", ["bc"], ["--by=td_error", "--scores="]),
-    ("a file", ["bc"], ["--by=initial_value", f"--output={folder / 'bc/config.json'}"]),
+    ("no values", ["bc"], ["--by=initial_value", "--scores=fqe"]),
+    ("no critic", ["bc", "unknown"], ["--by=td_error", "--scores="]),
+    ("no room", ["td3"], ["--by=td_error", "--scores="]),
+    ("no figure", ["td3"], ["--by=td_error", "--scores="]),
+    ("a file", ["bc"], [f"--output={folder / 'bc/config.json'}"]),
 ]:
     run(name, runs_, *flags)
 print(json.dumps(results))
@@ -205,7 +210,10 @@ def test_online_the_budget_is_kept_and_told(folder, results):
         ("no such score", "there is no score 'opera'"),
         ("other data", "learnt from different data"),
         ("moved data", "give the data of the runs with --dataset"),
-        ("no critic", "no policy has a score by td_error"),
+        ("no values", "own critics for value, and bc has none"),
+        ("no critic", "own critics for q_values, and bc has none"),
+        ("no room", "the selection cannot be written"),
+        ("no figure", "the selection cannot be written"),
         ("a file", "cannot be made"),
     ],
 )
@@ -214,3 +222,8 @@ def test_bad_input_gets_one_line(results, name, words):
     assert done["code"] == 2, (done["code"], done["err"])
     assert done["err"].count("\n") == 1 and done["err"].startswith("error: "), done["err"]
     assert words in done["err"]
+
+
+def test_a_score_that_no_run_has_is_refused_before_anything_is_computed(folder, results):
+    """The folder of the results is made just before that."""
+    assert not (folder / "no values").exists() and not (folder / "no critic").exists()
