@@ -69,7 +69,11 @@ flags.DEFINE_integer("num_steps", DEFAULTS.num_steps, "updates of FQE", 1)
 flags.DEFINE_float("discount", DEFAULTS.discount, "of FQE", 0.0, 0.9999)
 flags.DEFINE_integer("num_transitions", 200_000, "of the data, for FQE: a sample if it has more", 1)
 flags.DEFINE_float(
-    "success_quantile", 0.9, "soft OPC: episodes whose return reaches this quantile succeed", 0, 1
+    "success_quantile",
+    0.9,
+    "soft OPC: episodes whose return reaches this quantile, and is not the least, succeed",
+    0,
+    1,
 )
 
 
@@ -214,7 +218,9 @@ def _scores(
     if "soft_opc" in names or "td_error" in names:
         rows = rows[:NUM_CRITIC_ROWS]
         returns = data.episode_returns(dataset)
+        # Where most returns are the least there is, 0 say, they are its quantile and no successes.
         succeeded = returns >= np.quantile(returns, FLAGS.success_quantile)
+        succeeded &= returns > returns.min()
         success = succeeded[np.asarray(dataset.episode)[rows]]
         sample = jax.tree.map(lambda x: x[rows], raw)
         found = [_critic_scores(group, sample, success) for group in groups]

@@ -14,11 +14,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DRIVER = """
-import json, shutil, sys
+import dataclasses, json, shutil, sys
 from pathlib import Path
 
+import numpy as np
+
 from experiments import select as command
-from offrl_jax import data, runs
+from offrl_jax import data, runs, trained
 from offrl_jax.algorithms import ALGORITHMS
 from tests import commands
 from tests.toy import Toy, toy_dataset
@@ -54,8 +56,12 @@ path = folder / "other/config.json"
 path.write_text(path.read_text().replace(dataset.spec.fingerprint, "0" * 64))
 
 
+reward = toy_dataset().transitions.reward
+
+
 def load(name, *, observation_keys, clip_actions, trust_dataset_env):
-    return toy_dataset()  # mazes refuse an env_id; episodes take the run's
+    dataset = toy_dataset()  # mazes refuse an env_id; episodes take the run's
+    return dataclasses.replace(dataset, transitions=dataset.transitions._replace(reward=reward))
 
 
 command.data.load = load
@@ -90,6 +96,12 @@ for name, runs_, flags in [
     ("a file", ["bc"], [f"--output={folder / 'bc/config.json'}"]),
 ]:
     run(name, runs_, *flags)
+reward = np.zeros(60, np.float32)
+run("all alike", ["td3"], "--by=soft_opc", "--scores=")
+reward[5] = 1.0  # of the second of 20 episodes
+run("sparse", ["td3"], "--by=soft_opc", "--scores=")
+q, _ = trained.load(folder / "td3")[0].q_values(toy_dataset().transitions)
+results["sparse"]["q"] = q.tolist()
 print(json.dumps(results))
 """
 
@@ -157,6 +169,15 @@ def test_values_of_critics_are_in_the_environments_rewards(folder, results):
     assert error == pytest.approx(np.mean(values) - np.mean(true), rel=1e-5)
 
 
+def test_where_most_episodes_return_the_least_only_others_succeed(folder, results):
+    """Of 20 episodes one has a reward, so the quantile of the returns is 0. The run learnt from
+    0.1 r + 1, so its Q is ten times smaller."""
+    found = selected(folder, results, "sparse")
+    q = np.array(results["sparse"]["q"]) / 0.1
+    scores = [row["scores"]["soft_opc"] for row in found["policies"]]
+    np.testing.assert_allclose(scores, q[:, 3:6].mean(1) - q.mean(1), rtol=1e-3)
+
+
 def test_what_choosing_online_would_take_is_told(folder, results):
     found = selected(folder, results, "all")["online_instead"]
     assert [row["episodes"] for row in found["ucb"]] == [6, 12, 30, 60]
@@ -212,6 +233,7 @@ def test_online_the_budget_is_kept_and_told(folder, results):
         ("moved data", "give the data of the runs with --dataset"),
         ("no values", "own critics for value, and bc has none"),
         ("no critic", "own critics for q_values, and bc has none"),
+        ("all alike", "no policy has a score by soft_opc"),
         ("no room", "the selection cannot be written"),
         ("no figure", "the selection cannot be written"),
         ("a file", "cannot be made"),
