@@ -47,6 +47,7 @@ ASKED = {  # score: what an algorithm must have for it
     "td_error": "q_values",
 }
 NUM_CRITIC_ROWS = 10_000  # transitions at which the runs' own critics are asked
+TASK = "env_id", "env_kwargs", "max_episode_steps"  # what true returns are of
 SETTINGS = "seed", "num_steps", "discount", "num_transitions", "success_quantile"
 FIRST_START = 1_000_000  # of online episodes, so that the true returns are of others
 CLIPPED = 0.2  # share of clipped targets from which an estimate is warned of
@@ -170,7 +171,8 @@ def _dataset(groups: list[Trained]) -> Dataset:
     """What all of the runs learnt from, as it was before they transformed it.
 
     Raises:
-      InputError: if it is not the same, or not what the dataset's name stands for now.
+      InputError: if it is not the same, their environments are not, or it is not what the
+        dataset's name stands for now.
     """
     first = groups[0]
     for group in groups:
@@ -179,6 +181,13 @@ def _dataset(groups: list[Trained]) -> Dataset:
                 f"{first.run} and {group.run} learnt from different data "
                 f"({first.spec.name} and {group.spec.name}); select among runs on one dataset"
             )
+        one, other = first.spec.to_json(), group.spec.to_json()
+        for field in TASK:
+            if one[field] != other[field]:
+                raise InputError(
+                    f"{first.run} and {group.run} are of different environments ({field} "
+                    f"{one[field]} and {other[field]}); select among runs in one environment"
+                )
     name = FLAGS.dataset or first.spec.name
     dataset = data.load(
         name,

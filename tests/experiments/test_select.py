@@ -59,6 +59,16 @@ path.write_text(path.read_text().replace(dataset.spec.fingerprint, "0" * 64))
 reward = toy_dataset().transitions.reward
 
 
+for field, value in [
+    ("env_id", "Else-v0"), ("env_kwargs", {"goal": 1}), ("max_episode_steps", 7)
+]:
+    shutil.copytree(folder / "bc", folder / field)
+    path = folder / field / "config.json"
+    settings = json.loads(path.read_text())
+    settings["dataset"][field] = value
+    path.write_text(json.dumps(settings))
+
+
 def load(name, *, observation_keys, clip_actions, trust_dataset_env):
     dataset = toy_dataset()  # mazes refuse an env_id; episodes take the run's
     return dataclasses.replace(dataset, transitions=dataset.transitions._replace(reward=reward))
@@ -88,6 +98,7 @@ for name, runs_, flags in [
     ("budget offline", ["bc"], ["--num_episodes=2"]),
     ("no such score", ["bc"], ["--scores=fqe,opera"]),
     ("other data", ["bc", "other"], []),
+    *((field, ["bc", field], []) for field in ("env_id", "env_kwargs", "max_episode_steps")),
     ("moved data", ["other"], []),
     ("no values", ["bc"], ["--by=initial_value", "--scores=fqe"]),
     ("no critic", ["bc", "unknown"], ["--by=td_error", "--scores="]),
@@ -230,6 +241,9 @@ def test_online_the_budget_is_kept_and_told(folder, results):
         ("budget offline", "--num_episodes is what --by=online needs"),
         ("no such score", "there is no score 'opera'"),
         ("other data", "learnt from different data"),
+        ("env_id", "(env_id OffrlToy-v0 and Else-v0)"),
+        ("env_kwargs", "(env_kwargs {} and {'goal': 1})"),
+        ("max_episode_steps", "(max_episode_steps None and 7)"),
         ("moved data", "give the data of the runs with --dataset"),
         ("no values", "own critics for value, and bc has none"),
         ("no critic", "own critics for q_values, and bc has none"),
@@ -244,6 +258,10 @@ def test_bad_input_gets_one_line(results, name, words):
     assert done["code"] == 2, (done["code"], done["err"])
     assert done["err"].count("\n") == 1 and done["err"].startswith("error: "), done["err"]
     assert words in done["err"]
+
+
+def test_runs_in_different_environments_are_named(folder, results):
+    assert f"{folder}/bc and {folder}/env_id are of different" in results["env_id"]["err"]
 
 
 def test_a_score_that_no_run_has_is_refused_before_anything_is_computed(folder, results):
