@@ -82,6 +82,9 @@ def main(*run_dirs: str) -> None:
     names = [name for name in SCORES if name in FLAGS.scores or name == FLAGS.by]
     if unknown := set(FLAGS.scores) - set(SCORES):
         raise InputError(f"there is no score {unknown.pop()!r}; there are {', '.join(SCORES)}")
+    for name in ("discount", "success_quantile"):
+        if np.isnan(FLAGS[name].value):  # within any bounds, by absl
+            raise InputError(f"--{name}=nan is no number; give one within its bounds (see --help)")
     if not run_dirs:
         raise InputError("no run is given; name the directories of one or more trainings")
     groups = [

@@ -92,6 +92,8 @@ run("not finite", ["td3", "unknown"], "--by=td_error", "--scores=")
 run("online", ["td3", "bc"], "--by=online", "--num_episodes=7", "--scores=initial_value")
 for name, runs_, flags in [
     ("no run", [], []),
+    ("discount", ["nowhere"], ["--discount=nan"]),
+    ("quantile", ["nowhere"], ["--success_quantile=nan"]),
     ("nowhere", ["nowhere"], []),
     ("no budget", ["bc"], ["--by=online"]),
     ("small budget", ["td3", "bc"], ["--by=online", "--num_episodes=2"]),
@@ -235,6 +237,8 @@ def test_online_the_budget_is_kept_and_told(folder, results):
     ("name", "words"),
     [
         ("no run", "no run is given"),
+        ("discount", "--discount=nan is no number"),
+        ("quantile", "--success_quantile=nan is no number"),
         ("nowhere", "holds no run that this version can read"),
         ("no budget", "--num_episodes is what --by=online needs"),
         ("small budget", "num_episodes=2 do not give each of 3 policies one"),
