@@ -252,6 +252,7 @@ def _fitted(
     """FQE of all policies on the rows of the data, in the environment's rewards."""
     config = fqe.FQEConfig(num_steps=FLAGS.num_steps, discount=FLAGS.discount)
     dataset = data.normalize_observations(with_discount(dataset, config.discount))
+    reward = np.asarray(dataset.transitions.reward)
     return fqe.fit(
         config,
         jax.tree.map(lambda x: x[rows], dataset.transitions),
@@ -259,6 +260,7 @@ def _fitted(
         jnp.concatenate([group.actions(next_observation) for group in groups]),
         jnp.concatenate([group.actions(start) for group in groups]),
         jax.random.key(FLAGS.seed),
+        reward_range=(float(reward.min()), float(reward.max())),
     )
 
 

@@ -115,6 +115,12 @@ reward[5] = 1.0  # of the second of 20 episodes
 run("sparse", ["td3"], "--by=soft_opc", "--scores=")
 q, _ = trained.load(folder / "td3")[0].q_values(toy_dataset().transitions)
 results["sparse"]["q"] = q.tolist()
+reward[5:8] = 0.0, -2.0, 3.0
+fit, given = command.fqe.fit, []
+command.fqe.fit = lambda *args, **options: given.append((args, options)) or fit(*args, **options)
+run("a sample", ["td3"], "--num_steps=1", "--num_transitions=2", "--scores=")
+(args, options), = given
+results["a sample"] |= options | {"num_transitions": len(args[1].reward)}
 print(json.dumps(results))
 """
 
@@ -189,6 +195,12 @@ def test_where_most_episodes_return_the_least_only_others_succeed(folder, result
     q = np.array(results["sparse"]["q"]) / 0.1
     scores = [row["scores"]["soft_opc"] for row in found["policies"]]
     np.testing.assert_allclose(scores, q[:, 3:6].mean(1) - q.mean(1), rtol=1e-3)
+
+
+def test_targets_are_bounded_by_the_rewards_of_all_data(results):
+    assert results["a sample"]["code"] == 0, results["a sample"]["err"]
+    assert results["a sample"]["num_transitions"] == 2
+    assert results["a sample"]["reward_range"] == [-2.0, 3.0]
 
 
 def test_what_choosing_online_would_take_is_told(folder, results):
