@@ -32,12 +32,15 @@ flags.DEFINE_list(
 )
 flags.DEFINE_bool("clip_actions", False, "clip actions outside their bounds, counted in a warning")
 
+OF_SHOW = "html", "json", "env_id", "observation_keys", "clip_actions"
 USAGE = "give `list`, or `show NAME` with a NAME as for --dataset of experiments.train"
 
 
 def main(*words: str) -> None:
     match words:
         case ("list",):
+            if given := [name for name in OF_SHOW if FLAGS[name].present]:
+                raise InputError(f"--{given[0]} is of `show NAME`; `list` takes no flag of its own")
             print(_listing())
         case ("show", name):
             _show(name)
