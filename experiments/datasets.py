@@ -67,6 +67,8 @@ def _show(name: str) -> None:
     for path in outputs:
         if path.is_dir() or not path.parent.is_dir():
             raise InputError(f"{path} cannot be written to; give a file in a folder that exists")
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise InputError(f"--html and --json are both {outputs[0]}; give two files")
     with _warned() as warned:
         dataset = data.load(
             name,

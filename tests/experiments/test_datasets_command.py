@@ -15,6 +15,7 @@ BAD = {
     "no name": (["show"], "give `list`, or `show NAME`"),
     "unknown": (["show", "pointmaze/umase"], "did you mean pointmaze/umaze?"),
     "no folder": (["show", "a.hdf5", "--html=no/such/folder.html"], "cannot be written"),
+    "one file": (["show", "a.hdf5", "--html=a.out", "--json=./a.out"], "are both a.out"),
     "list to a file": (["list", "--json=a.json"], "--json is of `show NAME`"),
     "list with keys": (["list", "--observation_keys="], "--observation_keys is of `show NAME`"),
     "no flag": (["list", "--htlm=x"], "did you mean --html?"),
