@@ -11,7 +11,7 @@ def compose(study: Study) -> list[Part]:
     """Statistics of the pooled scores, their figures, and who improves upon whom.
 
     Raises:
-      ImportError: without matplotlib.
+      InputError: without matplotlib.
     """
     tasks, scores = compared(study)
     heading = Heading("Over all tasks")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from offrl_jax.data.optional import require
 from offrl_jax.evaluation.ranking import calibration, regret_at_k, spearman
 
 TOP = 1, 3, 5  # k of regret@k
@@ -83,8 +84,11 @@ def plot(
       runs: The run of each policy, P names.
       chosen: Index of the choice.
       title: Above all.
+
+    Raises:
+      InputError: without matplotlib.
     """
-    import matplotlib
+    matplotlib = require("matplotlib", "the figure of scores")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
