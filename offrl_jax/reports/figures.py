@@ -12,6 +12,7 @@ from offrl_jax.data.optional import require
 from offrl_jax.evaluation.statistics import bootstrap_interval
 from offrl_jax.reports.estimates import NUM_RESAMPLES, Estimate, over_seeds, profile
 from offrl_jax.reports.study import Group
+from offrl_jax.reports.wording import shown
 
 WIDTH = 4.8  # inches
 LINEAR_BELOW = 10.0  # of value errors' symmetric logarithm
@@ -260,6 +261,7 @@ def _power(x: float) -> str:
 
 
 def _shortened(text: str, width: int = 44) -> str:
+    text = shown(text)  # FreeType draws nothing else
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 

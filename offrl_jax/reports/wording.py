@@ -10,6 +10,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def shown(name: str) -> str:
+    """With ? for what is not Unicode, such as stray bytes in a folder's name."""
+    return name.encode(errors="replace").decode()
+
+
 def interval(estimate: Estimate, form: str = ".1f") -> str:
     """Its ends; one seed has none."""
     if math.isnan(estimate.low):
