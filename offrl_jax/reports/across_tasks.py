@@ -78,4 +78,4 @@ def compose(study: Study) -> list[Part]:
 
 
 def _estimate(estimate: Estimate, form: str = ".1f") -> str:
-    return f"{estimate.value:{form}}\n({interval(estimate, form)})"
+    return f"{estimate.value:{form}}\n({interval(estimate, form, 'a task with one seed')})"

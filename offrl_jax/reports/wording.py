@@ -15,8 +15,8 @@ def shown(name: str) -> str:
     return name.encode(errors="replace").decode()
 
 
-def interval(estimate: Estimate, form: str = ".1f") -> str:
-    """Its ends; one seed has none."""
+def interval(estimate: Estimate, form: str = ".1f", without: str = "one seed") -> str:
+    """Its ends, or why it has none."""
     if math.isnan(estimate.low):
-        return "one seed"
+        return without
     return f"{estimate.low:{form}} to {estimate.high:{form}}"

@@ -269,6 +269,15 @@ def test_a_single_run_of_one_seed_is_reported_without_intervals(tmp_path):
     assert "average is not recorded" in page and "nan" not in page.replace("finance", "").lower()
 
 
+def test_pooled_numbers_tell_that_a_task_with_one_seed_is_why_they_have_no_interval(tmp_path):
+    runs = [
+        write_run(tmp_path / "a", [[1.0, 2.0, 4.0]]),
+        write_run(tmp_path / "b", [[3.0]], dataset=HOPPER),
+    ]
+    _, page, _ = made(tmp_path / "r", *runs)
+    assert Page(page).table("optimality gap")["bc"]["mean"] == "2.5 (a task with one seed)"
+
+
 def test_frames_that_cannot_be_had_are_told_and_cost_nothing_else(tmp_path):
     run = write_run(tmp_path / "a", [[1.0, 2.0]])  # it has no policy
     _, page, _ = made(tmp_path / "r", run, frames=2)
