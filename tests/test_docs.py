@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -124,11 +125,16 @@ def test_the_first_run_leaves_the_files_that_its_page_describes(tmp_path, monkey
     exec(example, names)
     assert names["policy"]([0.0] * names["policy"].spec.observation_size).shape == (2,)
     row = json.loads((run_dir / "evaluations.jsonl").read_text())
-    evaluations = re.search(r"^\| `evaluations.jsonl`.*", PAGES["run_directory.md"], re.MULTILINE)[
-        0
-    ]
-    for key in ("step", "return", "score", "length", "success"):
-        assert key in row and f"`{key}`" in evaluations
+    facts = json.loads((run_dir / "environment.json").read_text())["dataset"]
+    for file, keys in (("evaluations.jsonl", row), ("environment.json", facts)):
+        (line,) = re.findall(rf"^\| `{file}`.*", PAGES["run_directory.md"], re.MULTILINE)
+        assert not [key for key in keys if f"`{key}`" not in line]
+
+
+def test_the_quick_start_names_every_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = re.findall(r'`-e "\.\[(\w+)\]"`', section(PAGES["quickstart.md"], "Install"))
+    assert sorted(named) == sorted(extras["optional-dependencies"])
 
 
 @pytest.mark.slow
