@@ -137,6 +137,13 @@ def test_the_quick_start_names_every_extra():
     assert sorted(named) == sorted(extras["optional-dependencies"])
 
 
+def test_no_page_or_notebook_shows_a_path_of_the_machine_that_wrote_it():
+    texts = {"notes": NOTES} | PAGES
+    texts |= {str(path): path.read_text() for path in (ROOT / "experiments").rglob("*.ipynb")}
+    for name, text in texts.items():
+        assert not re.findall(r"(?<![\w.~)}])/(?:root|home|tmp|Users|work)/\S*", text), name
+
+
 @pytest.mark.slow
 def test_the_pages_build_without_warnings(tmp_path):
     for package in ("sphinx", "furo", "myst_nb"):
@@ -148,6 +155,9 @@ def test_the_pages_build_without_warnings(tmp_path):
         env=os.environ | {"OFFRL_JAX_CACHE": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    for path in (tmp_path / "html").rglob("*.html"):
+        for place in (str(ROOT), str(tmp_path), "site-packages"):
+            assert place not in path.read_text(), path
     page = (tmp_path / "html/algorithms/cql.html").read_text()
     assert "--config.conservative_weight" in page  # from the config
     assert "aviralkumar2907/CQL at d67dbe9" in page  # from the docstring
