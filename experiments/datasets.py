@@ -84,7 +84,7 @@ def _show(name: str) -> None:
             write_json(Path(FLAGS.json), found)
         if FLAGS.html:
             with replacing(Path(FLAGS.html)) as partial:
-                partial.write_text(dataset_card.page(found), encoding="utf-8")
+                partial.write_text(dataset_card.page(found), encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"the card cannot be written ({error}); give another file") from error
 

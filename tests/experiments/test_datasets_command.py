@@ -1,6 +1,7 @@
 """`experiments.datasets`: which data there are and what they hold."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ def done(folder):
     outside = files.flat(terminals=np.arange(20) % 10 == 9)
     outside["actions"][3] = 1.5
     outside = files.write_npz(folder / "outside.npz", outside)
+    odd = files.write_npz(folder / os.fsdecode(b"odd-\xff.npz"), files.flat())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
         files.write_minari([files.episode(index=i) for i in range(2)])
@@ -49,6 +51,7 @@ def done(folder):
         "list after": ["list"],
         "outputs": ["show", path, f"--html={folder}/card.html", f"--json={folder}/card.json"],
         "outside": ["show", outside],
+        "odd": ["show", odd, f"--html={folder}/odd.html", f"--json={folder}/odd.json"],
         "clipped": ["show", outside, "--clip_actions"],
     }
     return commands.run_apart(
@@ -68,6 +71,12 @@ def test_a_file_is_shown_as_text_page_and_numbers(folder, done):
     page = (folder / "card.html").read_text()
     assert found["fingerprint"] in printed["out"] and found["fingerprint"] in page
     assert "a&amp;b.hdf5" in page and "a&b.hdf5" not in page
+
+
+def test_a_name_that_is_no_unicode_is_shown_with_a_question_mark(folder, done):
+    assert done["odd"]["code"] == 0, done["odd"]
+    assert "odd-?.npz</h1>" in (folder / "odd.html").read_text(encoding="utf-8")
+    assert os.fsencode(json.loads((folder / "odd.json").read_text())["name"]).endswith(b"\xff.npz")
 
 
 def test_what_loading_warns_of_is_on_the_card(done):
