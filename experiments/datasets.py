@@ -69,6 +69,8 @@ def _show(name: str) -> None:
             raise InputError(f"{path} cannot be written to; give a file in a folder that exists")
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise InputError(f"--html and --json are both {outputs[0]}; give two files")
+    if Path(name).resolve() in {path.resolve() for path in outputs}:
+        raise InputError(f"the card of {name} would take the place of its data; give another file")
     with _warned() as warned:
         dataset = data.load(
             name,

@@ -17,6 +17,7 @@ BAD = {
     "unknown": (["show", "pointmaze/umase"], "did you mean pointmaze/umaze?"),
     "no folder": (["show", "a.hdf5", "--html=no/such/folder.html"], "cannot be written"),
     "one file": (["show", "a.hdf5", "--html=a.out", "--json=./a.out"], "are both a.out"),
+    "the data": (["show", "a.hdf5", "--json=./a.hdf5"], "the place of its data"),
     "list to a file": (["list", "--json=a.json"], "--json is of `show NAME`"),
     "list with keys": (["list", "--observation_keys="], "--observation_keys is of `show NAME`"),
     "no flag": (["list", "--htlm=x"], "did you mean --html?"),
