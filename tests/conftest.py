@@ -33,6 +33,7 @@ install_import_hook(
         "offrl_jax.algorithms",
         "offrl_jax.data.dataset",
         "offrl_jax.diagnostics",
+        "offrl_jax.tabular",
     ],
     "beartype.beartype",
 )

@@ -19,6 +19,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.distributions": 1,
     "offrl_jax.networks": 1.5,
     "offrl_jax.losses": 1,
+    "offrl_jax.tabular": 1,
     "offrl_jax.environments": 1,
     "offrl_jax.data": 1.5,
     "offrl_jax.optimizers": 1,
