@@ -81,6 +81,23 @@ def bc(config: Any, spec: Spec) -> float:
     return _of_state(config, spec, config.hidden_sizes, heads * spec.action_size).training()
 
 
+def dqn(config: Any, spec: Spec) -> float:
+    """Q(s, ·) learns; all heads of the target at s′ count, and those of the critic that choose."""
+    critic = _of_state(
+        config, spec, config.critic_hidden_sizes, config.num_quantiles * spec.action_size
+    )
+    return critic.training() + (1 + config.double) * critic.forward()
+
+
+def bcq_discrete(config: Any, spec: Spec) -> float:
+    """Q and imitation in one network; the target's imitation is not asked."""
+    critic, target = (
+        _of_state(config, spec, config.critic_hidden_sizes, heads * spec.action_size)
+        for heads in (2, 1)
+    )
+    return critic.training() + critic.forward() + target.forward()
+
+
 def sac(config: Any, spec: Spec, num_learned_actions: int = 1) -> float:
     """π(·|s) learns and π(·|s′) gives a′ to the target critics. The critics learn at some actions
     of s, the data's and a penalty's, and tell π of its own: one state part for all of these."""
@@ -241,4 +258,7 @@ MINIMUM: dict[str, Callable[[Any, Spec], float]] = {
     "iql": iql,
     "cql": cql,
     "edac": edac,
+    "dqn": dqn,
+    "bcq_discrete": bcq_discrete,
+    "cql_discrete": dqn,
 }

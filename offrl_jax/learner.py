@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
+from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.backends import seed_mesh, updates_a_trip
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, sample
@@ -20,9 +20,11 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     """Fresh states. The shape of `key` sets the axes, as in `learn`.
 
     Raises:
-      InputError: if the config has a value that the algorithm does not take, or the key is not one.
+      InputError: if the config has a value that the algorithm does not take, the task's actions
+        are of another kind than those it learns, or the key is not one.
     """
     validate(config)
+    check_actions(algorithm, config, spec)
     _check_key(key)
     is_traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # even where the key is a constant
     return (_init.__wrapped__ if is_traced else _init)(algorithm, config, spec.bare(), key)

@@ -296,7 +296,7 @@ def _map(spec: Spec, observation: np.ndarray, moving: np.ndarray) -> dict[str, A
     is_position = {  # mazes' observations begin with the position, if these entries come first
         "pointmaze": first in ("", "achieved_goal", "observation"),
         "antmaze": first in ("", "achieved_goal"),
-    }.get(scores.domain(spec.env_id), False)
+    }.get(scores.domain(spec), False)
     plane = observation[:, :2] if is_position else principal_components(moving)
     if plane.shape[1] < 2:
         return None

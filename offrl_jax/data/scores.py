@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offrl_jax.data.generate.mazes import MAZES
+from offrl_jax.types import Spec
 
 # Mean undiscounted returns (random policy, expert) of each D4RL task family.
 # Source: Farama-Foundation/D4RL, d4rl/infos.py at 89141a689b0353b0dac3da5cba60da4b1b16254d.
@@ -75,9 +76,9 @@ def family(env_id: str | None) -> Family:
     return next((f for f in FAMILIES if re.fullmatch(f.env_id, env_id or "")), UNKNOWN)
 
 
-def domain(env_id: str | None) -> str:
-    """One of pointmaze, gym, antmaze, adroit, kitchen, other."""
-    return family(env_id).domain
+def domain(spec: Spec) -> str:
+    """One of pointmaze, gym, antmaze, adroit, kitchen, discrete, other."""
+    return "discrete" if spec.discrete else family(spec.env_id).domain
 
 
 def reference_scores(

@@ -28,6 +28,31 @@ def ensemble_loss(q: Float[Array, "E B"], target: Float[Array, "B"]) -> Float[Ar
     return jnp.sum(jnp.mean(jnp.square(q - target[None]), axis=1))
 
 
+def huber_loss(error: Float[Array, "*B"], threshold: Scalar) -> Float[Array, "*B"]:
+    """½ u² where |u| ≤ κ, κ (|u| − ½ κ) beyond.
+
+    Source: Huber 1964; Mnih et al. 2015 clip the error at κ = 1, which has the same gradient.
+    """
+    size = jnp.abs(error)
+    near = jnp.minimum(size, threshold)
+    return near * (size - 0.5 * near)
+
+
+def quantile_huber_loss(
+    quantiles: Float[Array, "*B n"], target: Float[Array, "*B m"], threshold: Scalar
+) -> Float[Array, "*B"]:
+    """Σ_i mean_j |τ_i − 1(u_ij < 0)| L_κ(u_ij),   u_ij = y_j − θ_i,   τ_i = (i − ½) / n.
+
+    Source: Dabney et al. 2018 (QR-DQN), arXiv:1710.10044, eq. 10 and algorithm 1.
+    """
+    num_quantiles = quantiles.shape[-1]
+    levels = (jnp.arange(num_quantiles) + 0.5) / num_quantiles
+    error = jnp.expand_dims(target, -2) - jnp.expand_dims(quantiles, -1)  # (*B, n, m)
+    levels = levels.reshape((1,) * (quantiles.ndim - 1) + (-1, 1))
+    weight = jnp.abs(levels - (error < 0))
+    return jnp.sum(jnp.mean(weight * huber_loss(error, threshold), axis=-1), axis=-1)
+
+
 def ensemble_mix(q: Float[Array, "E *B"], minimum_weight: Scalar) -> Float[Array, "*B"]:
     """λ min_k Q_k + (1 − λ) max_k Q_k over E critics, with λ = `minimum_weight`.
 

@@ -146,12 +146,12 @@ def test_one_trace_of_each_update_serves_a_run_and_other_float_settings(
     assert not TRACES
 
 
-def test_nothing_compiles_after_a_runs_first_evaluation(algorithm, config, tmp_path):
+def test_nothing_compiles_after_a_runs_first_evaluation(algorithm, config, dataset, tmp_path):
     """A chunk of the last phase with its diagnostics, checkpoint and evaluation has compiled all
     that those after it need."""
     counts = []  # of programs compiled, at every evaluation
     train(
-        *(algorithm, config, toy_dataset()),
+        *(algorithm, config, toy_dataset(discrete=dataset.spec.discrete)),
         run_dir=tmp_path / "run",
         num_steps=3 * NUM_STEPS,
         num_seeds=NUM_SEEDS,
@@ -177,6 +177,8 @@ def test_actions_are_in_bounds_and_the_mode_needs_no_key(algorithm, config, data
         action = act(config, state, observation, act_key)
         assert action.shape == (6, dataset.spec.action_size)
         assert (np.abs(action) <= 1).all()
+        if dataset.spec.discrete:
+            np.testing.assert_array_equal(np.sort(action, axis=1), [[0, 0, 1]] * 6)
     assert_equal(*(act(config, state, observation, None) for _ in range(2)))
 
 

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 
 from offrl_jax.data import scores
 from offrl_jax.data.generate.mazes import MAZES
+from offrl_jax.types import Spec
 
 
 @pytest.mark.parametrize(
@@ -22,7 +24,9 @@ from offrl_jax.data.generate.mazes import MAZES
     ],
 )
 def test_families(env_id, domain, reference):
-    assert scores.domain(env_id) == domain
+    spec = Spec(1, 1, (0.0,), (1.0,), env_id=env_id)
+    assert scores.domain(spec) == domain
+    assert scores.domain(dataclasses.replace(spec, discrete=True)) == "discrete"
     assert scores.reference_scores(env_id, {}) == reference
 
 

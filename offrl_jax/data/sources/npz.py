@@ -26,13 +26,14 @@ def stamp(name: str) -> list:
 
 
 def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Recording:
-    """Reads a file; nothing pickled is ever opened."""
+    """Reads a file, where actions are indices with their number as `num_actions` unless it names
+    the environment; nothing pickled is ever opened."""
     path = paths.existing(name)
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member.removesuffix(".npy") for member in archive.namelist()]
             columns.check_keys(name, members)
-            fields = (*columns.REQUIRED, *columns.OPTIONAL, "env_id")
+            fields = (*columns.REQUIRED, *columns.OPTIONAL, "env_id", "num_actions")
             fields = [field for field in fields if field in members]
             memory.check(name, {field: _size(archive, field) for field in fields})
             arrays = {field: _read(archive, field) for field in fields}
@@ -44,7 +45,10 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
             "without objects"
         ) from error
     recorded = str(arrays.pop("env_id", ""))
-    return columns.record(name, arrays, env_id or recorded or None, observation_keys)
+    num_actions = arrays.pop("num_actions", None)
+    return columns.record(
+        *(name, arrays, env_id or recorded or None, observation_keys), num_actions=num_actions
+    )
 
 
 def _size(archive: zipfile.ZipFile, field: str) -> int:
