@@ -39,7 +39,8 @@ flags.DEFINE_string("algorithm", "cql", f"one of {', '.join(ALGORITHMS)}")
 flags.DEFINE_string(
     "dataset",
     "pointmaze/umaze",
-    "pointmaze/{umaze,medium,large}[-N], a Minari id, or the path of a D4RL-layout HDF5 or an npz",
+    "pointmaze/{umaze,medium,large}[-N], {cartpole,lunarlander,acrobot}/{random,medium,expert,"
+    "mixed,narrow}[-N], a Minari id, or the path of a D4RL-layout HDF5 or an npz",
 )
 flags.DEFINE_string(
     "run_dir",

@@ -47,6 +47,7 @@ FLOORS = {  # longest prefix decides
     "experiments": 5,
     "experiments.messages": 4.8,
     "experiments.benchmark": 5.5,
+    "experiments.collect": 5.5,
     "experiments.compare": 5.5,
     "experiments.programs": 4.8,
     "experiments.configs": 5.2,

@@ -60,6 +60,15 @@ POINTMAZE = {
     "large": (4.72, 527.4),
 }
 
+# Mean returns over 100 episodes, environment seeds from 0 on, of uniformly random actions
+# (`mean_return` of `generate/discrete.py`, gymnasium 1.4.0), and Gymnasium's reward thresholds:
+# what its registry calls solved, but for CartPole the most there is.
+DISCRETE = {
+    "CartPole-v1": (23.68, 500.0),
+    "LunarLander-v3": (-191.96, 200.0),
+    "Acrobot-v1": (-497.08, -100.0),
+}
+
 CAVEATS = {
     "AdroitHandDoor-v1": (
         "AdroitHandDoor-v1 rewards the distance from palm to handle (+0.1 a metre) where D4RL "
@@ -88,6 +97,8 @@ def reference_scores(
     for name, maze in MAZES.items():
         if (env_id, env_kwargs) == (maze.env_id, maze.env_kwargs):
             return POINTMAZE[name]
+    if env_id in DISCRETE and not env_kwargs:
+        return DISCRETE[env_id]
     known = family(env_id)
     applies = known.needs.items() <= env_kwargs.items() if known.needs else True
     return D4RL[known.scores] if known.scores and applies else None
