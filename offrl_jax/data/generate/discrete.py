@@ -27,6 +27,7 @@ class Task(NamedTuple):
 
 TASKS = {
     "cartpole": Task("CartPole-v1", 20_000, ("gymnasium",)),
+    "lunarlander": Task("LunarLander-v3", 100_000, ("gymnasium", "box2d")),
 }
 # Policies that take turns, one an episode, and the share ε of random actions among theirs.
 BEHAVIORS: dict[str, dict[str, float]] = {
@@ -84,7 +85,7 @@ def _actors(env, name: str, behavior: str, seed: int) -> Iterator[Act]:
 def trained(name: str, policy: str) -> Act:
     """The greedy policy of a task's shipped critic: argmax_a Q(s, a)."""
     with np.load(Path(__file__).parent / "policies" / f"{name}-{policy}.npz") as file:
-        layers = [(file[f"{layer}/kernel"][0], file[f"{layer}/bias"][0]) for layer in LAYERS]
+        layers = [(file[f"{layer}/kernel"], file[f"{layer}/bias"]) for layer in LAYERS]
 
     def act(observation: np.ndarray) -> int:
         *hidden, (kernel, bias) = layers
