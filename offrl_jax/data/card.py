@@ -212,7 +212,7 @@ def warnings(card: dict[str, Any]) -> list[str]:
         ),
         f"{actions.get('saturated', 0):.0%} of action entries are at their bounds, where the "
         "density of a tanh-Gaussian diverges": actions.get("saturated", 0) > MANY_SATURATED,
-        f"actions {', '.join(map(str, never))} never occur: nothing tells what they are worth": (
+        f"actions never taken: {', '.join(map(str, never))}; nothing tells what they are worth": (
             len(never) > 0
         ),
         f"{share_repeated:.1%} of transitions repeat an earlier one exactly": (
