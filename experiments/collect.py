@@ -12,6 +12,7 @@ with what was learnt, and so on. The file is in D4RL's layout and says which env
 
 import dataclasses
 import itertools
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from experiments.command_line import FLAGS, launch
 from experiments.messages import say
 from experiments.progress import SECONDS_BETWEEN_LINES
 from offrl_jax import environments
+from offrl_jax.data import scores
 from offrl_jax.data.generate.record import Act, record, uniform, with_random_share
 from offrl_jax.files import replacing
 from offrl_jax.policy import Policy, load_policy
@@ -48,6 +50,7 @@ COLUMNS = {
     "terminal": "terminals",
     "truncation": "timeouts",
 }
+TASK = ("env_id", "env_kwargs", "max_episode_steps", "observation_keys")
 
 
 def main() -> None:
@@ -97,45 +100,31 @@ def _output() -> Path:
 
 def _environment(policies: list[Policy]) -> tuple[Any, dict[str, Any]]:
     """Where to record, and how the file describes it."""
-    if not policies:
-        if not FLAGS.env_id:
-            raise InputError("no environment is named; give --env_id or the --run_dir of policies")
-        env = environments.make(FLAGS.env_id, {})
-        tasks = [
-            {
-                "env_id": FLAGS.env_id,
-                "observation_keys": tuple(FLAGS.observation_keys),
-                "env_kwargs": "{}",
-            }
-        ]
-    else:
-        specs = [policy.spec for policy in policies]
-        if FLAGS.env_id:
-            elsewhere = {"env_id": FLAGS.env_id, "env_kwargs": "{}", "max_episode_steps": None}
-            specs = [dataclasses.replace(spec, **elsewhere) for spec in specs]
+    named = FLAGS.env_id and {
+        "env_id": FLAGS.env_id,
+        "env_kwargs": json.dumps(dict(scores.family(FLAGS.env_id).needs)),
+        "max_episode_steps": None,
+    }
+    if policies:
         if FLAGS.observation_keys:
-            raise InputError(
-                "policies observe what they were trained on; leave observation_keys out"
-            )
-        tasks = [
-            {
-                "env_id": spec.env_id,
-                "observation_keys": spec.observation_keys,
-                "env_kwargs": spec.env_kwargs,
-                "max_episode_steps": spec.max_episode_steps,
-            }
-            for spec in specs
-        ]
-        for run_dir, other in zip(FLAGS.run_dir, tasks, strict=True):
-            if other != tasks[0]:
+            raise InputError("policies observe what they learnt from; leave observation_keys out")
+        specs = [dataclasses.replace(policy.spec, **named or {}) for policy in policies]
+        tasks = [{name: getattr(spec, name) for name in TASK} for spec in specs]
+        for run_dir, task in zip(FLAGS.run_dir, tasks, strict=True):
+            if task != tasks[0]:
                 raise InputError(
-                    f"{run_dir} is of another task than {FLAGS.run_dir[0]} ({other} against "
+                    f"{run_dir} is of another task than {FLAGS.run_dir[0]} ({task} against "
                     f"{tasks[0]}); record them apart"
                 )
-        env = environments.make_from_spec(specs[0])
+        env, task = environments.make_from_spec(specs[0]), tasks[0]
+    elif named:
+        env = environments.make(FLAGS.env_id, json.loads(named["env_kwargs"]))
+        task = named | {"observation_keys": tuple(FLAGS.observation_keys)}
+    else:
+        raise InputError("no environment is named; give --env_id or the --run_dir of policies")
     num_actions, _ = environments.described_actions(env.spec.id, env.action_space)
-    task = tasks[0] | {"num_actions": num_actions}
-    return env, {key: value for key, value in task.items() if value not in (None, ())}
+    task |= {"num_actions": num_actions}
+    return env, {name: value for name, value in task.items() if value not in (None, ())}
 
 
 def _actors(env, policies: list[Policy]) -> Iterator[Act]:

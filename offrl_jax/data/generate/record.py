@@ -84,7 +84,7 @@ def record_episode(
                 next_observation, observation_keys
             ),
             "terminal": terminal,
-            "truncation": truncation,
+            "truncation": truncation and not terminal,
         }
         for field, array in arrays.items():
             array[row + step] = values[field]
