@@ -42,13 +42,13 @@ def quick_antmaze(config: dict, num_steps: int = 60_000) -> dict:
 
 
 DISCRETE = {  # ours, for two CPU cores
-    "target_update_rate": 0.02,
-    "critic_learning_rate": 1e-3,
+    "target_update_rate": 0.005,
+    "critic_learning_rate": 3e-4,
     "critic_hidden_sizes": (128, 128),
     "batch_size": 128,
 }
 
 
 def discrete(config: dict) -> Preset:
-    """Ours, for classic control: small networks, 20,000 steps."""
-    return Preset(config=config, num_steps=20_000, normalize_observations=True)
+    """Ours, for classic control: small networks, 30,000 steps, a tenth of the rewards."""
+    return Preset(config=config, num_steps=30_000, normalize_observations=True, reward_scale=0.1)

@@ -38,7 +38,7 @@ PRESETS = {
     "antmaze": Preset(config={"expectile": 0.9, "inverse_temperature": 10.0}, reward_bias=-1.0),
     "adroit": Preset(config=DROPOUT),
     "kitchen": Preset(config=DROPOUT),
-    "discrete": discrete(SMALL | {"policy": "categorical", "num_decay_steps": 20_000}),
+    "discrete": discrete(SMALL | {"policy": "categorical", "num_decay_steps": 30_000}),
 }
 
 XQL = {"value_loss": "gumbel", "max_exponent": 7.0}
