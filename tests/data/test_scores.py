@@ -19,7 +19,7 @@ from offrl_jax.types import Spec
         ("FrankaKitchen-v1", "kitchen", (0.0, 4.0)),
         ("AntMaze_UMaze-v4", "antmaze", None),  # continuing unless it is told otherwise
         ("PointMaze_UMaze-v3", "pointmaze", None),  # as registered, it is another task
-        ("CartPole-v1", "other", None),
+        ("CartPole-v1", "other", (23.68, 500.0)),
         (None, "other", None),
     ],
 )
