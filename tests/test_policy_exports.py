@@ -56,7 +56,7 @@ def outside(tmp_path, code, *arguments):
 
 
 def asks_a_critic(name, config):
-    return name in ("bcq", "bear") or getattr(config, "num_action_samples", 1) > 1
+    return name in ("bcq", "bear", "qt_opt") or getattr(config, "num_action_samples", 1) > 1
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ PRESETS = {
 }
 
 RECIPES = {
+    "discor": {"config": {"td_weighting": "discor"}},
     "quick": quick(
         {"num_critics": 2, "actor_hidden_sizes": (256, 256), "critic_hidden_sizes": (256, 256)}
-    )
+    ),
 }
