@@ -6,6 +6,7 @@ whose samples are not clipped.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from offrl_jax.types import Array, Float, InputError, Key
 
 def maximize(
     score: Callable,
-    num_states: int,
+    num_states: Any,
     action_size: int,
     key: Key | None,
     *,

@@ -175,10 +175,10 @@ def test_acting_maximises_the_critic_and_the_value_is_what_it_finds():
 
 REWARDS = {  # of a transition that goes on and of one that ends, with γ = 0.9
     "the edges": ([0.1, 0.0], [1.0, 0.0], True),
-    "negative": ([-0.01, 0.0], [1.0, 0.0], False),
-    "a negative end": ([0.0, 0.0], [-0.01, 1.0], False),
-    "too much where it goes on": ([0.11, 0.0], [1.0, 0.0], False),
-    "too much at an end": ([0.0, 0.0], [1.01, 0.0], False),
+    "negative": ([-1e-4, 0.0], [1.0, 0.0], False),
+    "a negative end": ([0.0, 0.0], [-1e-4, 1.0], False),
+    "too much where it goes on": ([0.1001, 0.0], [1.0, 0.0], False),
+    "too much at an end": ([0.0, 0.0], [1.0001, 0.0], False),
 }
 
 
