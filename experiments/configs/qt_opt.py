@@ -1,8 +1,8 @@
 """Presets of QT-Opt, unconstrained: the baseline without an actor.
 
   python -m experiments.train --algorithm=qt_opt
-      PointMaze umaze, 5 minutes on two busy CPU cores: score 22.2 (the data 7.0), and it believes in
-      values above 1,800 where no return exceeds 500
+      PointMaze umaze, 5 minutes on two busy CPU cores: score 22.2 (the data 7.0), and it believes
+      in values above 1,800 where no return exceeds 500
   python -m experiments.train --algorithm=qt_opt --recipe=cross_entropy
       PointMaze umaze, 13 minutes on two busy CPU cores: 27.6, values bounded by 1 and still 0.5 to
       0.7 too high
