@@ -40,6 +40,7 @@ def record(
     observation_keys: tuple[str, ...],
     reference: tuple[float, float] | None = None,
     task: Mapping[str, Any] | None = None,
+    num_actions: Any = None,
 ) -> Recording:
     """Names a file's columns as `from_arrays` does and describes their environment.
 
@@ -53,6 +54,7 @@ def record(
       observation_keys: The user's choice, or none.
       reference: Returns that score 0 and 100, if the file gives them.
       task: `env_kwargs` and `max_episode_steps` of the environment, where the file gives them.
+      num_actions: Of discrete actions, where the file gives it; otherwise the environment tells.
     """
     task = task or {}
     arrays = {
@@ -71,6 +73,8 @@ def record(
     if "next_observations" in columns:
         arrays["next_observation"] = columns["next_observations"]
     fields: dict[str, Any] = {"observation_keys": observation_keys}
+    if num_actions is not None:
+        fields["num_actions"] = _whole(name, num_actions)
     if env_id is not None:
         env_kwargs = {**scores.family(env_id).needs, **task.get("env_kwargs", {})}
         fields |= {
@@ -102,22 +106,31 @@ def _described(
         return {}
     observations, actions = env.observation_space, env.action_space
     env.close()
-    if not hasattr(actions, "low"):
+    num_actions, in_env = environments.described_actions(env_id, actions)
+    if in_env != action_size:
         raise InputError(
-            f"{env_id} has {type(actions).__name__} actions; only continuous ones can be learnt"
+            f"actions of {name} have {action_size} numbers but those of {env_id} have {in_env}; "
+            "give the env_id that the data came from"
         )
-    if actions.low.size != action_size:
-        raise InputError(
-            f"actions of {name} have {action_size} numbers but those of {env_id} have "
-            f"{actions.low.size}; give the env_id that the data came from"
-        )
+    keys = _matching_keys(name, env_id, observations, observation_size, observation_keys)
+    if num_actions is not None:
+        return {"num_actions": num_actions, "observation_keys": keys}
     return {
         "action_low": tuple(actions.low.ravel().tolist()),
         "action_high": tuple(actions.high.ravel().tolist()),
-        "observation_keys": _matching_keys(
-            name, env_id, observations, observation_size, observation_keys
-        ),
+        "observation_keys": keys,
     }
+
+
+def _whole(name: str, num_actions: Any) -> int:
+    """A number as files hold it, an array of one among them."""
+    array = np.asarray(num_actions)
+    if array.size != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"num_actions of {name} is {num_actions!r}; it must be how many discrete actions "
+            "there are"
+        )
+    return int(array.item())
 
 
 def _matching_keys(
