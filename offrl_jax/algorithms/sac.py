@@ -21,7 +21,7 @@ from offrl_jax.config import config, setting
 from offrl_jax.distribution_correction import ErrorState
 from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.td import discor_weights, ensemble_loss
-from offrl_jax.soft_actor_critic import SoftActorCriticConfig, q_values
+from offrl_jax.soft_actor_critic import SoftActorCriticConfig, SoftActorCriticState, q_values
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -37,7 +37,10 @@ class SACConfig(SoftActorCriticConfig):
     )
 
 
-class SACState(NamedTuple):
+class DisCorState(NamedTuple):
+    """`SoftActorCriticState` and the error networks' state; where the weights are uniform, SAC's is
+    the former alone."""
+
     step: Int[Array, ""]
     actor: Any
     critic: Any  # stacked over E
@@ -46,20 +49,20 @@ class SACState(NamedTuple):
     actor_optimizer: Any
     critic_optimizer: Any
     temperature_optimizer: Any
-    error: ErrorState | None  # DisCor's; None where the weights are uniform
+    error: ErrorState
 
 
-def init(config: SACConfig, spec: Spec, key: Key) -> SACState:
-    """Soft actor-critic's state, and DisCor's where it is asked for."""
-    error = None
-    if config.td_weighting == "discor":
-        error = distribution_correction.init(config, spec, jax.random.fold_in(key, 1))
-    return SACState(*soft_actor_critic.init(config, spec, key), error)
+def init(config: SACConfig, spec: Spec, key: Key) -> SoftActorCriticState | DisCorState:
+    state = soft_actor_critic.init(config, spec, key)
+    if config.td_weighting == "uniform":
+        return state
+    error_key = jax.random.fold_in(key, 1)
+    return DisCorState(*state, distribution_correction.init(config, spec, error_key))
 
 
 def critic_loss(
     critic: Any,
-    state: SACState,
+    state: SoftActorCriticState,
     batch: Transition,
     target: Float[Array, "B"],
     policy: TanhGaussian,
@@ -95,7 +98,7 @@ def weighted_critic_loss(
 
 def discor_gradient(
     critic: Any,
-    state: SACState,
+    state: DisCorState,
     batch: Transition,
     target: Float[Array, "B"],
     policy: TanhGaussian,
@@ -118,8 +121,8 @@ def discor_gradient(
 
 
 def update(
-    config: SACConfig, state: SACState, batch: Transition, key: Key
-) -> tuple[SACState, Metrics]:
+    config: SACConfig, state: SoftActorCriticState | DisCorState, batch: Transition, key: Key
+) -> tuple[SoftActorCriticState | DisCorState, Metrics]:
     if config.td_weighting == "uniform":
         gradient = jax.grad(critic_loss, has_aux=True)
         return soft_actor_critic.update(config, state, batch, key, gradient)
