@@ -110,7 +110,8 @@ def td_loss(
         chooser = quantiles(config, state.critic, batch.next_observation)
     next_action = greedy(jnp.mean(chooser, axis=1))
     next_value = of_action(next_quantiles, next_action)  # (B, n)
-    target = td_target(batch.reward[:, None], batch.terminal[:, None], next_value, config.discount)
+    targets = jax.vmap(td_target, in_axes=(None, None, 1, None), out_axes=1)
+    target = targets(batch.reward, batch.terminal, next_value, config.discount)
     theta = quantiles(config, critic, batch.observation)
     taken = of_action(theta, batch.action)
     if config.num_quantiles == 1:

@@ -104,6 +104,13 @@ def test_the_reader_needs_nothing_but_numpy(tmp_path, dataset):
     np.testing.assert_allclose(json.loads(printed), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("seed_index", [-1, 3])
+def test_the_reader_refuses_seeds_that_there_are_not(policy_of, seed_index):
+    run_dir, _ = policy_of("bc")
+    with pytest.raises(ValueError, match=f"has seeds 0 to 2, not {seed_index}; take another"):
+        reader()(run_dir / "policy", seed_index)
+
+
 def test_the_reader_refuses_seeds_that_diverged_and_what_it_does_not_know(tmp_path, dataset):
     saved(tmp_path, dataset, "bc", diverged=[None, "critic/loss is nan at step 7", None])
     folder = tmp_path / "policy"

@@ -3,8 +3,9 @@ of the data finds likely enough.
 
 Citation: Fujimoto et al. 2019, arXiv:1910.01708.
 Update order: critic and imitation, which share all but their heads → target critic.
-Checked against: the authors' code (sfujim/BCQ, discrete_BCQ at 4876f7e); on low-dimensional states
-they share nothing, on images the convolutions.
+Checked against: the authors' code (sfujim/BCQ, discrete_BCQ at 4876f7e).
+Departures: critic and imitation share every layer but the head, there the convolutions alone and on
+low-dimensional states nothing; actions are never taken at random in evaluation, there 1 in 1000.
 """
 
 from typing import Any
@@ -47,7 +48,7 @@ def q_and_logits(
 def is_supported(logits: Float[Array, "B A"], threshold: Scalar) -> Bool[Array, "B A"]:
     """G(a|s) / max_a′ G(a′|s) > τ with G = softmax(i), or the likeliest action itself.
 
-    Source: Fujimoto et al. 2019, arXiv:1910.01708, eq. 17.
+    Source: Fujimoto et al. 2019, arXiv:1910.01708, discrete BCQ.
     Departs from the paper: the likeliest counts at τ = 1 too, where the set would be empty.
     """
     relative = jnp.exp(logits - jnp.max(logits, axis=-1, keepdims=True))
@@ -69,7 +70,7 @@ def critic_loss(
 
     y = r + γ (1 − d) Q̄(s′, a′),   a′ = argmax of Q over the supported actions of s′.
 
-    Source: Fujimoto et al. 2019, arXiv:1910.01708, eq. 17 and 18; λ from the authors' code.
+    Source: Fujimoto et al. 2019, arXiv:1910.01708, discrete BCQ; λ from the authors' code.
     """
     next_action = constrained_greedy(
         *q_and_logits(config, state.critic, batch.next_observation), config.support_threshold

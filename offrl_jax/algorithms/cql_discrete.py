@@ -2,8 +2,8 @@
 
 Citation: Kumar et al. 2020, arXiv:2006.04779, section 6 (Atari), CQL(H).
 Update order: critic → target critic.
-Checked against: the authors' Atari code (aviralkumar2907/CQL at d67dbe9), whose quantile critic is
-penalised by the mean of its quantiles, with weight 1 on 10% of the data and 4 on 1%.
+Checked against: the authors' Atari code (aviralkumar2907/CQL at 25c9984): 200 quantiles, whose mean
+is penalised, and a target that chooses its own maximum (`double` off).
 Departures: as `dqn`; the authors' network is a convolutional one.
 """
 

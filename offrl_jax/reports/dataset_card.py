@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from offrl_jax.data.optional import require
+
 MOST_ROWS = 60  # of a table of features
 
 STYLE = """
@@ -50,7 +52,11 @@ def text(card: dict[str, Any]) -> str:
 
 
 def page(card: dict[str, Any]) -> str:
-    """The card as an HTML document that needs no other file."""
+    """The card as an HTML document that needs no other file.
+
+    Raises:
+      InputError: without matplotlib.
+    """
     name = html.escape(card["name"])
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>\n'
@@ -60,7 +66,11 @@ def page(card: dict[str, Any]) -> str:
 
 
 def section(card: dict[str, Any]) -> str:
-    """The card's part of an HTML document, styled by `STYLE`."""
+    """The card's part of an HTML document, styled by `STYLE`.
+
+    Raises:
+      InputError: without matplotlib.
+    """
     warnings = "".join(f"<li>{html.escape(warning)}</li>" for warning in card["warnings"])
     parts = [f'<ul class="warnings">{warnings}</ul>'] if warnings else []
     for heading, facts in _facts(card).items():
@@ -253,6 +263,7 @@ def _walls(axes, environment: dict[str, Any]) -> None:
 
 def _svg(draw: Callable) -> str:
     """A figure as SVG, base64."""
+    require("matplotlib", "a card's page")
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 

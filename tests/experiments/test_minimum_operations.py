@@ -4,7 +4,7 @@ import pytest
 
 from experiments.minimum_operations import MINIMUM
 from offrl_jax import ALGORITHMS, InputError
-from tests.compiled import DATASET, LARGEST, SMALLEST, ratio_to_minimum, sized_config
+from tests.compiled import DATASETS, LARGEST, SMALLEST, ratio_to_minimum, sized_config
 
 
 def test_every_algorithm_has_one():
@@ -25,6 +25,7 @@ def test_every_algorithm_has_one():
         ("awac", {"policy": "tanh_gaussian", "baseline": "mode", "num_target_actions": 3}),
         ("abm", {"prior_weight": "uniform", "policy": "tanh_mean"}),
         ("abm", {"prior_advantage": "critic", "baseline": "mode"}),
+        ("dqn", {"num_quantiles": 5, "double": False}),
     ],
     ids=str,
 )
@@ -41,4 +42,4 @@ def test_settings_are_counted(name, settings):
 def test_what_was_not_counted_is_refused(name, settings):
     config = sized_config(ALGORITHMS[name], **settings)
     with pytest.raises(InputError, match=f"{next(iter(settings))}.* not been counted"):
-        MINIMUM[name](config, DATASET.spec)
+        MINIMUM[name](config, DATASETS[False].spec)
