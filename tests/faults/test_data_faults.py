@@ -564,7 +564,7 @@ def test_discrete_environment_of_a_minari_dataset(refused, nothing_learns):
 
 
 @pytest.mark.fault(28, "discrete data, an algorithm of continuous actions", "... names both")
-def test_discrete_data(refused):
+def test_discrete_data(refused, nothing_learns):
     action = {"type": "Discrete", "n": 2}
     write_minari([episode(actions=np.array([0, 1, 1]))], action=action)
     flags = "--config.batch_size=2", "--num_evaluation_episodes=0"
