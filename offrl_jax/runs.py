@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from offrl_jax import divergence, learner
-from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
+from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, with_discount
@@ -144,6 +144,7 @@ def train(
     """
     clock = time.perf_counter()
     validate(config)
+    check_actions(algorithm, config, dataset.spec)
     dispatches = schedule(phases_of(algorithm, config), num_steps, num_evaluations)
     if config.batch_size > len(dataset):
         raise InputError(
