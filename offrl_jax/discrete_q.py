@@ -93,6 +93,12 @@ def of_action(values: Float[Array, "B *n A"], action: Float[Array, "B A"]) -> Fl
     return jnp.sum(values * action, axis=-1)
 
 
+def of_actions(q: Float[Array, "B A"], action: Float[Array, "B *N A"]) -> Float[Array, "1 B *N"]:
+    """Q(s, a) of one action a state or several: an `Algorithm.q_values` of the one critic."""
+    q = q.reshape(q.shape[0], *[1] * (action.ndim - 2), q.shape[1])
+    return jnp.sum(q * action, axis=-1)[None]
+
+
 def td_loss(
     critic: Any, state: DiscreteQState, batch: Transition, config: QuantileQConfig
 ) -> tuple[Float[Array, ""], tuple[Metrics, Float[Array, "B A"]]]:
@@ -169,7 +175,6 @@ def q_values(
     config: QuantileQConfig,
     state: DiscreteQState,
     observation: Float[Array, "B O"],
-    action: Float[Array, "B A"],
-) -> Float[Array, "1 B"]:
-    """Q(s, a) of the one critic."""
-    return of_action(action_values(config, state, observation), action)[None]
+    action: Float[Array, "B *N A"],
+) -> Float[Array, "1 B *N"]:
+    return of_actions(action_values(config, state, observation), action)

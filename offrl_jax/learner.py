@@ -77,13 +77,14 @@ def learn(
       `key` in front.
 
     Raises:
-      InputError: if `num_steps` is not positive, the key is not one, or `seed_batch` does not
-        divide S.
+      InputError: if `num_steps` is not positive, the key is not one, `seed_batch` does not divide
+        S, or the algorithm cannot learn from these data.
     """
     _check_key(key)
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
+    check_data(algorithm, config, dataset)
     mesh = _mesh(key, seed_batch)
     parts, (dataset, state, key) = [], _placed(mesh, dataset, state, key)
     for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
@@ -248,6 +249,14 @@ def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
         having = [(means[name], counts[name]) for means, counts in parts if name in means]
         merged[name] = sum(m * n for m, n in having) / sum(n for _, n in having)
     return merged
+
+
+def check_data(algorithm: Algorithm, config: Any, dataset: Dataset) -> None:
+    """Raises InputError where the algorithm says that it cannot learn from these data. Of what is
+    traced nothing is known, and nothing said."""
+    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((config, dataset)))
+    if algorithm.check is not None and known:
+        algorithm.check(config, dataset)
 
 
 def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:

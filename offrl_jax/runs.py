@@ -153,6 +153,7 @@ def train(
         )
     if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
         raise InputError("a run takes one setting, not a stack of them; use `learn` for several")
+    learner.check_data(algorithm, config, dataset)
     keys = seed_keys(seed, num_seeds)
     learner.check_seed_batch(seed_batch, num_seeds)
     if keep_last < 1 or (keep_every is not None and keep_every < 1):

@@ -60,7 +60,7 @@ def is_plain(name, config):
     several = (
         getattr(config, "num_action_samples", 1) > 1 or getattr(config, "num_quantiles", 1) > 1
     )
-    return name not in ("bcq", "bear", "bcq_discrete") and not several
+    return name not in ("bcq", "bear", "qt_opt", "bcq_discrete") and not several
 
 
 @pytest.fixture(scope="module")

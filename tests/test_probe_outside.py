@@ -11,8 +11,8 @@ from offrl_jax import ALGORITHMS, init, learn
 from tests.arrays import bandit
 
 # Ensembles constrain by their disagreement, and on one line all critics extend alike.
-NAIVE = ("sac", "edac")
 CONTINUOUS = [name for name, a in ALGORITHMS.items() if not a.discrete(a.Config())]
+NAIVE = ("sac", "qt_opt", "edac")
 LOW, HIGH = -0.5, 0.1
 RNG = np.random.default_rng(0)
 ACTION = RNG.uniform(LOW, HIGH, (500, 1))

@@ -16,6 +16,7 @@ from offrl_jax.algorithms.dqn import dqn
 from offrl_jax.algorithms.edac import edac
 from offrl_jax.algorithms.iql import iql
 from offrl_jax.algorithms.marwil import marwil
+from offrl_jax.algorithms.qt_opt import qt_opt
 from offrl_jax.algorithms.rebrac import rebrac
 from offrl_jax.algorithms.sac import sac
 from offrl_jax.algorithms.td3_bc import td3_bc
@@ -23,7 +24,7 @@ from offrl_jax.algorithms.td3_bc import td3_bc
 ALGORITHMS: dict[str, Algorithm] = {
     algorithm.name: algorithm
     for algorithm in (
-        *(bc, sac),
+        *(bc, sac, qt_opt),
         *(bcq, bear, brac, td3_bc, rebrac),
         *(awr, awac, crr, abm, marwil, iql),
         *(cql, edac),

@@ -21,9 +21,12 @@ class Algorithm(NamedTuple):
         observations returns, discounted, in transformed rewards; None without a critic.
       citation: The paper.
       phases: (config) -> the phases of training in order; None if every step is an `update`.
-      q_values: (config, state, observation, action) -> Q_k(s, a) of every critic, (E, B), for one
-        action a state; None without a critic of actions.
+      q_values: (config, state, observation, action) -> Q_k(s, a) of every critic, (E, B) for one
+        action a state, (E, B, N) for several, (B, N, A); None without a critic of actions.
       discrete: (config) -> whether the actions that it learns are discrete.
+      check: (config, dataset) -> None, called on the host where training on the data starts; raises
+        InputError where the algorithm cannot learn from them with these settings. None if it always
+        can.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Algorithm(NamedTuple):
     phases: Callable | None = None
     q_values: Callable | None = None
     discrete: Callable = lambda config: False
+    check: Callable | None = None
 
 
 class Phase(NamedTuple):

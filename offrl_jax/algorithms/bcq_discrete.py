@@ -124,10 +124,9 @@ def q_values(
     config: BCQDiscreteConfig,
     state: DiscreteQState,
     observation: Float[Array, "B O"],
-    action: Float[Array, "B A"],
-) -> Float[Array, "1 B"]:
-    """Q(s, a) of the one critic."""
-    return discrete_q.of_action(q_and_logits(config, state.critic, observation)[0], action)[None]
+    action: Float[Array, "B *N A"],
+) -> Float[Array, "1 B *N"]:
+    return discrete_q.of_actions(q_and_logits(config, state.critic, observation)[0], action)
 
 
 bcq_discrete = Algorithm(

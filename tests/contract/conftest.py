@@ -24,6 +24,7 @@ def small_config(algorithm, **choices):
         "num_action_samples": 3,
         "num_baseline_samples": 3,
         "target_update_period": 1,
+        "num_lag_steps": 1,
         "norm_update_rate": 0.1,
         "relabel_every": 1,
         "num_warmup_steps": 0,

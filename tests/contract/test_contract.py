@@ -210,6 +210,18 @@ def test_the_value_is_the_least_q_of_the_action_taken(algorithm, config, dataset
     np.testing.assert_allclose(np.min(q, axis=0), value, **TOLERANCE)
 
 
+def test_q_of_several_actions_is_that_of_each(algorithm, config, dataset, key):
+    if algorithm.q_values is None:
+        pytest.skip("has no critic of actions")
+    state = started(algorithm, config, dataset, key)
+    observation = jax.random.normal(key, (6, dataset.spec.observation_size))
+    action = jax.random.uniform(key, (6, 4, dataset.spec.action_size), minval=-1)
+    q_values = jax.jit(algorithm.q_values)
+    several = q_values(config, state, observation, action)
+    each = [q_values(config, state, observation, action[:, j]) for j in range(4)]
+    np.testing.assert_allclose(several, np.stack(each, axis=-1), **TOLERANCE)
+
+
 def test_target_networks_follow_only_by_averaging(algorithm, config, dataset, key):
     """A frozen target stays put, whatever the gradients do."""
 

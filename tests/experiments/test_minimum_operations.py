@@ -16,6 +16,8 @@ def test_every_algorithm_has_one():
     [
         ("bc", {"policy": "deterministic"}),
         ("sac", {"backup": "max_min", "num_backup_actions": 5, "num_critics": 3}),
+        ("sac", {"td_weighting": "discor"}),
+        ("qt_opt", {"num_samples": 7, "num_elites": 2, "num_rounds": 3}),
         ("cql", {"variant": "v2", "num_sampled_actions": 4}),
         ("td3_bc", {"policy_delay": 3}),
         ("bcq", {"num_behavior_steps": 1, "num_target_actions": 3}),

@@ -1,8 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from offrl_jax.losses.td import (
+    cross_entropy_loss,
+    discor_weights,
     ensemble_loss,
     ensemble_mix,
     huber_loss,
@@ -32,6 +35,60 @@ def test_ensemble_loss_is_a_sum_over_critics_of_means_without_a_half():
     q, target = jnp.array([[1.0, 2.0], [0.0, 5.0], [3.0, 3.0]]), jnp.array([3.0, 1.0])
     # squared errors (4, 1), (9, 16), (0, 4)
     np.testing.assert_allclose(ensemble_loss(q, target), 2.5 + 12.5 + 2.0, rtol=1e-6)
+
+
+def test_weights_of_one_over_the_batch_give_the_mean_and_get_no_gradient():
+    q, target = jax.random.normal(jax.random.key(0), (3, 8)), jnp.linspace(-1.0, 1.0, 8)
+    uniform = jnp.full((3, 8), 1 / 8)
+    np.testing.assert_allclose(
+        ensemble_loss(q, target, uniform), ensemble_loss(q, target), rtol=1e-6
+    )
+    weight = jnp.zeros((3, 8)).at[1, 2].set(0.5)
+    expected = 0.5 * (float(q[1, 2]) - float(target[2])) ** 2
+    np.testing.assert_allclose(ensemble_loss(q, target, weight), expected, rtol=1e-5)
+    assert not jax.grad(lambda w: ensemble_loss(q, target, w))(uniform).any()
+
+
+def test_cross_entropy_by_its_definition_and_its_gradient():
+    logit = np.random.default_rng(0).normal(size=(3, 8)) * 2
+    target = np.linspace(0.0, 1.0, 8)
+    q = 1 / (1 + np.exp(-logit))
+    expected = -(target * np.log(q) + (1 - target) * np.log(1 - q)).mean(1).sum()
+    loss, gradient = jax.value_and_grad(cross_entropy_loss)(jnp.asarray(logit), jnp.asarray(target))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(gradient, (q - target) / 8, atol=1e-6)
+    far = cross_entropy_loss(jnp.full((1, 2), 200.0), jnp.array([1.0, 0.0]))
+    assert float(far) == pytest.approx(100.0)  # no logarithm of 0
+
+
+def test_discor_weights_by_hand():
+    """Δ̄ / T of 1 and 2, γ = ½: e^{−½} and e^{−1}; a true end's target is certain: e⁰."""
+    next_error = jnp.array([[10.0, 20.0, 99.0], [3.0, 6.0, 99.0]])
+    weight = discor_weights(next_error, jnp.array([0.0, 0.0, 1.0]), 0.5, jnp.array([10.0, 3.0]))
+    expected = np.exp([-0.5, -1.0, 0.0])
+    np.testing.assert_allclose(weight, [expected / expected.sum()] * 2, rtol=1e-6)
+
+
+def test_discor_weights_sum_to_one_and_are_uniform_where_the_error_is():
+    temperature = jnp.array([2.0, 0.1])
+    error = 5 * jax.random.uniform(jax.random.key(0), (2, 16))
+    weight = discor_weights(error, jnp.zeros(16), 0.9, temperature)
+    np.testing.assert_allclose(weight.sum(1), 1.0, rtol=1e-6)
+    assert weight.max() > 2 / 16
+    same = discor_weights(jnp.full((2, 16), 7.0), jnp.zeros(16), 0.9, temperature)
+    np.testing.assert_allclose(same, 1 / 16, rtol=1e-6)
+
+
+def test_the_weighted_loss_is_the_same_of_a_batch_twice():
+    """The weights sum to 1, so it is a mean and not a sum over the batch."""
+    q, error = (jax.random.normal(jax.random.key(i), (2, 8)) for i in (0, 1))
+    target, terminal = jnp.linspace(-1.0, 1.0, 8), jnp.zeros(8)
+
+    def loss(n):
+        weight = discor_weights(jnp.tile(error, n), jnp.tile(terminal, n), 0.9, jnp.ones(2))
+        return ensemble_loss(jnp.tile(q, n), jnp.tile(target, n), weight)
+
+    np.testing.assert_allclose(loss(2), loss(1), rtol=1e-5)
 
 
 def test_the_mix_weighs_the_least_and_the_greatest_critic():
