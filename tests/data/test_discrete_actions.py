@@ -112,6 +112,15 @@ def test_the_environment_of_a_file_says_how_many_there_are(write, shape):
     check_cartpole(data.load(write(given), env_id="CartPole-v1"))
 
 
+def test_without_the_simulator_the_files_own_number_counts(write, monkeypatch, caplog):
+    def absent(*arguments):
+        raise environments.SimulatorMissing("CartPole-v1 needs a package more")
+
+    monkeypatch.setattr(environments, "make", absent)
+    check_cartpole(data.load(write(columns(), env_id="CartPole-v1", num_actions=2)))
+    assert "are taken to be 2 discrete ones: CartPole-v1 needs" in caplog.text
+
+
 @pytest.mark.parametrize("number", [2.0, [2, 2], "two"])
 def test_a_number_of_actions_that_is_none(write, number):
     with pytest.raises(InputError, match=r"num_actions of .* must be how many discrete actions"):

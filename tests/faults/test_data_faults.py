@@ -567,7 +567,7 @@ def test_discrete_environment_of_a_minari_dataset(refused, nothing_learns):
 def test_discrete_data(refused, nothing_learns):
     action = {"type": "Discrete", "n": 2}
     write_minari([episode(actions=np.array([0, 1, 1]))], action=action)
-    flags = "--config.batch_size=2", "--num_evaluation_episodes=0"
+    flags = "--config.batch_size=2", "--config.policy=gaussian", "--num_evaluation_episodes=0"
     refused(MINARI, *flags, words=(NAME, "2 discrete ones", "as configured learns continuous ones"))
 
 

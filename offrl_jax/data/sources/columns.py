@@ -84,7 +84,8 @@ def record(
             "reference_scores": reference or scores.reference_scores(env_id, env_kwargs),
         }
         widths = [math.prod(columns[key].shape[1:]) for key in ("observations", "actions")]
-        fields |= _described(name, env_id, env_kwargs, *widths, observation_keys)
+        told = fields.get("num_actions")
+        fields |= _described(name, env_id, env_kwargs, *widths, observation_keys, told)
     elif reference:
         fields["reference_scores"] = reference
     return Recording(arrays, fields)
@@ -97,12 +98,15 @@ def _described(
     observation_size: int,
     action_size: int,
     observation_keys: tuple[str, ...],
+    told: int | None,
 ) -> dict[str, Any]:
-    """Action bounds and observation keys of the environment, if its simulator is installed."""
+    """Action bounds, or number of discrete actions, and observation keys of the environment, if its
+    simulator is installed; where it is not, the file's own number is as good."""
     try:
         env = environments.make(env_id, env_kwargs)
     except environments.SimulatorMissing as error:
-        logging.warning("actions of %s are taken to lie in [-1, 1]: %s", name, error)
+        assumed = "to lie in [-1, 1]" if told is None else f"to be {told} discrete ones"
+        logging.warning("actions of %s are taken %s: %s", name, assumed, error)
         return {}
     observations, actions = env.observation_space, env.action_space
     env.close()
