@@ -42,9 +42,9 @@ def execute(path: Path, **parameters: Any) -> dict[str, Any]:
             f"{path.name} has {len(tagged)} cells that begin with {PARAMETERS}; tag one"
         )
     known = [
-        target.id
-        for node in ast.parse(tagged[0]).body
-        for target in (node.targets if isinstance(node, ast.Assign) else ())
+        node.id
+        for node in ast.walk(ast.parse(tagged[0]))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     ]
     if unknown := set(parameters) - set(known):
         raise InputError(
