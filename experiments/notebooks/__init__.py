@@ -47,9 +47,7 @@ def execute(path: Path, **parameters: Any) -> dict[str, Any]:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     ]
     if unknown := set(parameters) - set(known):
-        raise InputError(
-            f"{path.name} has no parameter {min(unknown)}; it has {', '.join(known)}"
-        )
+        raise InputError(f"{path.name} has no parameter {min(unknown)}; it has {', '.join(known)}")
     names, line = {"__name__": path.stem}, 0
     for cell in cells:
         exec(compile("\n" * line + cell, path, "exec"), names)  # errors name the file's lines

@@ -36,15 +36,16 @@ num_steps = 1_500
 num_seeds = 3
 temperatures = [0.01, 0.02, 0.05, 0.1, 0.3, 1.0]  # α of the closed form
 num_actions = 400  # of the tables
+methods = ["SAC", "TD3+BC", "BCQ", "BEAR", "BRAC-p", "BRAC-v"]
 is_full_size = True  # so that what was learnt is asserted
 
 # %% [markdown]
 # ## The closed form, computed and learnt
 #
 # One state; the data's actions are uniform on [−0.5, 0.1] and pay $r = 1 + 0.2 a$, rising to the
-# edge of the data. On a table of actions $\pi \propto \beta e^{Q/\alpha}$ is exact. Weighted cloning
-# (`awac`) learns the same policy without ever seeing $\beta$: it clones the data's actions with
-# weights $e^{A/\alpha}$. Temperatures and seeds are the axes of one program.
+# edge of the data. On a table of actions $\pi \propto \beta e^{Q/\alpha}$ is exact. Weighted
+# cloning (`awac`) learns the same policy without ever seeing $\beta$: it clones the data's actions
+# with weights $e^{A/\alpha}$. Temperatures and seeds are the axes of one program.
 
 # %%
 LOW, HIGH = -0.5, 0.1
@@ -80,10 +81,10 @@ def config_of(name, **changes):
 table = jnp.linspace(-1, 1, num_actions)
 beta = ((table > LOW) & (table < HIGH)).astype(float)[None]
 beta = beta / beta.sum()
-closed = [
-    float(tabular.policy_mean(tabular.kl_best_response(1 + 0.2 * table[None], beta, t)[0], table)[0])
-    for t in temperatures
-]
+closed = []
+for temperature in temperatures:
+    pi, _ = tabular.kl_best_response(1 + 0.2 * table[None], beta, temperature)
+    closed.append(float(tabular.policy_mean(pi, table[None])[0]))
 
 awac = ALGORITHMS["awac"]
 configs = stack(grid(config_of("awac", weight="softmax"), advantage_temperature=temperatures))
@@ -118,7 +119,8 @@ cases = {
     "BRAC-v": ("brac", {"variant": "v", "divergence_weight": 1.0}),
 }
 chosen = {}
-for label, (name, changes) in cases.items():
+for label in methods:
+    name, changes = cases[label]
     algorithm, config = ALGORITHMS[name], config_of(name, **changes)
     state = init(algorithm, config, bandit.spec, keys)
     state, _ = learn(algorithm, config, bandit, state, keys, num_steps=num_steps)
@@ -134,13 +136,14 @@ for label, (name, changes) in cases.items():
 # %% [markdown]
 # ## Where BRAC-v pays
 #
-# The slide subtracts the penalty at $s$, outside the discount; the paper and its code at $s'$, inside:
+# The slide subtracts the penalty at $s$, outside the discount; the paper and its code at $s'$,
+# inside:
 #
 # $$\text{slide:}\quad y = r - \alpha D(s) + \gamma \, \mathbb{E}\, Q(s', a'), \qquad
 # \text{paper:}\quad y = r + \gamma \, \mathbb{E} \left[ Q(s', a') - \alpha D(s') \right].$$
 #
-# Their fixed points differ by $\alpha D(s)$: in scale, not in the order of a state's actions. (In the
-# library: `penalty_position`.)
+# Their fixed points differ by $\alpha D(s)$: in scale, not in the order of a state's actions. (In
+# the library: `penalty_position`.)
 
 # %%
 mdp_key, policy_key, behavior_key = jax.random.split(jax.random.key(3), 3)
@@ -179,7 +182,7 @@ critic.plot(table, believed.T, color="C3", linewidth=1.5)
 critic.plot(action[:60], 1 + 0.2 * action[:60], ".", color="black", markersize=3)
 critic.set(ylabel="Q of SAC, seeds", title="What an unconstrained critic believes")
 critic.annotate("data", (-0.2, 0.05), xycoords=("data", "axes fraction"), ha="center")
-for row, (label, values) in enumerate(chosen.items()):
+for row, values in enumerate(chosen.values()):
     inside = (values > LOW) & (values < HIGH)
     actions.scatter(values, np.full(num_seeds, row), c=np.where(inside, "C2", "C3"), s=40)
 actions.set_yticks(range(len(chosen)), list(chosen))
@@ -203,8 +206,8 @@ if is_full_size:
     assert ((constrained > LOW) & (constrained < HIGH)).all()
 conclusion = (
     f"Weighted cloning learns π ∝ β exp(Q/α) to within {far:.3f} in the mean action at every "
-    f"temperature; unconstrained actor-critic acts at {chosen['SAC'].min():+.2f} and beyond where the "
-    f"data end at {HIGH:+.1f}, and the five constrained learners between {constrained.min():+.2f} and "
+    f"temperature; unconstrained actor-critic acts at {chosen['SAC'].min():+.2f} and beyond where "
+    f"the data end at {HIGH:+.1f}, and the constrained ones between {constrained.min():+.2f} and "
     f"{constrained.max():+.2f}."
 )
 print(conclusion)

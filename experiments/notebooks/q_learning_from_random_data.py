@@ -57,9 +57,9 @@ random_return = tabular.expected_return(mdp, behavior)
 # %% [markdown]
 # ## From transitions
 #
-# Episodes of the random policy, from anywhere and cut after 50 steps, feed two learners that never see the MDP:
-# *fitted Q-iteration*, which averages the targets of each $(s, a)$ and repeats, and *Q-learning*,
-# one pass over the data with a fixed step size $\eta$, whose noise it keeps.
+# Episodes of the random policy, from anywhere and cut after 50 steps, feed two learners that never
+# see the MDP: *fitted Q-iteration*, which averages the targets of each $(s, a)$ and repeats, and
+# *Q-learning*, one pass over the data with a fixed step size $\eta$, whose noise it keeps.
 
 
 # %%
@@ -91,10 +91,11 @@ figure, (curve, visits, policy) = plt.subplots(
     1, 3, figsize=(10, 3.1), layout="constrained", width_ratios=(1.15, 1, 1)
 )
 for i, name in enumerate(("fitted Q-iteration", f"Q-learning, η = {learning_rate}")):
-    (line,) = curve.loglog(sizes, np.median(error[..., i], axis=1), "os"[i] + "-", label=name)  # median and range over seeds
+    (line,) = curve.loglog(sizes, np.median(error[..., i], axis=1), "os"[i] + "-", label=name)
     low, high = error[..., i].min(1), error[..., i].max(1)
     curve.fill_between(sizes, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
 curve.set(xlabel="transitions", ylabel="max |Q − Q*|", xlim=(200, None))
+curve.set_title("median and range of seeds", fontsize="medium")
 curve.legend(frameon=False, loc="lower left")
 
 at = mdp.num_states, mdp.num_actions
@@ -127,7 +128,8 @@ for axes in (visits, policy):
 #
 # The slide on notation prints $d^\pi(s) = \frac{1}{1-\gamma} \sum_t \gamma^t d^\pi_t(s)$. The sum
 # is $\frac{1}{1-\gamma}$ already where episodes do not end, so a *distribution* needs the factor
-# $1 - \gamma$, with which $J(\pi) = \frac{1}{1-\gamma} \sum_s d^\pi(s) \, \mathbb{E}_{a \sim \pi} r(s, a)$.
+# $1 - \gamma$, with which $J(\pi) = \frac{1}{1-\gamma} \sum_s d^\pi(s) \, \mathbb{E}_{a \sim \pi}
+# r(s, a)$.
 
 # %%
 endless = tabular.random_mdp(jax.random.key(0), 20, 3, discount=0.9)
@@ -148,7 +150,7 @@ assert (np.median(error[-1], axis=0) < np.median(error[0], axis=0)).all()
 conclusion = (
     f"From {sizes[-1]:,} transitions of a random policy that is worth {random_return:.2f} an "
     f"episode, fitted Q-iteration comes within {largest[0]:.3f} of Q* and Q-learning with a fixed "
-    f"step within {largest[1]:.2f}; the worst of {num_seeds} greedy policies falls {worst[0]:.4f} and "
-    f"{worst[1]:.3f} short of the best return, {best:.2f}."
+    f"step within {largest[1]:.2f}; the worst of {num_seeds} greedy policies falls {worst[0]:.4f} "
+    f"and {worst[1]:.3f} short of the best return, {best:.2f}."
 )
 print(conclusion)

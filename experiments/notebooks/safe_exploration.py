@@ -20,8 +20,9 @@
 # \quad\Rightarrow\quad
 # \hat V_C = V_C + \alpha (I - \gamma P_\pi)^{-1} \chi^2(\pi \| \beta) \ge V_C .$$
 #
-# The slide prints the signs of ordinary CQL instead, with the claim of over-estimation. **Those signs
-# under-estimate**: a lower bound is what CQL is for, and lower is the wrong side for accidents.
+# The slide prints the signs of ordinary CQL instead, with the claim of over-estimation. **Those
+# signs under-estimate**: a lower bound is what CQL is for, and lower is the wrong side for
+# accidents.
 
 # %%
 import jax
@@ -85,10 +86,11 @@ true_value = float(value(truth)[start])
 # %% [markdown]
 # ## Single actions need not be
 #
-# $\hat Q_C = Q_C + \alpha (I - \gamma P^\pi)^{-1} [\pi / \beta - 1]$ is *below* the truth at the last
-# step before an end wherever $\pi < \beta$, while a shield reads it action by action. With $\pi$ =
-# (0.1, 0.9), $\beta$ = (½, ½) and $\alpha$ = 0.03 two actions move by −0.024 and +0.024. Pushing up
-# uniformly drawn actions and pulling nothing down, as CQL's v1 does, is an upper bound everywhere.
+# $\hat Q_C = Q_C + \alpha (I - \gamma P^\pi)^{-1} [\pi / \beta - 1]$ is *below* the truth at the
+# last step before an end wherever $\pi < \beta$, while a shield reads it action by action. With
+# $\pi$ = (0.1, 0.9), $\beta$ = (½, ½) and $\alpha$ = 0.03 two actions move by −0.024 and +0.024.
+# Pushing up uniformly drawn actions and pulling nothing down, as CQL's v1 does, is an upper bound
+# everywhere.
 
 # %%
 bandit = tabular.MDP(
@@ -100,9 +102,7 @@ bandit = tabular.MDP(
 )
 pi, beta, free = jnp.array([[0.1, 0.9]]), jnp.array([[0.5, 0.5]]), jnp.zeros((1, 2))
 shift = {
-    form: np.asarray(
-        tabular.conservative_accident_critic(bandit, free, pi, beta, 0.03, form=form)
-    )[0]
+    form: tabular.conservative_accident_critic(bandit, free, pi, beta, 0.03, form=form)[0]
     for form in FORMS
 }
 np.testing.assert_allclose(shift["value"], [-0.024, 0.024], atol=1e-6)
@@ -114,6 +114,7 @@ np.testing.assert_allclose(shift["value"], [-0.024, 0.024], atol=1e-6)
 # of least $\hat Q_C$ where it has no such action. (The paper sets
 # $\varepsilon = (1 - \gamma)(\chi - \hat V_C(s))$ for the limit $\chi$.) How often the shielded
 # policy then has an accident is computed exactly.
+
 
 # %%
 def shielded(threshold, accident_q):
@@ -155,7 +156,7 @@ actions.set(ylabel="estimate − truth (two actions, β = ½)")
 for name in critics:
     shield.semilogx(thresholds, outcome[name], color=COLOR[name], label=NAME[name], linewidth=2)
 shield.axhline(true_value, color="black", linestyle="--")  # no shield
-shield.set(xlabel="threshold ε of the shield", ylabel="accident value with a shield", ylim=(0, None))
+shield.set(xlabel="threshold ε of the shield", ylabel="accident value, shielded", ylim=(0, None))
 shield.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.92))
 shield.text(thresholds[0], 0.97 * true_value, "no shield", va="top")
 
@@ -171,9 +172,9 @@ assert mean["pointwise"] <= mean["value"] <= mean["exact Q_C"] <= mean["lecture"
 largest = {form: float(value(jnp.asarray(estimate[form][-1]))[start]) for form in FORMS}
 conclusion = (
     f"At α = {weights[-1]:.2g} the corrected sign puts the accident value of {true_value:.3f} at "
-    f"{largest['value']:.3f} and the slide's at {largest['lecture']:.3f}, in every state on the same "
-    f"side; over thresholds, a shield that reads the slide's critic lets "
-    f"{mean['lecture'] / mean['value']:.1f} times as many accidents pass as one that reads the "
-    f"corrected one, and {mean['lecture'] / mean['pointwise']:.1f} times as many as the pointwise form."
+    f"{largest['value']:.3f} and the slide's at {largest['lecture']:.3f}, in every state on the "
+    f"same side; over thresholds, a shield that reads the slide's critic lets "
+    f"{mean['lecture'] / mean['value']:.1f} times as many accidents pass as the corrected one, and "
+    f"{mean['lecture'] / mean['pointwise']:.1f} times as many as the pointwise one."
 )
 print(conclusion)

@@ -12,8 +12,8 @@
 # # A simple experiment: actor-critic on an expert's data
 #
 # Give the data of an expert to an off-policy actor-critic. It fails, and the slides ask why. Is it
-# overfitting? Then more data would help. Are the data bad? Then cloning them would fail too. Neither
-# is the case. The critic is trained at the data's $(s, a)$ and *asked* at $a' \sim \pi$:
+# overfitting? Then more data would help. Are the data bad? Then cloning them would fail too.
+# Neither is the case. The critic is trained at the data's $(s, a)$ and *asked* at $a' \sim \pi$:
 #
 # $$Q(s, a) \leftarrow r(s, a) + \gamma \, \mathbb{E}_{a' \sim \pi} Q(s', a').$$
 
@@ -174,7 +174,7 @@ share = {n: [f"{score[n, size] / expert:.0%}" for size in sizes] for n in ("bc",
 conclusion = (
     f"From {', '.join(f'{size:,}' for size in sizes)} transitions of an expert, cloning returns "
     f"{', '.join(share['bc'])} of what it does and actor-critic {', '.join(share['sac'])}, whose "
-    f"critic believes in {bias:+.1f} too much; of {num_fits} fitted curves {is_outside.mean():.0%} have "
-    f"their maximum outside the data, {excess.mean():.1f} too high."
+    f"critic believes in {bias:.1f} too much; of {num_fits} fitted curves "
+    f"{is_outside.mean():.0%} have their maximum outside the data, {excess.mean():.1f} too high."
 )
 print(conclusion)

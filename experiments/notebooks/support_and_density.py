@@ -20,10 +20,11 @@
 # and both compare densities. The maximum mean discrepancy compares samples $x_i \sim \pi$ and
 # $y_j \sim \beta$ under a kernel $k$,
 #
-# $$\mathrm{MMD}^2 = \overline{k(x_i, x_{i'})} + \overline{k(y_j, y_{j'})} - 2\, \overline{k(x_i, y_j)}.$$
+# $$\mathrm{MMD}^2 =
+# \overline{k(x_i, x_{i'})} + \overline{k(y_j, y_{j'})} - 2\, \overline{k(x_i, y_j)}.$$
 #
-# The slide's intuition, "compare samples regardless of density", needs a condition: that the samples
-# are *few*. With many, the MMD of a Gaussian kernel is zero for equal densities alone.
+# The slide's intuition, "compare samples regardless of density", needs a condition: that the
+# samples are *few*. With many, the MMD of a Gaussian kernel is zero for equal densities alone.
 
 # %%
 import jax
@@ -85,6 +86,7 @@ def distances(mean, log_std):
 means = jnp.linspace(-1, 1, grid_size)
 log_stds = jnp.log(jnp.geomspace(0.05, 1.0, grid_size))
 
+
 @jax.jit
 def on_grid():
     return jax.lax.map(lambda m: jax.lax.map(lambda s: distances(m, s), log_stds), means)
@@ -100,9 +102,10 @@ for name, distance in zip(names, on_grid(), strict=True):
 # ## Few samples see the support, many the density
 #
 # Now the behaviour is uniform on [−½, ½]. One policy is uniform on its middle two fifths: another
-# density within the support, with $\mathrm{KL}(\pi \| \beta) = \log 2.5$. The other is the behaviour
-# moved by its own width, out of the support. Both have $\mathrm{KL}(\beta \| \pi) = \infty$. How
-# often does the MMD of $n$ samples of each exceed what it is in 95% of the cases for $\pi = \beta$?
+# density within the support, with $\mathrm{KL}(\pi \| \beta) = \log 2.5$. The other is the
+# behaviour moved by its own width, out of the support. Both have $\mathrm{KL}(\beta \| \pi) =
+# \infty$. How often does the MMD of $n$ samples of each exceed what it is in 95% of the cases for
+# $\pi = \beta$?
 
 
 # %%
@@ -155,11 +158,12 @@ assert abs(abs(constrained.mean[0]) - 0.5) < 0.1 and jnp.exp(constrained.log_std
 few, many = sample_sizes.index(4), -1
 assert told["within"][few] < 0.1 and told["outside"][few] > 0.9
 assert told["within"][many] > 0.9, "with many samples the density is seen"
+share = {name: [f"{told[name][i]:.0%}" for i in (few, many)] for name in ("outside", "within")}
 conclusion = (
-    f"KL(β‖π) centres a policy on two modes at {cloned.mean[0]:+.2f}, where the data have nothing, and "
-    f"KL(π‖β) on one at {constrained.mean[0]:+.2f}; an MMD of {sample_sizes[few]} samples tells a "
-    f"policy outside the support from the behaviour in {told['outside'][few]:.0%} of the cases and "
-    f"another density inside it in {told['within'][few]:.0%}, one of {sample_sizes[many]} samples in "
-    f"{told['within'][many]:.0%}."
+    f"KL(β‖π) centres a policy on two modes at {cloned.mean[0]:+.2f}, where the data have "
+    f"nothing, and KL(π‖β) on one at {constrained.mean[0]:+.2f}; an MMD of {sample_sizes[few]} "
+    f"samples tells a policy outside the support from the behaviour in {share['outside'][0]} of "
+    f"the cases and another density inside it in {share['within'][0]}, one of "
+    f"{sample_sizes[many]} samples in {share['within'][1]}."
 )
 print(conclusion)
