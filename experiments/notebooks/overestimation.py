@@ -126,7 +126,9 @@ study.set_yticks(rows, list(recorded))
 study.invert_yaxis()
 study.axvline(0, color="black", linewidth=0.8)
 study.set_xscale("symlog", linthresh=10)
-study.set(xlim=(-3e4, 3e12), xlabel="learned − actual value", title="recorded: hopper-medium")
+study.set(
+    xlim=(-1e6, 3e12), xlabel="learned − actual value", title="recorded results: hopper-medium"
+)
 study.set_xticks([-100, 0, 100, 1e5, 1e8])
 
 # %%
@@ -135,13 +137,16 @@ returns = {m: results[m][-1].episode_return.mean() for m in methods}
 if is_full_size:
     assert (final["1 critic"] > 0).all() and (final["2 critics"] > 0).all()
     assert final["1 critic"].mean() > final["10 critics"].mean() > final["CQL(H)"].mean()
-    assert (final["CQL(H)"] < 0).all() and returns["CQL(H)"] > returns["2 critics"]
+    assert (final["CQL(H)"] < 0).all()
+    # No score: the critics that are nearest to the truth have a policy that is worth little.
+    assert abs(final["10 critics"].mean()) < min(abs(final[m].mean()) for m in own if "10" not in m)
+    assert returns["10 critics"] < returns["CQL(H)"] / 2
 assert all(value > 1e6 for name, value in recorded.items() if "Ensemble" in name)
 assert all(value < 0 for name, value in recorded.items() if "CQL" in name)
 found = ", ".join(f"{m} {final[m].mean():+.1f} (return {returns[m]:.0f})" for m in methods)
 conclusion = (
-    f"Learned minus actual value after {num_steps:,} updates: {found}; recorded on hopper-medium "
-    f"CQL(H) has {recorded['CQL(H), w = 5']:+.0f}, Eqn. 1 {recorded['CQL (Eqn. 1), w = 5']:+.0f} "
-    f"and an ensemble of 20 {recorded['Ensemble(20)']:+.1e}."
+    f"Learned minus actual value after {num_steps:,} updates, which is no score: {found}; recorded "
+    f"on hopper-medium, CQL(H) {recorded['CQL(H), w = 5']:+.0f}, Eqn. 1 "
+    f"{recorded['CQL (Eqn. 1), w = 5']:+.0f} and an ensemble of 20 {recorded['Ensemble(20)']:+.1e}."
 )
 print(conclusion)

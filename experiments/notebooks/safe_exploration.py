@@ -155,10 +155,9 @@ actions.set_xticks([0, 1], ["where π = 0.1", "where π = 0.9"])
 actions.set(ylabel="estimate − truth (two actions, β = ½)")
 for name in critics:
     shield.semilogx(thresholds, outcome[name], color=COLOR[name], label=NAME[name], linewidth=2)
-shield.axhline(true_value, color="black", linestyle="--")  # no shield
+shield.axhline(true_value, color="black", linestyle="--", label="no shield")
 shield.set(xlabel="threshold ε of the shield", ylabel="accident value, shielded", ylim=(0, None))
-shield.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.92))
-shield.text(thresholds[0], 0.97 * true_value, "no shield", va="top")
+shield.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.96))
 
 # %%
 slack = 1e-6
