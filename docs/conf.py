@@ -32,6 +32,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "auto"
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # warnings name files of the machine that builds
 
 add_module_names = False
 autodoc_member_order = "bysource"

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import inspect
+import io
 import itertools
 import sys
 from collections.abc import Callable
@@ -45,6 +46,8 @@ def launch(main: Callable[..., None]) -> None:
         except RunFailed as error:
             _fail(error, FAILED_CODE)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # names of folders may be no Unicode
     app.run(guarded, flags_parser=_parse)
 
 

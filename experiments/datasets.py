@@ -32,12 +32,15 @@ flags.DEFINE_list(
 )
 flags.DEFINE_bool("clip_actions", False, "clip actions outside their bounds, counted in a warning")
 
+OF_SHOW = "html", "json", "env_id", "observation_keys", "clip_actions"
 USAGE = "give `list`, or `show NAME` with a NAME as for --dataset of experiments.train"
 
 
 def main(*words: str) -> None:
     match words:
         case ("list",):
+            if given := [name for name in OF_SHOW if FLAGS[name].present]:
+                raise InputError(f"--{given[0]} is of `show NAME`; `list` takes no flag of its own")
             print(_listing())
         case ("show", name):
             _show(name)
@@ -64,6 +67,10 @@ def _show(name: str) -> None:
     for path in outputs:
         if path.is_dir() or not path.parent.is_dir():
             raise InputError(f"{path} cannot be written to; give a file in a folder that exists")
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise InputError(f"--html and --json are both {outputs[0]}; give two files")
+    if Path(name).resolve() in {path.resolve() for path in outputs}:
+        raise InputError(f"the card of {name} would take the place of its data; give another file")
     with _warned() as warned:
         dataset = data.load(
             name,
@@ -79,7 +86,7 @@ def _show(name: str) -> None:
             write_json(Path(FLAGS.json), found)
         if FLAGS.html:
             with replacing(Path(FLAGS.html)) as partial:
-                partial.write_text(dataset_card.page(found), encoding="utf-8")
+                partial.write_text(dataset_card.page(found), encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"the card cannot be written ({error}); give another file") from error
 

@@ -53,7 +53,7 @@ def main(*run_dirs: str) -> None:
         }
         for name, text in texts.items():
             with replacing(output / name) as path:
-                path.write_text(text, encoding="utf-8")
+                path.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"output {output} cannot be written ({error}); give another") from error
     for problem in study.problems:

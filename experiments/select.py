@@ -41,7 +41,13 @@ from offrl_jax.types import InputError, Transition
 
 SCORES = tuple(report.SHOWN)
 DEFAULTS = fqe.FQEConfig()
+ASKED = {  # score: what an algorithm must have for it
+    "initial_value": "value",
+    "soft_opc": "q_values",
+    "td_error": "q_values",
+}
 NUM_CRITIC_ROWS = 10_000  # transitions at which the runs' own critics are asked
+TASK = "env_id", "env_kwargs", "max_episode_steps"  # what true returns are of
 SETTINGS = "seed", "num_steps", "discount", "num_transitions", "success_quantile"
 FIRST_START = 1_000_000  # of online episodes, so that the true returns are of others
 CLIPPED = 0.2  # share of clipped targets from which an estimate is warned of
@@ -64,7 +70,11 @@ flags.DEFINE_integer("num_steps", DEFAULTS.num_steps, "updates of FQE", 1)
 flags.DEFINE_float("discount", DEFAULTS.discount, "of FQE", 0.0, 0.9999)
 flags.DEFINE_integer("num_transitions", 200_000, "of the data, for FQE: a sample if it has more", 1)
 flags.DEFINE_float(
-    "success_quantile", 0.9, "soft OPC: episodes whose return reaches this quantile succeed", 0, 1
+    "success_quantile",
+    0.9,
+    "soft OPC: episodes whose return reaches this quantile, and is not the least, succeed",
+    0,
+    1,
 )
 
 
@@ -72,6 +82,9 @@ def main(*run_dirs: str) -> None:
     names = [name for name in SCORES if name in FLAGS.scores or name == FLAGS.by]
     if unknown := set(FLAGS.scores) - set(SCORES):
         raise InputError(f"there is no score {unknown.pop()!r}; there are {', '.join(SCORES)}")
+    for name in ("discount", "success_quantile"):
+        if np.isnan(FLAGS[name].value):  # within any bounds, by absl
+            raise InputError(f"--{name}=nan is no number; give one within its bounds (see --help)")
     if not run_dirs:
         raise InputError("no run is given; name the directories of one or more trainings")
     groups = [
@@ -86,6 +99,14 @@ def main(*run_dirs: str) -> None:
         raise InputError(
             f"num_episodes={FLAGS.num_episodes} do not give each of {len(policies)} policies one; "
             "give more, or fewer policies"
+        )
+    if (asked := ASKED.get(FLAGS.by)) and all(
+        getattr(group.algorithm, asked) is None for group in groups
+    ):
+        kinds = ", ".join(sorted({group.algorithm.name for group in groups}))
+        raise InputError(
+            f"--by={FLAGS.by} asks the runs' own critics for {asked}, and {kinds} has none; choose "
+            "by fqe or online"
         )
     dataset = _dataset(groups)
     output = Path(FLAGS.output or f"runs/select-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -131,19 +152,21 @@ def main(*run_dirs: str) -> None:
         "online_instead": _online_instead(groups),
         "policies": rows,
     }
-    write_json(output / "selection.json", results)
     print(_table(rows, chosen))
     print(f"\n{_verdict(results)}\n")
     if judged:
         print(f"{report.markdown(judged)}\n")
     if results["online_instead"]:
         print(f"{_online_table(results['online_instead'])}\n")
-    if scores and np.isfinite(returns).any():
-        labels = [f"{group.run.name} ({group.algorithm.name})" for group, _ in policies]
-        path = output / "scores.png"
-        report.plot(
-            path, scores, returns, labels, chosen, f"{Path(dataset.spec.name).name}, by {FLAGS.by}"
-        )
+    try:
+        write_json(output / "selection.json", results)
+        if scores and np.isfinite(returns).any():
+            labels = [f"{group.run.name} ({group.algorithm.name})" for group, _ in policies]
+            title = f"{Path(dataset.spec.name).name}, by {FLAGS.by}"
+            report.plot(output / "scores.png", scores, returns, labels, chosen, title)
+    except OSError as error:
+        message = f"the selection cannot be written ({error}); give another output"
+        raise InputError(message) from error
     print(f"scores took {seconds:.3g} s; {output}/selection.json")
 
 
@@ -151,7 +174,8 @@ def _dataset(groups: list[Trained]) -> Dataset:
     """What all of the runs learnt from, as it was before they transformed it.
 
     Raises:
-      InputError: if it is not the same, or not what the dataset's name stands for now.
+      InputError: if it is not the same, their environments are not, or it is not what the
+        dataset's name stands for now.
     """
     first = groups[0]
     for group in groups:
@@ -160,6 +184,13 @@ def _dataset(groups: list[Trained]) -> Dataset:
                 f"{first.run} and {group.run} learnt from different data "
                 f"({first.spec.name} and {group.spec.name}); select among runs on one dataset"
             )
+        one, other = first.spec.to_json(), group.spec.to_json()
+        for field in TASK:
+            if one[field] != other[field]:
+                raise InputError(
+                    f"{first.run} and {group.run} are of different environments ({field} "
+                    f"{one[field]} and {other[field]}); select among runs in one environment"
+                )
     name = FLAGS.dataset or first.spec.name
     dataset = data.load(
         name,
@@ -199,7 +230,9 @@ def _scores(
     if "soft_opc" in names or "td_error" in names:
         rows = rows[:NUM_CRITIC_ROWS]
         returns = data.episode_returns(dataset)
+        # Where most returns are the least there is, 0 say, they are its quantile and no successes.
         succeeded = returns >= np.quantile(returns, FLAGS.success_quantile)
+        succeeded &= returns > returns.min()
         success = succeeded[np.asarray(dataset.episode)[rows]]
         sample = jax.tree.map(lambda x: x[rows], raw)
         found = [_critic_scores(group, sample, success) for group in groups]
@@ -219,6 +252,7 @@ def _fitted(
     """FQE of all policies on the rows of the data, in the environment's rewards."""
     config = fqe.FQEConfig(num_steps=FLAGS.num_steps, discount=FLAGS.discount)
     dataset = data.normalize_observations(with_discount(dataset, config.discount))
+    reward = np.asarray(dataset.transitions.reward)
     return fqe.fit(
         config,
         jax.tree.map(lambda x: x[rows], dataset.transitions),
@@ -226,6 +260,7 @@ def _fitted(
         jnp.concatenate([group.actions(next_observation) for group in groups]),
         jnp.concatenate([group.actions(start) for group in groups]),
         jax.random.key(FLAGS.seed),
+        reward_range=(float(reward.min()), float(reward.max())),
     )
 
 
@@ -302,8 +337,8 @@ def _online(policies: list[tuple[Trained, int]], dataset: Dataset) -> selection.
 
 def _online_instead(groups: list[Trained]) -> dict[str, Any]:
     """What choosing online would have come to, by the episodes that the runs recorded; empty unless
-    every policy has some."""
-    if any(group.returns is None for group in groups):
+    every policy has some. Nobody tries one of them twice, so they are drawn without replacement."""
+    if any(group.returns is None or np.isnan(group.returns).any() for group in groups):
         return {}
     num = min(group.returns.shape[1] for group in groups)
     returns = np.concatenate([group.returns[:, :num] for group in groups])
@@ -314,7 +349,7 @@ def _online_instead(groups: list[Trained]) -> dict[str, Any]:
         {"episodes": t} | {name: float(values[t - 1]) for name, values in curve.items()}
         for t in (n, 2 * n, 5 * n, 10 * n)
     ]
-    best = selection.expected_online_performance(returns.mean(1))
+    best = selection.expected_online_performance(returns.mean(1), replace=False)
     tried = [
         {"policies": k, "episodes": k * num, "expected_return": float(best[k - 1])}
         for k in sorted({1, 2, 4, 8, 16, n})

@@ -39,7 +39,8 @@ flags.DEFINE_string("algorithm", "cql", f"one of {', '.join(ALGORITHMS)}")
 flags.DEFINE_string(
     "dataset",
     "pointmaze/umaze",
-    "pointmaze/{umaze,medium,large}[-N], a Minari id, or the path of a D4RL-layout HDF5 or an npz",
+    "pointmaze/{umaze,medium,large}[-N], {cartpole,lunarlander,acrobot}/{random,medium,expert,"
+    "mixed,narrow}[-N], a Minari id, or the path of a D4RL-layout HDF5 or an npz",
 )
 flags.DEFINE_string(
     "run_dir",
@@ -161,7 +162,7 @@ def main() -> None:
 
 def _preset(dataset: Dataset) -> Preset:
     """The chosen preset with the given flags on top."""
-    domain = scores.domain(dataset.spec.env_id) if FLAGS.preset == "auto" else FLAGS.preset
+    domain = scores.domain(dataset.spec) if FLAGS.preset == "auto" else FLAGS.preset
     preset = find_preset(FLAGS.algorithm, domain, FLAGS.recipe)
     fields = [f.name for f in dataclasses.fields(Preset) if f.name != "config"]
     given = {name: FLAGS[name].value for name in fields if FLAGS[name].value is not None}

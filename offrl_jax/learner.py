@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
+from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.backends import seed_mesh, updates_a_trip
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, sample
@@ -20,9 +20,11 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     """Fresh states. The shape of `key` sets the axes, as in `learn`.
 
     Raises:
-      InputError: if the config has a value that the algorithm does not take, or the key is not one.
+      InputError: if the config has a value that the algorithm does not take, the task's actions
+        are of another kind than those it learns, or the key is not one.
     """
     validate(config)
+    check_actions(algorithm, config, spec)
     _check_key(key)
     is_traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # even where the key is a constant
     return (_init.__wrapped__ if is_traced else _init)(algorithm, config, spec.bare(), key)
@@ -75,13 +77,14 @@ def learn(
       `key` in front.
 
     Raises:
-      InputError: if `num_steps` is not positive, the key is not one, or `seed_batch` does not
-        divide S.
+      InputError: if `num_steps` is not positive, the key is not one, `seed_batch` does not divide
+        S, or the algorithm cannot learn from these data.
     """
     _check_key(key)
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
+    check_data(algorithm, config, dataset)
     mesh = _mesh(key, seed_batch)
     parts, (dataset, state, key) = [], _placed(mesh, dataset, state, key)
     for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
@@ -246,6 +249,14 @@ def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
         having = [(means[name], counts[name]) for means, counts in parts if name in means]
         merged[name] = sum(m * n for m, n in having) / sum(n for _, n in having)
     return merged
+
+
+def check_data(algorithm: Algorithm, config: Any, dataset: Dataset) -> None:
+    """Raises InputError where the algorithm says that it cannot learn from these data. Of what is
+    traced nothing is known, and nothing said."""
+    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((config, dataset)))
+    if algorithm.check is not None and known:
+        algorithm.check(config, dataset)
 
 
 def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from offrl_jax import divergence, learner
-from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
+from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, with_discount
@@ -144,6 +144,7 @@ def train(
     """
     clock = time.perf_counter()
     validate(config)
+    check_actions(algorithm, config, dataset.spec)
     dispatches = schedule(phases_of(algorithm, config), num_steps, num_evaluations)
     if config.batch_size > len(dataset):
         raise InputError(
@@ -152,6 +153,7 @@ def train(
         )
     if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
         raise InputError("a run takes one setting, not a stack of them; use `learn` for several")
+    learner.check_data(algorithm, config, dataset)
     keys = seed_keys(seed, num_seeds)
     learner.check_seed_batch(seed_batch, num_seeds)
     if keep_last < 1 or (keep_every is not None and keep_every < 1):

@@ -39,7 +39,7 @@ class Trained:
       preprocessing: Of those data.
       discount: γ of `discounted_returns`, and of the critic if there is one.
       returns: Undiscounted, of every episode that the run rolled out at this step, (S, E), in the
-        environment's rewards; None if it did not.
+        environment's rewards, NaN where they were not finite; None if it did not.
       discounted_returns: Means over those episodes, (S,), or None.
     """
 
@@ -99,7 +99,7 @@ def load(run_dir: str | Path, *, all_checkpoints: bool = False) -> list[Trained]
         )
         seeds = tuple(settings["seed"] + i for i in range(settings["num_seeds"]))
         discount = float(settings["discount"])
-        rows = _evaluations(path / "evaluations.jsonl")
+        evaluations = _evaluations(path / "evaluations.jsonl", len(seeds))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{run_dir} holds no run that this version can read ({error!r}); give the run_dir of "
@@ -121,7 +121,8 @@ def load(run_dir: str | Path, *, all_checkpoints: bool = False) -> list[Trained]
                 continue
             kept = [i for i, why in enumerate(facts["diverged"]) if why is None]
             if kept:
-                row = rows.get(step)
+                index = np.array(kept)
+                returns, discounted = evaluations.get(step, (None, None))
                 found.append(
                     Trained(
                         run=path,
@@ -129,13 +130,12 @@ def load(run_dir: str | Path, *, all_checkpoints: bool = False) -> list[Trained]
                         seeds=tuple(seeds[i] for i in kept),
                         algorithm=algorithm,
                         config=config,
-                        state=jax.tree.map(lambda x, kept=kept: x[np.array(kept)], state),
+                        state=jax.tree.map(lambda x, index=index: x[index], state),
                         spec=spec,
                         preprocessing=preprocessing,
                         discount=discount,
-                        returns=row and np.array([row["episode_returns"][i] for i in kept]),
-                        discounted_returns=row
-                        and np.array([row["discounted_return"][i] for i in kept]),
+                        returns=None if returns is None else returns[index],
+                        discounted_returns=None if discounted is None else discounted[index],
                     )
                 )
             if found and not all_checkpoints:
@@ -149,12 +149,23 @@ def load(run_dir: str | Path, *, all_checkpoints: bool = False) -> list[Trained]
     return found[::-1]
 
 
-def _evaluations(path: Path) -> dict[int, dict[str, Any]]:
-    """The rows of the evaluations that did not fail, by step."""
+def _evaluations(path: Path, num_seeds: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """By step, the returns of every seed's episodes (S, E) and their discounted means (S,), NaN for
+    null. Other rows are left out: failed evaluations, and what a run going on has half written."""
     if not path.exists():
         return {}
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return {row["step"]: row for row in rows if "episode_returns" in row}
+    found = {}
+    for line in path.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+            step = int(row["step"])
+            returns = np.array(row["episode_returns"], float)
+            discounted = np.array(row["discounted_return"], float)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+        if returns.ndim == 2 and len(returns) == num_seeds and discounted.shape == (num_seeds,):
+            found[step] = returns, discounted
+    return found
 
 
 @partial(jax.jit, static_argnames="algorithm")

@@ -17,9 +17,12 @@ def commands(text: str) -> list[tuple[str, str]]:
 
 
 def unknown_flags(module: str, rest: str) -> list[str]:
-    """Flags of a command that its module does not define, but for `--config.` ones."""
+    """Flags of a command that its module does not define, but for `--help` and `--config.` ones;
+    `--noNAME` is a flag where NAME is a boolean one."""
     path = ROOT / module.replace(".", "/")
     source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
     defined = re.findall(r"(?:flags\.DEFINE_\w+|parser\.add_argument)\(\s*\"(?:--)?(\w+)\"", source)
-    given = re.findall(r"(?<= )--(\w[\w.]*)=", rest)
-    return [flag for flag in given if flag not in defined and not flag.startswith("config.")]
+    booleans = re.findall(r"flags\.DEFINE_bool\(\s*\"(\w+)\"", source)
+    known = {"help", *defined, *(f"no{name}" for name in booleans)}
+    given = re.findall(r"(?<= )--(\w[\w.]*)", rest)
+    return [flag for flag in given if not (flag in known or re.match(r"(no)?config\.", flag))]

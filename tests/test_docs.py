@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_measured_results_are_those_of_the_notes(name):
     known = NOTES.replace("−", "-")
     for row in rows:
         first, *cells = [cell.strip() for cell in row.replace("−", "-").split("|")]
-        if first.startswith(("umaze", "hopper", "antmaze")):
+        if first.startswith(("umaze", "hopper", "antmaze", "cartpole", "lunarlander")):
             for cell in cells:
                 if cell and not cell.startswith("`"):
                     assert re.search(rf"(?<![\d.,]){re.escape(cell)}(?![\d]|[.,]\d)", known), row
@@ -124,11 +125,23 @@ def test_the_first_run_leaves_the_files_that_its_page_describes(tmp_path, monkey
     exec(example, names)
     assert names["policy"]([0.0] * names["policy"].spec.observation_size).shape == (2,)
     row = json.loads((run_dir / "evaluations.jsonl").read_text())
-    evaluations = re.search(r"^\| `evaluations.jsonl`.*", PAGES["run_directory.md"], re.MULTILINE)[
-        0
-    ]
-    for key in ("step", "return", "score", "length", "success"):
-        assert key in row and f"`{key}`" in evaluations
+    facts = json.loads((run_dir / "environment.json").read_text())["dataset"]
+    for file, keys in (("evaluations.jsonl", row), ("environment.json", facts)):
+        (line,) = re.findall(rf"^\| `{file}`.*", PAGES["run_directory.md"], re.MULTILINE)
+        assert not [key for key in keys if f"`{key}`" not in line]
+
+
+def test_the_quick_start_names_every_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = re.findall(r'`-e "\.\[(\w+)\]"`', section(PAGES["quickstart.md"], "Install"))
+    assert sorted(named) == sorted(extras["optional-dependencies"])
+
+
+def test_no_page_or_notebook_shows_a_path_of_the_machine_that_wrote_it():
+    texts = {"notes": NOTES} | PAGES
+    texts |= {str(path): path.read_text() for path in (ROOT / "experiments").rglob("*.ipynb")}
+    for name, text in texts.items():
+        assert not re.findall(r"(?<![\w.~)}])/(?:root|home|tmp|Users|work)/\S*", text), name
 
 
 @pytest.mark.slow
@@ -142,6 +155,9 @@ def test_the_pages_build_without_warnings(tmp_path):
         env=os.environ | {"OFFRL_JAX_CACHE": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    for path in (tmp_path / "html").rglob("*.html"):
+        for place in (str(ROOT), str(tmp_path), "site-packages"):
+            assert place not in path.read_text(), path
     page = (tmp_path / "html/algorithms/cql.html").read_text()
     assert "--config.conservative_weight" in page  # from the config
     assert "aviralkumar2907/CQL at d67dbe9" in page  # from the docstring

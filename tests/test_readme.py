@@ -1,5 +1,7 @@
 """The README's commands and example do what they say."""
 
+import pytest
+
 from tests.markdown import ROOT, code_blocks, commands, unknown_flags
 
 README = (ROOT / "README.md").read_text()
@@ -22,10 +24,24 @@ def test_every_command_names_flags_that_exist():
     used = {module.removeprefix("experiments.") for module, _ in found}
     assert used == {
         *("train", "relabel", "overestimation", "benchmark", "compare", "d3rlpy_speed"),
-        *("datasets", "export", "select", "report", "notebooks"),
+        *("collect", "datasets", "export", "select", "report", "notebooks"),
     }
     for module, rest in found:
         assert not unknown_flags(module, rest), rest
+
+
+@pytest.mark.parametrize(
+    "rest, unknown",
+    [
+        (" runs/* --load_data --noload_data --output=a --title b --help", []),
+        (" --load_date", ["load_date"]),
+        (" runs/* --noload_date # a comment", ["noload_date"]),
+        (" --nooutput --output", ["nooutput"]),
+        (" --loaddata=1", ["loaddata"]),
+    ],
+)
+def test_flags_that_do_not_exist_are_found_with_and_without_values(rest, unknown):
+    assert unknown_flags("experiments.report", rest) == unknown
 
 
 def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):

@@ -90,14 +90,46 @@ def test_true_returns_are_those_of_the_same_step(result):
         np.testing.assert_allclose(policies.discounted_returns, row["discounted_return"])
 
 
+def copied(result, tmp_path):
+    return shutil.copytree(result.run_dir, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 20, "return": [1.0, 2',
+        "[]",
+        '{"step": 20, "failed": "no display"}',
+        '{"step": 20, "episode_returns": [[1.0], [2.0]]}',
+        '{"step": 20, "episode_returns": [[1.0]], "discounted_return": [1.0]}',
+        '{"step": 20, "episode_returns": [1.0, 2.0], "discounted_return": [1.0, 2.0]}',
+        '{"step": 20, "episode_returns": [[1.0], [2.0, 3.0]], "discounted_return": [1.0, 2.0]}',
+        '{"step": 20, "episode_returns": [[1.0], [2.0]], "discounted_return": [1.0]}',
+    ],
+)
+def test_lines_that_are_no_evaluation_of_all_seeds_are_skipped(result, tmp_path, line):
+    run = copied(result, tmp_path)
+    path = run / "evaluations.jsonl"
+    path.write_text(path.read_text().splitlines()[0] + "\n" + line)
+    first, last = trained.load(run, all_checkpoints=True)
+    assert first.returns.shape == (2, 3)
+    assert last.returns is None and last.discounted_returns is None
+
+
+def test_returns_that_were_not_finite_are_nan(result, tmp_path):
+    run = copied(result, tmp_path)
+    row = {"step": 20, "episode_returns": [[1, None], [2, 3]], "discounted_return": [None, 4]}
+    (run / "evaluations.jsonl").write_text(json.dumps(row))
+    (last,) = trained.load(run)
+    np.testing.assert_array_equal(last.returns, [[1, np.nan], [2, 3]])
+    np.testing.assert_array_equal(last.discounted_returns, [np.nan, 4])
+    assert last.returns.dtype == last.discounted_returns.dtype == np.float64
+
+
 def test_reading_leaves_the_run_as_it_is(result):
     before = {path: path.stat().st_mtime_ns for path in result.run_dir.rglob("*")}
     trained.load(result.run_dir, all_checkpoints=True)
     assert {path: path.stat().st_mtime_ns for path in result.run_dir.rglob("*")} == before
-
-
-def copied(result, tmp_path):
-    return shutil.copytree(result.run_dir, tmp_path / "copy")
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(result, tmp_path, caplog):
@@ -128,7 +160,6 @@ def test_seeds_that_diverged_are_left_out(result, tmp_path, monkeypatch):
     [
         (lambda run: (run / "config.json").unlink(), "holds no run that this version can read"),
         (lambda run: (run / "config.json").write_text("{}"), "holds no run"),
-        (lambda run: (run / "evaluations.jsonl").write_text("{"), "holds no run"),
         (lambda run: shutil.rmtree(run / "checkpoints"), "has no checkpoints"),
     ],
 )

@@ -23,11 +23,12 @@ def soft_opc(q: np.ndarray, success: np.ndarray) -> np.ndarray:
 
     Args:
       q: At the data's own actions, (P, N).
-      success: Whether the transition's episode succeeded, (N,); NaN comes out where none did.
+      success: Whether the transition's episode succeeded, (N,); NaN comes out where none did or
+        all, which tells no policy from another.
 
     Source: Irpan et al. 2019, arXiv:1906.01624, eq. 8, with p(positive) = 1.
     """
-    if not success.any():
+    if success.all() or not success.any():
         return np.full(len(q), np.nan)
     return np.mean(q[:, success], axis=-1) - np.mean(q, axis=-1)
 

@@ -103,6 +103,8 @@ def fit(
     next_actions: Float[Array, "P N A"],
     initial_actions: Float[Array, "P M A"],
     key: Key,
+    *,
+    reward_range: tuple[float, float] | None = None,
 ) -> Estimate:
     """Evaluates P deterministic policies in one compiled scan, each update on one batch for all.
 
@@ -126,9 +128,13 @@ def fit(
       next_actions: π_i(s′) for every transition, in [−1, 1].
       initial_actions: π_i(s₀).
       key: Of the network's start and the batches.
+      reward_range: The least and the greatest reward that the clipping reckons with; by default
+        of `transitions`. Give all data's where these are a sample of them, which may lack the few
+        rewards that matter.
 
     Raises:
-      InputError: if a setting is none, or the actions' shapes do not fit the observations'.
+      InputError: if a setting is none, the actions' shapes do not fit the observations', or
+        rewards lie outside `reward_range`.
     """
     validate(config)
     num_policies, *rest = next_actions.shape
@@ -140,7 +146,15 @@ def fit(
             f"{initial_actions.shape} do not fit; {(num_policies, *wanted)} and "
             f"{tuple(wanted_initial)} would"
         )
-    return _fit(config, transitions, initial_observation, next_actions, initial_actions, key)
+    seen = float(jnp.min(transitions.reward)), float(jnp.max(transitions.reward))
+    low, high = reward_range or seen
+    if not low <= seen[0] <= seen[1] <= high:
+        raise InputError(
+            f"reward_range={reward_range} leaves out rewards, which lie between {seen[0]:g} and "
+            f"{seen[1]:g}; give the least and the greatest of all data"
+        )
+    ends = jnp.array([low, high])
+    return _fit(config, transitions, initial_observation, next_actions, initial_actions, ends, key)
 
 
 @jax.jit
@@ -150,13 +164,14 @@ def _fit(
     initial_observation: Array,
     next_actions: Array,
     initial_actions: Array,
+    reward_range: Array,
     key: Key,
 ) -> Estimate:
     num_policies = len(next_actions)
     network = QNetwork(tuple(config.hidden_sizes), num_policies)
     mean, std = jnp.mean(transitions.return_to_go), jnp.std(transitions.return_to_go)
     std = jnp.where(std > 1e-6 * (1.0 + jnp.abs(mean)), std, 1.0)
-    low, high = reachable(transitions.reward, config.discount)
+    low, high = reachable(reward_range, config.discount)
 
     def q_values(params: Any, observation: Array, action: Array) -> Float[Array, "E P B"]:
         f = jax.vmap(network.apply, (0, None, None))(params, observation, action)

@@ -11,7 +11,7 @@ def compose(study: Study) -> list[Part]:
     """Statistics of the pooled scores, their figures, and who improves upon whom.
 
     Raises:
-      ImportError: without matplotlib.
+      InputError: without matplotlib.
     """
     tasks, scores = compared(study)
     heading = Heading("Over all tasks")
@@ -78,4 +78,4 @@ def compose(study: Study) -> list[Part]:
 
 
 def _estimate(estimate: Estimate, form: str = ".1f") -> str:
-    return f"{estimate.value:{form}}\n({interval(estimate, form)})"
+    return f"{estimate.value:{form}}\n({interval(estimate, form, 'a task with one seed')})"

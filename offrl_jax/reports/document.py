@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from offrl_jax.reports.figures import Image
 
 MANY = 9  # columns that paper has no room for at the usual size
-MARKUP = re.compile(r"([\\`*\[\]|$~])")
+MARKUP = re.compile(r"([\\`*_#\[\]|$~])")
+BLOCK = re.compile(r"^(\d*)([+-]+|[.)])(?= |$)")  # what would begin a list or be a rule
 
 STYLE = """
 :root { color-scheme: light; }
@@ -179,4 +180,5 @@ def _markdown(part: Part, folder: str) -> str:
 
 def _plain(text: str) -> str:
     """Text in one line that Markdown shows as it is."""
-    return MARKUP.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
+    line = MARKUP.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
+    return BLOCK.sub(r"\1\\\2", line)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from offrl_jax.data.optional import require
 from offrl_jax.evaluation.statistics import bootstrap_interval
 from offrl_jax.reports.estimates import NUM_RESAMPLES, Estimate, over_seeds, profile
 from offrl_jax.reports.study import Group
+from offrl_jax.reports.wording import shown
 
 WIDTH = 4.8  # inches
 LINEAR_BELOW = 10.0  # of value errors' symmetric logarithm
@@ -46,7 +48,7 @@ def learning_curves(name: str, groups: Sequence[Group], labels: Sequence[str]) -
     """A task's scores while training: interquartile means with 95% intervals over seeds.
 
     Raises:
-      ImportError: without matplotlib.
+      InputError: without matplotlib.
     """
     task = groups[0].task
 
@@ -73,7 +75,7 @@ def value_errors(name: str, groups: Sequence[Group], labels: Sequence[str]) -> I
     small points; a symmetric logarithm where they are large.
 
     Raises:
-      ImportError: without matplotlib.
+      InputError: without matplotlib.
     """
     task = groups[0].task
 
@@ -106,7 +108,7 @@ def aggregate(
     """A statistic over tasks by label, with 95% intervals.
 
     Raises:
-      ImportError: without matplotlib.
+      InputError: without matplotlib.
     """
 
     def draw(axes: Any) -> None:
@@ -133,7 +135,7 @@ def performance_profiles(
       labels: All of the report's, which decide the colours.
 
     Raises:
-      ImportError: without matplotlib.
+      InputError: without matplotlib.
     """
     found = np.concatenate([x for of_label in scores.values() for x in of_label])
     low, high = min(0.0, found.min()), max(100.0, found.max())
@@ -165,8 +167,9 @@ def strip(name: str, alt: str, frames: Sequence[np.ndarray]) -> Image:
       frames: Each (height, width, 3), bytes.
 
     Raises:
-      ImportError: without matplotlib.
+      InputError: without matplotlib.
     """
+    require("matplotlib", "a report of runs")
     from matplotlib.image import imsave
 
     bordered = np.pad(frames, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=255)
@@ -181,7 +184,7 @@ def strip(name: str, alt: str, frames: Sequence[np.ndarray]) -> Image:
 
 def _image(name: str, alt: str, draw: Callable[[Any], None], height: float = 3.2) -> Image:
     """Draws in a panel of its own, with the legend below where there is one."""
-    import matplotlib
+    matplotlib = require("matplotlib", "a report of runs")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -258,6 +261,7 @@ def _power(x: float) -> str:
 
 
 def _shortened(text: str, width: int = 44) -> str:
+    text = shown(text)  # FreeType draws nothing else
     return text if len(text) <= width else f"{text[: width - 1]}…"
 
 

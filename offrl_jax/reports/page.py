@@ -23,7 +23,7 @@ def compose(study: Study, film: Callable[[Group], list[np.ndarray]] | None = Non
       film: Gives frames of a group's best policy, or raises InputError; None for a report without.
 
     Raises:
-      ImportError: without matplotlib.
+      InputError: without matplotlib.
     """
     return [
         *_opening(study),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from offrl_jax.reports.wording import shown
 from offrl_jax.run_directory import CONFIG, DONE, FAILED
 from offrl_jax.types import InputError
 
@@ -134,10 +135,10 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _checked(settings: dict[str, Any], path: Path) -> dict[str, Any]:
     """The settings, if they have what a report needs."""
-    dataset = _dict(settings.get("dataset"))
+    algorithm, dataset = settings.get("algorithm"), _dict(settings.get("dataset"))
     reference = dataset.get("reference_scores")
     wanted = {
-        "algorithm": isinstance(settings.get("algorithm"), str),
+        "algorithm": isinstance(algorithm, str) and shown(algorithm) == algorithm,
         "config": isinstance(settings.get("config"), dict),
         "num_steps": _is_count(settings.get("num_steps")),
         "num_seeds": _is_count(settings.get("num_seeds")) and 0 < settings["num_seeds"] <= 10_000,

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from offrl_jax.data.optional import require
 from offrl_jax.evaluation.ranking import calibration, regret_at_k, spearman
+from offrl_jax.reports.wording import shown
 
 TOP = 1, 3, 5  # k of regret@k
 SHOWN = {  # score: heading
@@ -83,8 +85,11 @@ def plot(
       runs: The run of each policy, P names.
       chosen: Index of the choice.
       title: Above all.
+
+    Raises:
+      InputError: without matplotlib.
     """
-    import matplotlib
+    matplotlib = require("matplotlib", "the figure of scores")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -98,7 +103,7 @@ def plot(
         for i, run in enumerate(names):
             own = np.array([r == run for r in runs])
             color = colors[i % len(colors)]
-            panel.plot(score[own], returns[own], "o", color=color, alpha=0.8, label=run)
+            panel.plot(score[own], returns[own], "o", color=color, alpha=0.8, label=shown(run))
         ring = {"markersize": 14, "fillstyle": "none", "color": "black"}
         panel.plot(score[chosen], returns[chosen], "o", **ring)
         known = np.isfinite(score) & np.isfinite(returns)
@@ -110,7 +115,7 @@ def plot(
     figure.axes[0].set_ylabel("true mean return")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=3)
-    figure.suptitle(f"{title}; the choice has a ring", fontsize=11)
+    figure.suptitle(f"{shown(title)}; the choice has a ring", fontsize=11)
     figure.savefig(path, dpi=150)
 
 

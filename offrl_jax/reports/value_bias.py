@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from offrl_jax.data.optional import require
 from offrl_jax.evaluation.statistics import bootstrap_interval
 
 COLUMNS = ("method", "learned", "actual", "difference", "low", "high", "judged", "judged_by")
@@ -80,8 +81,12 @@ def markdown(curves: Sequence[Curve]) -> str:
 
 
 def plot(path: Path, curves: Sequence[Curve], title: str) -> None:
-    """The differences as points with intervals, and on their way there; symmetric-log axes."""
-    import matplotlib
+    """The differences as points with intervals, and on their way there; symmetric-log axes.
+
+    Raises:
+      InputError: without matplotlib.
+    """
+    matplotlib = require("matplotlib", "the figure of value bias")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -10,8 +10,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def interval(estimate: Estimate, form: str = ".1f") -> str:
-    """Its ends; one seed has none."""
+def shown(name: str) -> str:
+    """With ? for what is not Unicode, such as stray bytes in a folder's name."""
+    return name.encode(errors="replace").decode()
+
+
+def interval(estimate: Estimate, form: str = ".1f", without: str = "one seed") -> str:
+    """Its ends, or why it has none."""
     if math.isnan(estimate.low):
-        return "one seed"
+        return without
     return f"{estimate.low:{form}} to {estimate.high:{form}}"

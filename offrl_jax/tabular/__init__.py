@@ -43,7 +43,7 @@ from offrl_jax.tabular.evaluation import (
 )
 from offrl_jax.tabular.fitted import fitted_q_evaluation, fitted_q_iteration, q_learning
 from offrl_jax.tabular.fixed_point import fixed_point
-from offrl_jax.tabular.grid_world import GridWorld, grid_world
+from offrl_jax.tabular.grid_world import ACTIONS, GridWorld, grid_world
 from offrl_jax.tabular.mdp import MDP, check, random_mdp, uniform_policy
 from offrl_jax.tabular.safety import (
     accident_value,
@@ -60,6 +60,7 @@ from offrl_jax.tabular.transitions import (
 )
 
 __all__ = [
+    "ACTIONS",
     "MDP",
     "Constrained",
     "GridWorld",

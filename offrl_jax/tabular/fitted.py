@@ -12,14 +12,14 @@ import jax.numpy as jnp
 from offrl_jax.tabular.control import among_allowed
 from offrl_jax.tabular.evaluation import policy_mean
 from offrl_jax.tabular.transitions import Transitions, count_pairs
-from offrl_jax.types import Array, Bool, Float, Scalar
+from offrl_jax.types import Array, Bool, Float, Int, Scalar
 
 
 def _fit(
     transitions: Transitions,
     start: Array,
     discount: Scalar,
-    num_iterations: int,
+    num_iterations: int | Int[Array, ""],
     next_value: Callable[[Array], Array],
 ) -> Array:
     """Q ← the mean of r + γ (1 − d) V_Q(s') over the rows of each (s, a)."""
@@ -41,7 +41,7 @@ def fitted_q_evaluation(
     start: Float[Array, "S A"],
     *,
     discount: Scalar,
-    num_iterations: int,
+    num_iterations: int | Int[Array, ""],
 ) -> Float[Array, "S A"]:
     """Q ← argmin_Q Σ_rows ( Q(s, a) − [ r + γ (1 − d) E_π Q(s', ·) ] )², over and over.
 
@@ -58,7 +58,7 @@ def fitted_q_iteration(
     start: Float[Array, "S A"],
     *,
     discount: Scalar,
-    num_iterations: int,
+    num_iterations: int | Int[Array, ""],
     allowed: Bool[Array, "S A"] | None = None,
 ) -> Float[Array, "S A"]:
     """Q ← argmin_Q Σ_rows ( Q(s, a) − [ r + γ (1 − d) max_{a' allowed} Q(s', a') ] )².

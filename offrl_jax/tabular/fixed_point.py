@@ -15,7 +15,8 @@ def fixed_point(
 
     Stops when nothing changes any more, at the latest after log ε / log γ updates, ε being the
     resolution of x's type: what is left of the first error is then below rounding. In single
-    precision a fixed point has relative errors up to about 10⁻⁷ / (1 − γ).
+    precision a fixed point has relative errors up to about 10⁻⁷ / (1 − γ). It has no reverse-mode
+    derivative.
     """
     most = jnp.ceil(jnp.log(jnp.finfo(start.dtype).eps) / jnp.log(discount)) + 1
 

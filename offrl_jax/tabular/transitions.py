@@ -40,7 +40,12 @@ def _step(mdp: MDP, state: Array, action: Array, key: Key) -> tuple[Array, Array
 
 @partial(jax.jit, static_argnames="num")
 def sample_episodes(
-    mdp: MDP, policy: Float[Array, "S A"], key: Key, *, num: int, max_episode_steps: int
+    mdp: MDP,
+    policy: Float[Array, "S A"],
+    key: Key,
+    *,
+    num: int,
+    max_episode_steps: int | Int[Array, ""],
 ) -> Transitions:
     """`num` transitions of episodes one after another, the last of them cut off where they stop.
 

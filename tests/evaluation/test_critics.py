@@ -14,7 +14,8 @@ def test_initial_value_is_a_mean_over_starts():
 def test_soft_opc_compares_successes_with_all():
     success = np.array([False, False, True, True])
     np.testing.assert_allclose(soft_opc(Q, success), [4.5 - 3.0, 2.0 - 1.0])
-    assert np.isnan(soft_opc(Q, np.zeros(4, bool))).all()
+    for same in (np.zeros, np.ones):
+        assert np.isnan(soft_opc(Q, same(4, bool))).all()
 
 
 def test_td_error_stops_at_true_ends():

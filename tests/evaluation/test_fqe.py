@@ -142,7 +142,8 @@ def test_time_outs_bootstrap_and_true_ends_do_not(terminal, exact):
     np.testing.assert_allclose(estimate.bellman_error, 0.5, rtol=0.05)
 
 
-def test_targets_stay_within_what_rewards_can_add_up_to():
+@pytest.mark.parametrize(("reward_range", "bound"), [(None, 10.0), ((0.0, 2.0), 20.0)])
+def test_targets_stay_within_what_rewards_can_add_up_to(reward_range, bound):
     """Where the next state lies twice as far out, so that Q extrapolates itself: w ← 2 γ w."""
     n = 200
     dataset = from_arrays(
@@ -153,8 +154,8 @@ def test_targets_stay_within_what_rewards_can_add_up_to():
     actions = jnp.zeros((1, n, 1))
     config = dataclasses.replace(CONFIG, discount=0.9, num_steps=3000)
     inputs = dataset.transitions, initial_observations(dataset), actions, actions
-    estimate = fit(config, *inputs, jax.random.key(0))
-    np.testing.assert_allclose(estimate.score, 10.0, rtol=0.05)  # 1 / (1 − γ)
+    estimate = fit(config, *inputs, jax.random.key(0), reward_range=reward_range)
+    np.testing.assert_allclose(estimate.score, bound, rtol=0.05)  # greatest reward / (1 − γ)
     assert estimate.clipped[0] > 0.9
 
 
@@ -195,3 +196,11 @@ def test_actions_that_do_not_fit_are_refused():
             actions,
             jax.random.key(0),
         )
+
+
+@pytest.mark.parametrize("reward_range", [(0.6, 2.0), (0.0, 1.4), (2.0, 0.0), (np.nan, 2.0)])
+def test_a_range_that_leaves_out_rewards_is_refused(reward_range):
+    dataset = one_state(True)
+    inputs = dataset.transitions, initial_observations(dataset), *[jnp.zeros((1, 200, 1))] * 2
+    with pytest.raises(InputError, match=r"which lie between 0\.5 and 1\.5"):
+        fit(CONFIG, *inputs, jax.random.key(0), reward_range=reward_range)

@@ -1,6 +1,7 @@
 """`experiments.datasets`: which data there are and what they hold."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ BAD = {
     "no name": (["show"], "give `list`, or `show NAME`"),
     "unknown": (["show", "pointmaze/umase"], "did you mean pointmaze/umaze?"),
     "no folder": (["show", "a.hdf5", "--html=no/such/folder.html"], "cannot be written"),
+    "one file": (["show", "a.hdf5", "--html=a.out", "--json=./a.out"], "are both a.out"),
+    "the data": (["show", "a.hdf5", "--json=./a.hdf5"], "the place of its data"),
+    "list to a file": (["list", "--json=a.json"], "--json is of `show NAME`"),
+    "list with keys": (["list", "--observation_keys="], "--observation_keys is of `show NAME`"),
     "no flag": (["list", "--htlm=x"], "did you mean --html?"),
 }
 
@@ -37,6 +42,7 @@ def done(folder):
     outside = files.flat(terminals=np.arange(20) % 10 == 9)
     outside["actions"][3] = 1.5
     outside = files.write_npz(folder / "outside.npz", outside)
+    odd = files.write_npz(folder / os.fsdecode(b"odd-\xff.npz"), files.flat())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
         files.write_minari([files.episode(index=i) for i in range(2)])
@@ -46,6 +52,7 @@ def done(folder):
         "list after": ["list"],
         "outputs": ["show", path, f"--html={folder}/card.html", f"--json={folder}/card.json"],
         "outside": ["show", outside],
+        "odd": ["show", odd, f"--html={folder}/odd.html", f"--json={folder}/odd.json"],
         "clipped": ["show", outside, "--clip_actions"],
     }
     return commands.run_apart(
@@ -65,6 +72,12 @@ def test_a_file_is_shown_as_text_page_and_numbers(folder, done):
     page = (folder / "card.html").read_text()
     assert found["fingerprint"] in printed["out"] and found["fingerprint"] in page
     assert "a&amp;b.hdf5" in page and "a&b.hdf5" not in page
+
+
+def test_a_name_that_is_no_unicode_is_shown_with_a_question_mark(folder, done):
+    assert done["odd"]["code"] == 0, done["odd"]
+    assert "odd-?.npz</h1>" in (folder / "odd.html").read_text(encoding="utf-8")
+    assert os.fsencode(json.loads((folder / "odd.json").read_text())["name"]).endswith(b"\xff.npz")
 
 
 def test_what_loading_warns_of_is_on_the_card(done):

@@ -3,9 +3,11 @@
 import base64
 import html.parser
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ import pytest
 
 from experiments import report
 from offrl_jax.evaluation.statistics import bootstrap_interval
+from offrl_jax.reports import recorded
 from offrl_jax.reports.published import published
+from offrl_jax.types import InputError
 from tests import commands
 from tests.fabricated_runs import write_run
 
@@ -203,6 +207,40 @@ def test_names_from_run_directories_are_shown_and_not_obeyed(tmp_path):
     assert "&lt;script&gt;" in markdown and "\\[b\\]" in markdown
 
 
+def test_names_that_are_no_unicode_are_shown_with_question_marks(tmp_path):
+    folder = tmp_path / os.fsdecode(b"run-\xff")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"the file system has no such names: {error}")
+    odd = folder.name
+    for seed in range(2):
+        write_run(
+            *(folder / f"{seed}-{odd}", [[1.0], [2.0]]),
+            **dict(seed=seed, dataset={"name": odd}, config={odd: seed, "tau": 0.1}),
+        )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.report", *sorted(folder.iterdir())),
+            *(folder / "no-run", f"--output={folder / 'r'}", f"--title={odd}"),
+        ],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"note: " in done.stdout and b"run-?/no-run is no run directory" in done.stdout
+    for name in ("report.html", "report.md"):
+        text = (folder / "r" / name).read_text(encoding="utf-8")
+        assert "1-run-?" in text and "bc run-?=1" in text
+
+
+def test_an_algorithms_name_that_is_no_unicode_is_refused(tmp_path):
+    odd = write_run(tmp_path / "a", [[1.0, 2.0]], algorithm="b\udcffc")
+    with pytest.raises(InputError, match="not as a training writes it"):
+        recorded.read(odd)
+
+
 @pytest.mark.parametrize(
     "paths, told",
     [
@@ -229,6 +267,15 @@ def test_a_single_run_of_one_seed_is_reported_without_intervals(tmp_path):
     _, page, _ = made(tmp_path / "r", run)
     assert Page(page).table("seeds")["bc (cloning)"]["95% interval"] == "one seed"
     assert "average is not recorded" in page and "nan" not in page.replace("finance", "").lower()
+
+
+def test_pooled_numbers_tell_that_a_task_with_one_seed_is_why_they_have_no_interval(tmp_path):
+    runs = [
+        write_run(tmp_path / "a", [[1.0, 2.0, 4.0]]),
+        write_run(tmp_path / "b", [[3.0]], dataset=HOPPER),
+    ]
+    _, page, _ = made(tmp_path / "r", *runs)
+    assert Page(page).table("optimality gap")["bc"]["mean"] == "2.5 (a task with one seed)"
 
 
 def test_frames_that_cannot_be_had_are_told_and_cost_nothing_else(tmp_path):

@@ -29,7 +29,7 @@ def test_a_score_is_judged_over_the_policies_that_have_both():
     assert "| soft OPC | 2 | -1.00 | 1.00 | – | – | – | – |" in text
 
 
-def test_the_figure_is_written(tmp_path):
+def test_the_figure_is_written_whatever_the_names(tmp_path):
     path = tmp_path / "scores.png"
-    selection.plot(path, SCORES, RETURNS, ["a", "a", "b", "b"], 0, "title")
+    selection.plot(path, SCORES, RETURNS, ["a", "a", "b", "b\udcff"], 0, "title\udcff")
     assert path.read_bytes().startswith(b"\x89PNG")
