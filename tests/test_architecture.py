@@ -60,6 +60,7 @@ FLOORS = {  # longest prefix decides
     "experiments.d3rlpy_speed": 5.5,
     "experiments.datasets": 5.5,
     "experiments.export": 5.5,
+    "experiments.notebooks": 5.5,
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
     "experiments.report": 5.5,

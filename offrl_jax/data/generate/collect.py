@@ -20,20 +20,27 @@ def make_task(maze: Maze):
     return environments.make(maze.env_id, env_kwargs, max_episode_steps=maze.horizon)
 
 
-def collect(maze: Maze, num_transitions: int, *, seed: int = 0) -> Recording:
-    """Records a wandering agent; the same arguments give the same numbers.
+def collect(
+    maze: Maze,
+    num_transitions: int,
+    *,
+    seed: int = 0,
+    controller: Callable[[Maze, np.random.Generator], Controller] = wander,
+) -> Recording:
+    """Records a controller; the same arguments give the same numbers.
 
     Every episode is one whole episode of the evaluation environment, cut off by its time limit
     and by nothing else; the last one is cut where `num_transitions` are reached.
 
     Args:
-      maze: The task, whose goal the agent does not know.
+      maze: The task.
       num_transitions: N, at least 1.
-      seed: Of the environment and of the agent.
+      seed: Of the environment and of the controller.
+      controller: What acts in an episode; the wandering agent does not know the goal.
     """
     rng = np.random.default_rng(seed)
     env = make_task(maze)
-    walks = (_acting(wander(maze, rng)) for _ in itertools.count())
+    walks = (_acting(controller(maze, rng)) for _ in itertools.count())
     arrays = record(env, walks, num_transitions, seed=seed, observation_keys=OBSERVATION_KEYS)
     env.close()
     return Recording(
