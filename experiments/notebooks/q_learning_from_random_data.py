@@ -81,7 +81,7 @@ for i, size in enumerate(sizes):
             mdp, behavior, jax.random.key(seed), num=size, max_episode_steps=50
         )
         learnt = learn(data)
-        error[i, seed] = jnp.max(jnp.abs(learnt - q_star), axis=(1, 2))
+        error[i, seed] = jnp.max(jnp.abs(learnt - q_star[None]), axis=(1, 2))
         greedy = jax.vmap(tabular.greedy_policy)(learnt)
         value = jax.vmap(tabular.expected_return, in_axes=(None, 0))(mdp, greedy)
         loss[i, seed] = best - value

@@ -162,9 +162,9 @@ shield.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 0.96))
 # %%
 slack = 1e-6
 for form, sign in (("value", 1), ("pointwise", 1), ("lecture", -1)):
-    by_state = sign * (jax.vmap(value)(jnp.asarray(estimate[form])) - value(truth))
+    by_state = sign * (jax.vmap(value)(jnp.asarray(estimate[form])) - value(truth)[None])
     assert (by_state >= -slack).all(), form
-assert (estimate["pointwise"] >= truth - slack).all()
+assert (estimate["pointwise"] >= np.asarray(truth) - slack).all()
 assert (shift["value"] < 0).any() and (shift["pointwise"] > 0).all()
 mean = {name: outcome[name].mean() for name in critics}
 assert mean["pointwise"] <= mean["value"] <= mean["exact Q_C"] <= mean["lecture"]

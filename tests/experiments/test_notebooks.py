@@ -26,7 +26,12 @@ SMALL = {
         "num_fit_steps": 5,
         "is_full_size": False,
     },
-    "support_and_density": {"num_samples": 100, "grid_size": 20, "sample_sizes": [4, 128]},
+    "support_and_density": {
+        "num_samples": 100,
+        "grid_size": 20,
+        "sample_sizes": [4, 128],
+        "num_repeats": 100,
+    },
     "policy_constraints": {
         "num_steps": 2,
         "num_seeds": 1,
@@ -36,7 +41,7 @@ SMALL = {
         "is_full_size": False,
     },
     "conservative_lower_bounds": {
-        "num_mdps": 4,
+        "num_mdps": 2,
         "num_states": 4,
         "weights": [0.01, 0.1],
         "num_improvements": 15,
