@@ -11,6 +11,9 @@
   python -m experiments.train --algorithm=iql --dataset=hopper.hdf5
       a million steps, for a GPU; not measured
 
+  python -m experiments.train --algorithm=iql --dataset=cartpole/narrow
+      discrete actions, 2 minutes on two CPU cores: score 99.0 (the data 44.4, bc 52.0)
+
 Scores are means of three seeds; intervals, budgets and tuning are in BUILD_NOTES.md. PointMaze's
 and the quick ones are ours; on Hopper β is 0.5, as critics are still raw at 20,000 steps. The
 others are the authors' (configs of ikostrikov/implicit_q_learning at 09d7002; Kitchen's serves
