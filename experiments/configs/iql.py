@@ -10,7 +10,6 @@
       10 minutes on two CPU cores: the goal in 28.0% of 100 episodes a seed (bc 9.7%)
   python -m experiments.train --algorithm=iql --dataset=hopper.hdf5
       a million steps, for a GPU; not measured
-
   python -m experiments.train --algorithm=iql --dataset=cartpole/narrow
       discrete actions, 2 minutes on two CPU cores: score 99.0 (the data 44.4, bc 52.0)
 
