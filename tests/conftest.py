@@ -25,6 +25,7 @@ install_import_hook(
         "offrl_jax.losses",
         "offrl_jax.optimizers",
         "offrl_jax.candidates",
+        "offrl_jax.discrete_q",
         "offrl_jax.relabelling",
         "offrl_jax.cross_entropy_method",
         "offrl_jax.distribution_correction",
@@ -52,7 +53,8 @@ def pytest_collection_modifyitems(items):
         if item.get_closest_marker("xdist_group"):
             continue
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        name = getattr(parameters.get("algorithm"), "name", "")
+        algorithm, *_ = parameters.get("case", (parameters.get("algorithm"),))
+        name = getattr(algorithm, "name", "")
         item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}-{name}"))
 
 
