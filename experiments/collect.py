@@ -108,6 +108,10 @@ def _environment(policies: list[Policy]) -> tuple[Any, dict[str, Any]]:
     if policies:
         if FLAGS.observation_keys:
             raise InputError("policies observe what they learnt from; leave observation_keys out")
+        if not named and policies[0].spec.env_id is None:
+            raise InputError(
+                f"the data of {FLAGS.run_dir[0]} name no environment to record in; give --env_id"
+            )
         specs = [dataclasses.replace(policy.spec, **named or {}) for policy in policies]
         tasks = [{name: getattr(spec, name) for name in TASK} for spec in specs]
         for run_dir, task in zip(FLAGS.run_dir, tasks, strict=True):

@@ -4,7 +4,7 @@
   python -m experiments.export runs/my-run --seed_index=2 --output=policy.jaxexport
 
 The program takes raw observations (b, O), float32, of any b, and returns actions (b, A) in the
-environment's bounds, on a CPU, an NVIDIA GPU or a TPU:
+environment's bounds, or indices (b,) of discrete ones, on a CPU, an NVIDIA GPU or a TPU:
 
   program = jax.export.deserialize(pathlib.Path("policy.jaxexport").read_bytes())
   actions = program.call(observations)

@@ -19,6 +19,8 @@ from offrl_jax.networks import critic_values, init_critics
 from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
+MIN_TEMPERATURE = 1e-6  # nothing keeps Δ positive, and below 0 the weights would be turned round
+
 
 class ErrorState(NamedTuple):
     """Δ_k, the discounted sum of |Q_k − y| along the policy.
@@ -91,11 +93,12 @@ def step(
     network, optimizer = adam_step(
         config.critic_learning_rate, gradient, state.network, state.optimizer
     )
+    temperature = polyak(state.temperature, jnp.mean(error, axis=1), config.target_update_rate)
     state = ErrorState(
         network=network,
         target_network=polyak(state.target_network, network, config.target_update_rate),
         optimizer=optimizer,
-        temperature=polyak(state.temperature, jnp.mean(error, axis=1), config.target_update_rate),
+        temperature=jnp.maximum(temperature, MIN_TEMPERATURE),
     )
     return state, {
         "critic/error": jnp.mean(error),

@@ -103,11 +103,19 @@ class Policy:
           (B,) of them.
 
         Raises:
-          InputError: if the observation has another width than the policy was trained on.
+          InputError: if the observation is no array of numbers, or of another shape or width than
+            the policy was trained on.
         """
-        if isinstance(observation, dict):
+        if isinstance(observation, dict) and self.spec.observation_keys:
             observation = environments.flatten_observation(observation, self.spec.observation_keys)
-        observation = np.atleast_1d(np.asarray(observation, np.float32))
+        try:
+            observation = np.atleast_1d(np.asarray(observation, np.float32))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the observation is no array of numbers ({error})") from error
+        if observation.ndim > 2:
+            raise InputError(
+                f"observations have shape {observation.shape}; give one, or a batch of flat ones"
+            )
         if observation.shape[-1] != self.spec.observation_size:
             raise InputError(
                 f"the observation has {observation.shape[-1]} numbers but this policy was trained "

@@ -146,3 +146,17 @@ def test_a_policy_written_before_seeds_were_frozen_loads(tmp_path, dataset):
     del description["diverged"]
     path.write_text(json.dumps(description))
     assert load_policy(tmp_path, 2)(np.ones(2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("observation", "message"),
+    [
+        (np.ones((2, 3, 2)), r"shape \(2, 3, 2\)"),
+        ("north", "no array of numbers"),
+        ({}, "no array"),
+    ],
+)
+def test_observations_that_are_none_are_refused(tmp_path, dataset, observation, message):
+    saved(tmp_path, dataset, "bc")
+    with pytest.raises(InputError, match=message):
+        load_policy(tmp_path)(observation)

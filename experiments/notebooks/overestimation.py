@@ -18,7 +18,8 @@
 # $$\mathbb{E}_{s_0} \min_k Q_k(s_0, \pi(s_0)) - \mathbb{E}_{s_0} \sum_t \gamma^t r_t .$$
 #
 # Unconstrained learners bootstrap from their own errors: too high. A minimum over an ensemble takes
-# some of it away. Conservative Q-learning is meant to come out below 0.
+# some of it away. Conservative Q-learning is meant to come out below 0. (The slide's
+# "hopper-mixed" is D4RL's hopper-medium-replay, its "kitchen-undirected" kitchen-mixed.)
 
 # %%
 import csv

@@ -22,7 +22,8 @@
 #
 # The slide prints the signs of ordinary CQL instead, with the claim of over-estimation. **Those
 # signs under-estimate**: a lower bound is what CQL is for, and lower is the wrong side for
-# accidents.
+# accidents. (Its title, "Constrained Safety Critics", is of the paper "Conservative Safety
+# Critics".)
 
 # %%
 import jax

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from offrl_jax.data import memory
 from offrl_jax.types import InputError
 
 
@@ -30,7 +31,11 @@ def numbers(name: str, field: str, array: np.ndarray, ndim: int) -> np.ndarray:
         raise InputError(
             f"{field} of dataset {name} has shape {array.shape}; "
             f"it needs {'(transitions, width)' if ndim == 2 else '(transitions,)'}"
-            + (", or num_actions where actions are indices" if field == "action" else "")
+            + (
+                ", or num_actions where actions are indices"
+                if (field, ndim) == ("action", 2)
+                else ""
+            )
         )
     with np.errstate(all="ignore"):  # what float32 cannot hold is not finite either
         return np.asarray(array, np.float32)
@@ -72,21 +77,27 @@ def bounds(name: str, low: Any, high: Any, action_size: int) -> tuple[np.ndarray
     return tuple(np.broadcast_to(bound, action_size) for bound in given)
 
 
-def to_one_hot(name: str, action: np.ndarray, num_actions: int, episode: np.ndarray) -> np.ndarray:
+def to_one_hot(
+    name: str, action: np.ndarray, num_actions: int | np.integer, episode: np.ndarray
+) -> np.ndarray:
     """One-hot rows (N, A) of the indices (N,) of discrete actions.
 
     Raises:
-      InputError: if there are fewer than two actions, or an index is none of theirs.
+      InputError: if there are fewer than two actions or more than memory holds, or an index is none
+        of theirs.
     """
-    if type(num_actions) is not int or num_actions < 2:
+    if not isinstance(num_actions, int | np.integer) or num_actions < 2:
         raise InputError(
-            f"dataset {name} has num_actions={num_actions}; give how many discrete actions there "
-            "are, at least 2"
+            f"dataset {name} has num_actions={num_actions!r}; give how many discrete actions there "
+            "are, a whole number from 2 on"
         )
-    bad = ~np.isin(action, np.arange(num_actions))
+    bad = (action < 0) | (action >= num_actions) | (action != np.floor(action))
     what = f"action of dataset {name} is none of the indices 0 to {num_actions - 1}"
     never(bad, what, episode, "correct that episode or num_actions")
-    return np.eye(num_actions, dtype=np.float32)[action.astype(int)]
+    memory.check(name, {"one-hot actions": 4 * len(action) * int(num_actions)})
+    rows = np.zeros((len(action), num_actions), np.float32)
+    rows[np.arange(len(action)), action.astype(int)] = 1
+    return rows
 
 
 def to_unit(

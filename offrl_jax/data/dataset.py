@@ -90,7 +90,7 @@ def from_arrays(
     next_observation: np.ndarray | None = None,
     action_low: float | Sequence[float] | np.ndarray = -1.0,
     action_high: float | Sequence[float] | np.ndarray = 1.0,
-    num_actions: int | None = None,
+    num_actions: int | np.integer | None = None,
     clip_actions: bool = False,
     discount: float = 0.99,
     name: str = "arrays",
@@ -112,8 +112,8 @@ def from_arrays(
       episode_end: (N,), where episodes end, if not wherever one of the two above is set: data may
         stop the bootstrap in mid-episode (OGBench's masks).
       next_observation: (N, O).
-      action_low: Lower action bounds, a number or A numbers.
-      action_high: Upper action bounds, a number or A numbers.
+      action_low: Lower action bounds, a number or A numbers; of no use where actions are discrete.
+      action_high: Upper action bounds, likewise.
       num_actions: A of discrete actions, which are the indices 0 to A − 1 and are held as one-hot
         rows; None where actions are continuous.
       clip_actions: Whether actions outside their bounds are clipped, with a warning, not refused.
@@ -126,6 +126,7 @@ def from_arrays(
     """
     if not 0 <= discount <= 1:
         raise InputError(f"the discount is {discount}; give a number in [0, 1]")
+    are_whole = getattr(action, "dtype", np.dtype(float)).kind in "iub"
     fields = {
         "observation": checks.numbers(name, "observation", observation, 2),
         "action": checks.numbers(name, "action", action, 2 if num_actions is None else 1),
@@ -170,11 +171,17 @@ def from_arrays(
             *(name, both, n),
         )
     if num_actions is None:
+        if are_whole:
+            logging.warning(
+                "actions of dataset %s are whole numbers and taken as continuous; give num_actions "
+                "if they are indices",
+                name,
+            )
         low, high = checks.bounds(name, action_low, action_high, action.shape[1])
         action = checks.to_unit(name, action, low, high, episode, clip_actions)
     else:
         action = checks.to_one_hot(name, action, num_actions, episode)
-        low, high = np.zeros(num_actions, np.float32), np.ones(num_actions, np.float32)
+        low, high = np.zeros(action.shape[1]), np.ones(action.shape[1])
 
     rows = Transition(
         observation=observation,

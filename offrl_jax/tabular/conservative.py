@@ -88,10 +88,11 @@ def penalised_evaluation(
 def cql_h_minimiser(
     target: Float[Array, "S A"], behavior: Float[Array, "S A"], alpha: Scalar
 ) -> Float[Array, "S A"]:
-    """argmin_Q α [ log Σ_a e^Q(s, a) − E_β Q ] + ½ E_β ( Q − y )², state by state, β > 0.
+    """argmin_Q α [ log Σ_a e^Q(s, a) − E_β Q ] + ½ E_β ( Q − y )², state by state.
 
     That is the root of Q − y + α ( softmax(Q) / β − 1 ), found by Newton's method with a line
-    search along powers of ½, which ends when no step makes the residual smaller.
+    search along powers of ½, which ends when no step makes the residual smaller. Where an action
+    has β = 0 its Q would fall without end: the state is NaN.
 
     Source: eq. 4 (CQL(H)).
     """
@@ -113,7 +114,8 @@ def cql_h_minimiser(
             better = errors[best] < least
             return jnp.where(better, tried[best], q), jnp.minimum(errors[best], least), better
 
-        return jax.lax.while_loop(lambda carry: carry[-1], improve, (y, error(y), True))[0]
+        q = jax.lax.while_loop(lambda carry: carry[-1], improve, (y, error(y), True))[0]
+        return jnp.where(jnp.all(beta > 0), q, jnp.nan)  # else there is no minimum
 
     return jax.vmap(one_state)(target, behavior)
 
@@ -125,7 +127,8 @@ def cql_h(
     alpha: Scalar,
     policy: Float[Array, "S A"] | None = None,
 ) -> Float[Array, "S A"]:
-    """CQL(H): the Q with Q = y − α ( softmax(Q) / β − 1 ), y = B* Q, or B^π Q if π is given. β > 0.
+    """CQL(H): the Q with Q = y − α ( softmax(Q) / β − 1 ), y = B* Q, or B^π Q if π is given. Give a
+    β > 0, as of `behavior_policy` with a prior count; what a zero can reach is NaN.
 
     The minimiser for a target moves by at most as much as the target does, so that the iteration
     is a contraction at rate γ as the backups are.

@@ -49,6 +49,10 @@ def check(mdp: MDP) -> MDP:
     Raises:
       InputError: If shapes disagree, a row is no distribution or a number is out of its range.
     """
+    if np.ndim(mdp.reward) != 2 or not np.isfinite(mdp.reward).all():
+        raise InputError(
+            f"the reward has shape {np.shape(mdp.reward)}; give finite numbers (states, actions)"
+        )
     states, actions = np.shape(mdp.reward)
     shapes = {
         "transition": (states, actions, states),

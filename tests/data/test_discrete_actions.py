@@ -68,15 +68,32 @@ def test_the_fingerprint_follows_the_indices_alone(dtype):
         (INDICES, 2, r"none of the indices 0 to 1 in 2 of 5 .* first at transition 0"),
         (INDICES - 1, 3, r"none of the indices 0 to 2 in 1 of 5 .* first at transition 1"),
         (np.array([0, 1, 2, np.nan, 0]), 3, r"not finite in 1 of 5 .* \(episode 1\)"),
-        (INDICES, 1, "num_actions=1; .*at least 2"),
+        (INDICES, 1, "num_actions=1; .* from 2 on"),
         (np.eye(3)[INDICES], 3, r"shape \(5, 3\); it needs \(transitions,\)"),
         (INDICES, None, "or num_actions where actions are indices"),
+        (INDICES, 3.0, "num_actions=3.0; give .* a whole number"),
+        (INDICES, 10**15, "of memory"),
     ],
-    ids=["fraction", "too large", "negative", "nan", "one", "one-hot", "undeclared"],
+    ids=[
+        *("fraction", "too large", "negative", "nan", "one", "one-hot", "undeclared"),
+        *("a float", "more than memory holds"),
+    ],
 )
 def test_what_are_no_indices_is_refused(action, num_actions, message):
     with pytest.raises(InputError, match=message):
         made(action, num_actions)
+
+
+def test_the_number_of_actions_may_be_numpys():
+    """As `env.action_space.n` is."""
+    assert made(INDICES, np.int64(3)).spec == made(INDICES, 3).spec
+
+
+def test_whole_numbers_without_num_actions_are_told_of(caplog):
+    assert not made(INDICES[:, None] / 2.0, None).spec.discrete
+    assert not caplog.text
+    made(INDICES[:, None] // 2, None)
+    assert "give num_actions" in caplog.text
 
 
 def columns(**changes):
@@ -110,6 +127,17 @@ def test_the_environment_of_a_file_says_how_many_there_are(write, shape):
     check_cartpole(data.load(path))
     given = columns(actions=CARTPOLE.reshape(shape))
     check_cartpole(data.load(write(given), env_id="CartPole-v1"))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "width", "number"), [("CartPole-v1", 4, 5), ("Pendulum-v1", 3, 2)]
+)
+def test_the_files_number_and_the_environments_must_agree(write, env_id, width, number):
+    observations = np.zeros((20, width))
+    rows = {"observations": observations, "next_observations": observations}
+    path = write(columns(actions=CARTPOLE[:, None], **rows), env_id=env_id, num_actions=number)
+    with pytest.raises(InputError, match=f"num_actions of .* is {number} but {env_id} has"):
+        data.load(path)
 
 
 def test_without_the_simulator_the_files_own_number_counts(write, monkeypatch, caplog):

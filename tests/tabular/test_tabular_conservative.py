@@ -116,3 +116,12 @@ def test_actions_that_the_data_lack_are_pushed_without_end():
     np.testing.assert_array_equal(tabular.action_ratio(policy, behavior), [[0.5, np.inf, 0.0]])
     np.testing.assert_array_equal(tabular.chi_squared(policy, behavior), [np.inf])
     assert tabular.chi_squared(behavior, policy) == 1.0
+
+
+def test_cql_h_is_nothing_where_the_data_lack_an_action():
+    """An action of β = 0 has no minimum, and what is backed up from its state neither."""
+    mdp, _, behavior, _ = problem(0)
+    behavior = jnp.asarray(behavior)
+    q = tabular.cql_h_minimiser(mdp.reward, behavior.at[1].set(0).at[1, 0].set(1), ALPHA)
+    assert np.isnan(q).all(1).tolist() == [i == 1 for i in range(len(q))]
+    assert np.isnan(tabular.cql_h(mdp, behavior.at[:, 0].set(0), ALPHA)).all()

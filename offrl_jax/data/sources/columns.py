@@ -116,6 +116,11 @@ def _described(
             f"actions of {name} have {action_size} numbers but those of {env_id} have {in_env}; "
             "give the env_id that the data came from"
         )
+    if told not in (None, num_actions):
+        raise InputError(
+            f"num_actions of {name} is {told} but {env_id} has "
+            f"{'continuous actions' if num_actions is None else num_actions}; correct one of them"
+        )
     keys = _matching_keys(name, env_id, observations, observation_size, observation_keys)
     if num_actions is not None:
         return {"num_actions": num_actions, "observation_keys": keys}
