@@ -120,23 +120,29 @@ def _define_config_flags(config_type: type) -> None:
 def _define_grid_flags(config_type: type) -> None:
     for field in dataclasses.fields(config_type):
         name = f"grid.{field.name}"
-        kind = "numbers" if field.type is float else "values, each a job of its own"
-        flags.DEFINE(_ValuesParser(field), name, None, f"{kind} of --config.{field.name}")
+        flags.DEFINE(_ValuesParser(field), name, None, f"values to try of --config.{field.name}")
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
 
 
 class _ValuesParser(flags.ArgumentParser):
-    """Comma-separated values of a config's field; tuples as in 256x256,64x64x64."""
+    """Comma-separated values of a config's field."""
 
     def __init__(self, field: dataclasses.Field):
-        self._field = field
-        self.syntactic_help = "comma-separated"
+        self._kind = field.type if field.type in (bool, int, float, str) else tuple
+        examples = {
+            bool: "false,true",
+            int: "2,10",
+            float: "0.1,0.5",
+            str: ",".join(field.metadata["choices"]),
+        }
+        self._example = examples.get(self._kind, "64x64,256x256")
+        self.syntactic_help = f"comma-separated, such as {self._example}"
 
     def parse(self, argument: str | tuple) -> tuple:
         if isinstance(argument, tuple):
             return argument
         values = tuple(self._value(text.strip()) for text in argument.split(","))
-        alike = [np.float32(v) if isinstance(v, float) else v for v in values]
+        alike = [np.float32(value) if self._kind is float else value for value in values]
         if twice := [v for i, v in enumerate(values) if alike[i] in alike[:i]]:
             raise ValueError(f"{_written(twice[0])} comes twice; give each value once")
         return values
@@ -145,14 +151,12 @@ class _ValuesParser(flags.ArgumentParser):
         return "values"
 
     def _value(self, text: str) -> Any:
-        kind = self._field.type if self._field.type in (bool, int, float, str) else tuple
         try:
-            if kind is bool:
+            if self._kind is bool:
                 return {"true": True, "false": False}[text.lower()]
-            return tuple(map(int, text.split("x"))) if kind is tuple else kind(text)
+            return tuple(map(int, text.split("x"))) if self._kind is tuple else self._kind(text)
         except (ValueError, LookupError) as error:
-            example = {bool: "true,false", int: "1,2", float: "0.1,0.5", tuple: "64x64,256x256"}
-            raise ValueError(f"{text!r} is none; give values such as {example[kind]}") from error
+            raise ValueError(f"{text!r} is none; give values such as {self._example}") from error
 
 
 class _IntegersParser(flags.ArgumentParser):

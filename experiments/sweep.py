@@ -1,13 +1,12 @@
 """Trains every setting of a grid, on one dataset or several, and says which scored best.
 
   python -m experiments.sweep --grid.conservative_weight=1,5,10 --grid.actor_learning_rate=1e-4,3e-4
-  python -m experiments.sweep --algorithm=td3_bc --datasets=hopper.hdf5,walker2d.hdf5 \
-      --grid.bc_weight=1,2.5,4 --grid.actor_hidden_sizes=64x64,256x256 --sweep_dir=runs/td3_bc
-  python -m experiments.report runs/td3_bc/runs/*
+  python -m experiments.sweep --datasets=hopper.hdf5,walker2d.hdf5 --grid.num_critics=2,4,10
+  python -m experiments.report runs/sweep/runs/*
 
-Settings that differ in numbers alone train in one program, with all of their seeds. Each dataset,
-each value of another setting (sizes, switches, names) and each discount is a job of its own; jobs
-run one after another.
+Settings that differ in numbers alone train in one program, with all of their seeds, which are dealt
+out to all devices. Each dataset, each value of another setting (sizes such as 64x64, switches,
+names) and each discount is a job of its own; jobs run one after another.
 
 Each setting leaves a run directory, runs/NAME in the sweep's, as experiments.train does; the table
 of all goes to table.txt, table.csv, table.json and table.png. The same command with the same

@@ -124,13 +124,15 @@ def text(rows: Sequence[Row], next_seed: int) -> str:
 
 
 def _verdict(rows: Sequence[Row], next_seed: int) -> str:
-    """The best of one dataset's rows, which are sorted."""
-    best = f"best: {rows[0].name or 'the only setting'}, mean {rows[0].measure} "
-    best += f"{rows[0].mean.value:.1f}"
+    """The best of one dataset's rows, which are sorted: of those whose seeds all have a score, if
+    there are any."""
+    whole = [row for row in rows if not np.isnan(row.scores).any()]
+    row = [*whole, *rows][0]
+    best = f"best: {row.name or 'the only setting'}, mean {row.measure} {row.mean.value:.1f}"
     if len(rows) == 1:
         return best
     return (
-        f"{best}, chosen from {plural(len(rows), 'setting')} by these very {rows[0].measure}s.\n"
+        f"{best}, chosen from {plural(len(rows), 'setting')} by these very {row.measure}s.\n"
         "The highest of many is high by luck too, so this is no estimate of what the setting is "
         "worth:\n"
         f"train it with other seeds (--seed={next_seed}) for a number to report."
