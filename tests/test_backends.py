@@ -30,7 +30,6 @@ for name in names:
     cases = {
         "side by side": learner.side_by_side(settings, keys),
         "settings and seeds": (stack(settings), jax.numpy.stack([keys] * num_settings)),
-        "one setting": (config, keys),
     }
     for case, (config, keys) in list(cases.items())[:num_cases]:
         state = learner.init(algorithm, config, dataset.spec, keys)
@@ -65,7 +64,7 @@ def assert_same(dealt, alone, num_devices):
 
 
 def test_settings_and_seeds_dealt_out_to_devices_learn_the_same_and_never_communicate():
-    names = ["td3_bc", "awr", "cql"]
+    names = ["td3_bc", "awr"]
     dealt = learned(names, 1, 4, 4, 4)
     assert_same(dealt, learned(names, 1, 4, 4, 1), 4)
     for case, found in dealt.items():
@@ -74,8 +73,8 @@ def test_settings_and_seeds_dealt_out_to_devices_learn_the_same_and_never_commun
 
 
 def test_the_last_device_is_filled_up_where_that_is_asked_for():
-    dealt = learned(["awr"], 3, 1, 3, 2, True)
-    assert_same(dealt, learned(["awr"], 3, 1, 3, 1), 2)
+    dealt = learned(["awr"], 2, 1, 3, 2, True)
+    assert_same(dealt, learned(["awr"], 2, 1, 3, 1), 2)
     for case, found in dealt.items():
         assert "num_partitions=2" in found["program"], case
         assert not COLLECTIVES.findall(found["program"]), case

@@ -1,4 +1,5 @@
-"""Kill −9 at random moments of a sweep: its table and its runs are those of one left alone."""
+"""A sweep that is told to stop and killed at random moments ends with the table and the runs of one
+that is left alone."""
 
 import json
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.command_line import STOPPED_CODE
+
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("KILLS", 2))
 FLAGS = (
     "--algorithm=bc",
     "--datasets=pointmaze/umaze-1000",
@@ -24,21 +26,24 @@ FLAGS = (
     "--num_evaluations=4",
     "--config.batch_size=64",
 )
-GRIDS = {
-    "4 cells": ("--grid.learning_rate=1e-3,3e-4", "--grid.hidden_sizes=64,128"),
+SIZES = "--grid.hidden_sizes=64,128"
+CASES = {  # a grid, and the signals that end its first processes
+    "4 cells": (["--grid.learning_rate=1e-3,3e-4", SIZES], [signal.SIGKILL]),
     "12 cells": (
-        *("--grid.learning_rate=1e-3,3e-4,1e-4,3e-5", "--grid.hidden_sizes=64,128,64x64"),
+        ["--grid.learning_rate=1e-3,3e-4,1e-4,3e-5", f"{SIZES},64x64"],
+        [signal.SIGTERM, *[signal.SIGKILL] * int(os.environ.get("KILLS", 2))],
     ),
 }
+CODES = {signal.SIGTERM: STOPPED_CODE, signal.SIGKILL: -signal.SIGKILL}
 
 
 class Sweep:
     """A sweep's command that can be started again and again."""
 
-    def __init__(self, grid: str, folder: Path, name: str):
+    def __init__(self, grid: list[str], folder: Path, name: str):
         self.path = folder / name
         self._log = folder / f"{name}.log"
-        self._command = [sys.executable, "-m", "experiments.sweep", *FLAGS, *GRIDS[grid]]
+        self._command = [sys.executable, "-m", "experiments.sweep", *FLAGS, *grid]
         self._command += [f"--sweep_dir={self.path}"]
         self._environment = os.environ | {
             "OFFRL_JAX_CACHE": str(folder / "cache"),
@@ -62,16 +67,19 @@ class Sweep:
         return {p for p in self.path.glob("*/*/*") if p.parent.parent.name in ("jobs", "runs")}
 
 
-def killed_and_finished(sweep: Sweep, rng: random.Random) -> None:
-    """Kills it at random moments after it has got further than before, and lets it end then."""
-    for _ in range(KILLS):
+def interrupted_and_finished(sweep: Sweep, signals: list[int], rng: random.Random) -> None:
+    """Sends each signal to a process at a random moment after it has got further than the one
+    before, and lets the last one end."""
+    for number in signals:
         process, before = sweep.start(), sweep.files()
         deadline = time.monotonic() + 120
         while sweep.files() <= before and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(rng.random() * 3)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL, sweep.log()[-2000:]  # it was not done yet
+        process.send_signal(number)
+        assert process.wait() == CODES[number], sweep.log()[-2000:]  # it was not done yet
+    if signal.SIGTERM in signals:
+        assert f"the same command with --sweep_dir={sweep.path} goes on" in sweep.log()
     sweep.finish()
 
 
@@ -95,11 +103,12 @@ def assert_same(sweep: Sweep, reference: Sweep) -> None:
 
 
 @pytest.mark.fault(33, "kill -9 at any moment of a sweep", "the same table, nothing run twice")
-@pytest.mark.parametrize("grid", ["4 cells", pytest.param("12 cells", marks=pytest.mark.slow)])
-def test_a_killed_sweep_ends_as_it_would_have(grid, tmp_path, seen):
+@pytest.mark.parametrize("case", ["4 cells", pytest.param("12 cells", marks=pytest.mark.slow)])
+def test_a_killed_sweep_ends_as_it_would_have(case, tmp_path, seen):
+    grid, signals = CASES[case]
     reference = Sweep(grid, tmp_path, "reference")
     reference.finish()
     sweep = Sweep(grid, tmp_path, "killed")
-    killed_and_finished(sweep, random.Random(grid))
+    interrupted_and_finished(sweep, signals, random.Random(case))
     assert_same(sweep, reference)
-    seen(f"{grid}: {KILLS} kills, the same to the byte")
+    seen(f"{case}: {len(signals)} interruptions, the same to the byte")
