@@ -23,14 +23,14 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
 
-from experiments import run_flags
+from experiments import launchers, run_flags
 from experiments.command_line import FLAGS, config_overrides, grid_values, launch
 from experiments.presets import Preset
 from experiments.progress import Progress
@@ -59,6 +59,13 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "seed_batch", None, "runs in memory at once, a divisor of a job's settings × num_seeds", 1
 )
+flags.DEFINE_integer(
+    "job", None, "train only the one of this number, beside others that do so; no table", 1
+)
+flags.DEFINE_enum(
+    "launcher", "none", ("none", "local", "slurm"), "what runs the jobs, by submitit, all at once"
+)
+flags.DEFINE_list("launcher_options", [], "such as timeout_min=600,slurm_partition=gpu,mem_gb=32")
 
 ONE_AFTER_ANOTHER = ("discount",)  # floats that the data are prepared with
 LONG = 120  # characters of a run's name
@@ -90,39 +97,25 @@ def main() -> None:
     num_together = math.prod(len(axes[name]) for name in floats)
     backends.use_cores(num_together * FLAGS.num_seeds)
     jobs = list(_jobs(axes, floats))
-    directory = SweepDirectory(sweep_dir, _checked(jobs, axes))
-    with contextlib.closing(directory), stopping() as stop:
-        print(
-            f"{algorithm.name}: {plural(len(jobs), 'job')} of {plural(num_together, 'setting')} × "
-            f"{plural(FLAGS.num_seeds, 'seed')}",
-            flush=True,
-        )
-        for i, job in enumerate(jobs):
-            if not all(map(directory.is_done, job.names)):
-                what = f"job {i + 1} of {len(jobs)}"
-                print(f"{what}: {job.dataset}{_fixed(job, floats)}", flush=True)
-                try:
-                    _train(job, directory, i, stop)
-                except Stopped as error:
-                    done = str(error).partition("; ")[0]
-                    raise Stopped(
-                        f"{what} {done}; the same command with --sweep_dir={sweep_dir} goes on"
-                    ) from None
-            directory.forget_job(i)
-        rows = [
-            report.read(job.dataset, values, directory.run_dir(name))
-            for job in jobs
-            for values, name in zip(job.values, job.names, strict=True)
-        ]
-        try:
-            text = report.write(directory.path, rows, floats, FLAGS.seed + FLAGS.num_seeds)
-        except OSError as error:
-            raise RunFailed(
-                f"the table cannot be written ({error}); mend that and run the same command again"
-            ) from error
+    if FLAGS.job is not None and FLAGS.job > len(jobs):
+        raise InputError(f"job={FLAGS.job} but the sweep has {plural(len(jobs), 'job')}")
+    settings = _checked(jobs, axes)
     print(
-        f"\n{text}\n\nwall time {time.perf_counter() - clock:.3g} s\nsweep directory: {sweep_dir}"
+        f"{algorithm.name}: {plural(len(jobs), 'job')} of {plural(num_together, 'setting')} × "
+        f"{plural(FLAGS.num_seeds, 'seed')}",
+        flush=True,
     )
+    if FLAGS.launcher != "none":
+        _launch(jobs, sweep_dir, settings)
+    elif FLAGS.job is not None:
+        with contextlib.closing(SweepDirectory(sweep_dir, settings, shared=True)) as directory:
+            _train([FLAGS.job], jobs, directory, floats)
+        print(f"job {FLAGS.job} is done; without --job the command makes the table when all are")
+        return
+    with contextlib.closing(SweepDirectory(sweep_dir, settings)) as directory:
+        _train(range(1, len(jobs) + 1), jobs, directory, floats)
+        rows = _table(jobs, directory, floats)
+    print(f"\nwall time {time.perf_counter() - clock:.3g} s\nsweep directory: {sweep_dir}")
     failed = [row.run.name for row in rows if row.ending == "failed"]
     if failed and (len(failed) == len(rows) or FLAGS.fail_on_divergence):
         raise RunFailed(f"{len(failed)} of {len(rows)} runs failed, {failed[0]} the first")
@@ -240,25 +233,90 @@ def _checked(jobs: list[Job], axes: dict[str, tuple]) -> dict[str, Any]:
     return settings
 
 
-def _train(job: Job, directory: SweepDirectory, index: int, stop: Callable[[], bool]) -> None:
-    dataset, preset = _prepared(job.dataset)
+def _train(
+    numbers: Iterable[int], jobs: list[Job], directory: SweepDirectory, floats: list[str]
+) -> None:
+    """The jobs of these numbers, counted from 1, as far as they are not done."""
     algorithm = ALGORITHMS[FLAGS.algorithm]
-    pretraining = sum(phase.num_steps or 0 for phase in phases_of(algorithm, job.configs[0]))
-    with contextlib.closing(Progress(pretraining + preset.num_steps)) as progress:
-        runs.train(
-            algorithm,
-            job.configs,
-            dataset,
-            run_dir=directory.job_dir(index),
-            setting_dirs=[directory.run_dir(name) for name in job.names],
-            num_steps=preset.num_steps,
-            **run_flags.passed_on(),
-            allow_config_change=True,  # of what the sweep's own settings leave open: seed_batch
-            record=run_flags.record(preset),
-            command=sys.argv,
-            report=progress,
-            stop=stop,
+    with stopping() as stop:
+        for number in numbers:
+            job = jobs[number - 1]
+            if not all(map(directory.is_done, job.names)):
+                dataset, preset = _prepared(job.dataset)
+                what = f"job {number} of {len(jobs)}"
+                print(f"{what}: {job.dataset}{_fixed(job, floats)}", flush=True)
+                phases = phases_of(algorithm, job.configs[0])
+                pretraining = sum(phase.num_steps or 0 for phase in phases)
+                with contextlib.closing(Progress(pretraining + preset.num_steps)) as progress:
+                    try:
+                        runs.train(
+                            algorithm,
+                            job.configs,
+                            dataset,
+                            run_dir=directory.job_dir(number),
+                            setting_dirs=[directory.run_dir(name) for name in job.names],
+                            num_steps=preset.num_steps,
+                            **run_flags.passed_on(),
+                            allow_config_change=True,  # seed_batch: the sweep's are compared
+                            record=run_flags.record(preset),
+                            command=sys.argv,
+                            report=progress,
+                            stop=stop,
+                        )
+                    except Stopped as error:
+                        done = str(error).partition("; ")[0]
+                        raise Stopped(
+                            f"{what} {done}; the same command with --sweep_dir={directory.path} "
+                            "goes on"
+                        ) from None
+            directory.forget_job(number)
+
+
+def _launch(jobs: list[Job], sweep_dir: Path, settings: dict[str, Any]) -> None:
+    """Trains what is not done as tasks of their own, and waits for them.
+
+    Raises:
+      RunFailed: if some failed.
+    """
+    with contextlib.closing(SweepDirectory(sweep_dir, settings, shared=True)) as directory:
+        numbers = [
+            number
+            for number, job in enumerate(jobs, 1)
+            if not all(map(directory.is_done, job.names))
+        ]
+        command = [sys.executable, "-m", "experiments.sweep", *sys.argv[1:]]
+        command += [f"--sweep_dir={directory.path}", "--launcher=none"]
+        tasks = {f"job {number}": [*command, f"--job={number}"] for number in numbers}
+        failed = launchers.run(
+            tasks, directory.path / "tasks", FLAGS.launcher, FLAGS.launcher_options
         )
+    if failed:
+        name, errors = next(iter(failed.items()))
+        raise RunFailed(
+            f"{len(failed)} of {len(tasks)} jobs failed, {name} as {errors} says; mend that and "
+            "run the same command again"
+        )
+
+
+def _table(jobs: list[Job], directory: SweepDirectory, floats: list[str]) -> list[report.Row]:
+    """The rows of every run, written down and printed.
+
+    Raises:
+      RunFailed: if they cannot be written.
+    """
+    rows = [
+        report.read(job.dataset, values, directory.run_dir(name))
+        for job in jobs
+        for values, name in zip(job.values, job.names, strict=True)
+    ]
+    try:
+        text = report.write(directory.path, rows, floats, FLAGS.seed + FLAGS.num_seeds)
+    except OSError as error:
+        raise RunFailed(
+            f"the table cannot be written ({error}); mend that and run the same command again"
+        ) from error
+    print(f"\n{text}")
+    return rows
 
 
 def _fixed(job: Job, floats: list[str]) -> str:

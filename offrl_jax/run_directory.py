@@ -258,8 +258,9 @@ def usable(directory: str | Path, what: str, marker: str) -> Path:
     return path
 
 
-def locked(path: Path, flag: str) -> TextIO:
-    """The directory's lock, which is this process's until it is closed.
+def locked(path: Path, flag: str, *, shared: bool = False) -> TextIO:
+    """The directory's lock, which is this process's until it is closed, or that of all processes
+    which share it.
 
     Raises:
       InputError: if it is another's.
@@ -267,7 +268,7 @@ def locked(path: Path, flag: str) -> TextIO:
     lock = (path / LOCK).open("a+")
     try:
         if fcntl is not None:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         lock.seek(0)
         holder = lock.read().strip()

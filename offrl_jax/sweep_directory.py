@@ -23,18 +23,20 @@ def check_sweep_dir(sweep_dir: str | Path) -> Path:
 
 
 class SweepDirectory:
-    """A directory that this process alone writes to, until it is closed.
+    """A directory that this process alone writes to, or those that train a job each, until it is
+    closed.
 
     `runs/NAME/` is the run of a setting on a dataset, there once it is done; `jobs/I/` is where
     the I-th job's settings are trained together, and is removed when their runs are there.
     """
 
-    def __init__(self, sweep_dir: str | Path, settings: dict[str, Any]):
+    def __init__(self, sweep_dir: str | Path, settings: dict[str, Any], *, shared: bool = False):
         """Makes the directory, or goes on with what is in it.
 
         Args:
           sweep_dir: New, empty, or that of the same sweep.
           settings: All that decides the sweep's numbers, of JSON's types; for `sweep.json`.
+          shared: Let others that share it in as well.
 
         Raises:
           InputError: if it cannot be used, is in use, or is another sweep's.
@@ -44,12 +46,11 @@ class SweepDirectory:
         with contextlib.ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                self._lock = stack.enter_context(locked(self.path, "sweep_dir"))
+                self._lock = stack.enter_context(locked(self.path, "sweep_dir", shared=shared))
                 path = self.path / SWEEP
-                if path.exists():
-                    self._check(path, settings)
-                else:
+                if not path.exists():
                     write_json(path, settings)
+                self._check(path, settings)
             except OSError as error:
                 raise InputError(
                     f"sweep_dir {self.path} cannot be written ({error}); give another"

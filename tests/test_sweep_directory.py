@@ -38,6 +38,15 @@ def test_two_sweeps_in_one_directory_are_refused(path):
     SweepDirectory(path, SETTINGS).close()
 
 
+def test_those_that_train_a_job_each_share_it(path):
+    first, second = (SweepDirectory(path, SETTINGS, shared=True) for _ in range(2))
+    with pytest.raises(InputError, match="in use"):
+        SweepDirectory(path, SETTINGS)
+    first.close()
+    second.close()
+    SweepDirectory(path, SETTINGS).close()
+
+
 def test_what_is_no_sweep_is_left_alone(path, tmp_path):
     path.mkdir()
     (path / "config.json").touch()

@@ -53,6 +53,11 @@ def results(folder):
         "whole": [*SMALL, *GRID, f"--sweep_dir={folder / 'whole'}"],
         "again": [*SMALL, *GRID, f"--sweep_dir={folder / 'whole'}", "--seed_batch=2"],
         "another": [*SMALL, "--grid.learning_rate=1", f"--sweep_dir={folder / 'whole'}"],
+        "no such job": [*SMALL, *GRID, "--job=3", f"--sweep_dir={folder / 'refused'}"],
+        **{
+            name: [*SMALL, *GRID, f"--sweep_dir={folder / 'parts'}", *flags]
+            for name, flags in (("second", ["--job=2"]), ("first", ["--job=1"]), ("table", []))
+        },
         "help": ["--algorithm=bc", "--help"],
     }
     for name, (flags, _) in REFUSED.items():
@@ -112,6 +117,18 @@ def test_a_finished_sweep_trains_nothing_again(folder, results):
     first, again = results["whole"], results["again"]
     assert again["code"] == 0 and "job 1" in first["out"] and "job 1" not in again["out"]
     assert (folder / "whole" / "table.txt").read_text() in again["out"]
+
+
+def test_jobs_can_be_trained_by_themselves(folder, results):
+    for name, other in (("second", 1), ("first", 2)):
+        assert results[name]["code"] == 0 and f"job {other} " not in results[name]["out"]
+        assert "best:" not in results[name]["out"]
+    assert results["table"]["code"] == 0 and "job 1" not in results["table"]["out"]
+    for name in ("table.txt", "table.csv", "table.png"):
+        files = [(folder / sweep / name).read_bytes() for sweep in ("whole", "parts")]
+        assert files[0] == files[1]
+    found = results["no such job"]
+    assert found["code"] == 2 and "job=3 but the sweep has 2 jobs" in found["err"]
 
 
 def test_another_sweep_in_the_directory_is_refused(results):
