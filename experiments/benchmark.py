@@ -30,7 +30,6 @@ from experiments.minimum_operations import MINIMUM
 from offrl_jax import backends
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm, phases_of
-from offrl_jax.data import Dataset
 from offrl_jax.files import write_json
 from offrl_jax.outcomes import is_out_of_memory
 from offrl_jax.provenance import describe_environment
@@ -95,9 +94,8 @@ def main() -> None:
     }
     total = len(shapes) * len(algorithms) * len(runs)
     for shape in shapes:
-        dataset = measurements.random_dataset(*SHAPES[shape], FLAGS.num_transitions)
         for algorithm in algorithms:
-            for case in _cases(shape, dataset, algorithm, runs, num_repeats):
+            for case in _cases(shape, algorithm, runs, num_repeats):
                 record["cases"].append(case)
                 say(f"{len(record['cases'])} of {total}: {_sentence(case)}")
                 if FLAGS.json:
@@ -118,7 +116,6 @@ def main() -> None:
 
 def _cases(
     shape: str,
-    dataset: Dataset,
     algorithm: Algorithm,
     runs: Sequence[tuple[int, int]],
     num_repeats: int,
@@ -126,6 +123,8 @@ def _cases(
     """What was measured of an algorithm at one shape, with each number of seeds and settings."""
     own = {"batch_size": BATCH_SIZE} | (COMPARED.get(algorithm.name, {}) if FLAGS.compared else {})
     config = algorithm.Config(**own)
+    discrete = algorithm.discrete(config)
+    dataset = measurements.random_dataset(*SHAPES[shape], FLAGS.num_transitions, discrete=discrete)
     operations = measurements.update_operations(algorithm, config, dataset)
     minimum = MINIMUM[algorithm.name](config, dataset.spec)
     update = phases_of(algorithm, config)[-1].updates[-1]  # where actors wait, one of both

@@ -22,20 +22,24 @@ CHUNKS = (1000, 500, 250, 200, 125, 100, 50, 40, 25, 20, 10, 8, 5, 4, 2, 1)  # d
 EPISODE = 1000
 
 
-def random_dataset(observation_size: int, action_size: int, num_transitions: int) -> Dataset:
+def random_dataset(
+    observation_size: int, action_size: int, num_transitions: int, *, discrete: bool = False
+) -> Dataset:
     """Numbers without a meaning, in episodes of 1000 transitions, every other one with a true
     end."""
     rng = np.random.default_rng(0)
     n = num_transitions
     end = np.arange(1, n + 1) % EPISODE == 0
     terminal = end & (np.arange(1, n + 1) // EPISODE % 2 == 0)
+    action = rng.integers(action_size, size=n) if discrete else rng.uniform(-1, 1, (n, action_size))
     return data.from_arrays(
         rng.normal(size=(n, observation_size)),
-        rng.uniform(-1, 1, (n, action_size)),
+        action,
         rng.normal(size=n),
         terminal,
         truncation=end & ~terminal,
         next_observation=rng.normal(size=(n, observation_size)),
+        num_actions=action_size if discrete else None,
         name="random",
     )
 

@@ -81,7 +81,24 @@ def bc(config: Any, spec: Spec) -> float:
     return _of_state(config, spec, config.hidden_sizes, heads * spec.action_size).training()
 
 
-def sac(config: Any, spec: Spec, num_learned_actions: int = 1) -> float:
+def dqn(config: Any, spec: Spec) -> float:
+    """Q(s, ·) learns; all heads of the target at s′ count, and those of the critic that choose."""
+    critic = _of_state(
+        config, spec, config.critic_hidden_sizes, config.num_quantiles * spec.action_size
+    )
+    return critic.training() + (1 + config.double) * critic.forward()
+
+
+def bcq_discrete(config: Any, spec: Spec) -> float:
+    """Q and imitation in one network; the target's imitation is not asked."""
+    critic, target = (
+        _of_state(config, spec, config.critic_hidden_sizes, heads * spec.action_size)
+        for heads in (2, 1)
+    )
+    return critic.training() + critic.forward() + target.forward()
+
+
+def soft_actor_critic(config: Any, spec: Spec, num_learned_actions: int = 1) -> float:
     """π(·|s) learns and π(·|s′) gives a′ to the target critics. The critics learn at some actions
     of s, the data's and a penalty's, and tell π of its own: one state part for all of these."""
     actor, critic = _gaussian_actor(config, spec), _critic(config, spec)
@@ -91,10 +108,27 @@ def sac(config: Any, spec: Spec, num_learned_actions: int = 1) -> float:
     return actor.training() + actor.forward() + config.num_critics * (targets + learned)
 
 
+def sac(config: Any, spec: Spec) -> float:
+    """With DisCor, networks of the errors that learn at the data's actions, and targets at a′."""
+    operations = soft_actor_critic(config, spec)
+    if config.td_weighting == "discor":
+        hidden_sizes = (*config.critic_hidden_sizes, config.critic_hidden_sizes[-1])
+        error = _of_pair(config, spec, hidden_sizes)
+        operations += config.num_critics * (error.forward() + error.training())
+    return operations
+
+
+def qt_opt(config: Any, spec: Spec) -> float:
+    """Q̄_1 at all actions of the cross-entropy method, Q̄_2 at the best, and the critic learns."""
+    critic = _critic(config, spec)
+    targets = critic.forward(config.num_rounds * config.num_samples) + critic.forward()
+    return targets + critic.training()
+
+
 def cql(config: Any, spec: Spec) -> float:
     """SAC's, with critics that learn at the penalty's actions too; drawing those is free."""
     num_sources = 3 if config.variant in ("h", "author_v2") else 1
-    return sac(config, spec, 1 + num_sources * config.num_sampled_actions)
+    return soft_actor_critic(config, spec, 1 + num_sources * config.num_sampled_actions)
 
 
 def edac(config: Any, spec: Spec) -> float:
@@ -111,7 +145,7 @@ def edac(config: Any, spec: Spec) -> float:
     """
     critic = _critic(config, spec)
     action_gradient, tangents = critic.action, critic.further()
-    return sac(config, spec) + config.num_critics * (action_gradient + tangents)
+    return soft_actor_critic(config, spec) + config.num_critics * (action_gradient + tangents)
 
 
 def _twin_delayed(config: Any, spec: Spec, num_critics_of_actor: int) -> float:
@@ -176,7 +210,10 @@ def brac(config: Any, spec: Spec) -> float:
     if config.divergence not in ("kl", "reverse_kl", "mmd"):
         raise InputError(f"the minimum of divergence={config.divergence} has not been counted")
     pays_at_next = config.variant == "v" and config.penalty_position == "next_state"
-    return sac(config, spec) + (1 + pays_at_next) * _gaussian_actor(config, spec).forward()
+    return (
+        soft_actor_critic(config, spec)
+        + (1 + pays_at_next) * _gaussian_actor(config, spec).forward()
+    )
 
 
 def _cloning_actor(config: Any, spec: Spec) -> Network:
@@ -228,6 +265,7 @@ def marwil(config: Any, spec: Spec) -> float:
 MINIMUM: dict[str, Callable[[Any, Spec], float]] = {
     "bc": bc,
     "sac": sac,
+    "qt_opt": qt_opt,
     "bcq": bcq,
     "bear": bear,
     "brac": brac,
@@ -241,4 +279,7 @@ MINIMUM: dict[str, Callable[[Any, Spec], float]] = {
     "iql": iql,
     "cql": cql,
     "edac": edac,
+    "dqn": dqn,
+    "bcq_discrete": bcq_discrete,
+    "cql_discrete": dqn,
 }

@@ -85,7 +85,7 @@ def main() -> None:
         trust_dataset_env=FLAGS.trust_dataset_env,
     )
     environments.make_from_spec(dataset.spec).close()  # refuses before anything is written
-    preset = find_preset("cql", scores.domain(dataset.spec.env_id))
+    preset = find_preset("cql", scores.domain(dataset.spec))
     dataset = with_discount(prepared(dataset, preset), rows[0].config.discount)
     output = Path(FLAGS.output or f"runs/overestimation-{time.strftime('%Y%m%d-%H%M%S')}")
     settings = {

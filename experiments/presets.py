@@ -10,7 +10,7 @@ from offrl_jax import data
 from offrl_jax.data import Dataset
 from offrl_jax.types import InputError
 
-DOMAINS = ("pointmaze", "gym", "antmaze", "adroit", "kitchen", "other")
+DOMAINS = ("pointmaze", "gym", "antmaze", "adroit", "kitchen", "discrete", "other")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

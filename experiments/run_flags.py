@@ -75,7 +75,7 @@ def load(name: str) -> Dataset:
 
 def preset_for(dataset: Dataset) -> Preset:
     """The chosen preset with the given flags on top."""
-    domain = scores.domain(dataset.spec.env_id) if FLAGS.preset == "auto" else FLAGS.preset
+    domain = scores.domain(dataset.spec) if FLAGS.preset == "auto" else FLAGS.preset
     preset = find_preset(FLAGS.algorithm, domain, FLAGS.recipe)
     fields = [f.name for f in dataclasses.fields(Preset) if f.name != "config"]
     given = {name: FLAGS[name].value for name in fields if FLAGS[name].value is not None}

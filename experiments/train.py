@@ -38,7 +38,8 @@ flags.adopt_module_key_flags(run_flags)
 flags.DEFINE_string(
     "dataset",
     "pointmaze/umaze",
-    "pointmaze/{umaze,medium,large}[-N], a Minari id, or the path of a D4RL-layout HDF5 or an npz",
+    "pointmaze/{umaze,medium,large}[-N], {cartpole,lunarlander,acrobot}/{random,medium,expert,"
+    "mixed,narrow}[-N], a Minari id, or the path of a D4RL-layout HDF5 or an npz",
 )
 flags.DEFINE_string(
     "run_dir",

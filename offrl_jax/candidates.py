@@ -65,8 +65,8 @@ def critic_step(
 
 
 def state_q_values(
-    config: Any, state: Any, observation: Float[Array, "B O"], action: Float[Array, "B A"]
-) -> Float[Array, "E B"]:
+    config: Any, state: Any, observation: Float[Array, "B O"], action: Float[Array, "B *N A"]
+) -> Float[Array, "E B *N"]:
     """Q_k(s, a) of `state.critic`: an `Algorithm.q_values`."""
     return critic_values(config.critic_hidden_sizes, state.critic, observation, action)
 

@@ -12,23 +12,26 @@ import jax.numpy as jnp
 
 from offrl_jax import learner
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.algorithms.bc import BCConfig, bc
+from offrl_jax.algorithms.bc import BCConfig, bc, policy_of
 from offrl_jax.data.dataset import Dataset, sample
-from offrl_jax.networks import gaussian_policy
-from offrl_jax.types import Array, Float, Metrics
+from offrl_jax.types import Array, Float, Key, Metrics, Spec
 
 NUM_STATES = 1024
 SATURATED = 0.99
-BEHAVIOR = BCConfig(hidden_sizes=(64, 64), learning_rate=1e-3)
 NUM_BEHAVIOR_STEPS = 1000
 
 
 def clone_behavior(dataset: Dataset) -> Any:
-    """Parameters of a small tanh-Gaussian β(a|s), cloned from the data: a ruler for `diagnose`, the
-    same for all runs on the same data."""
-    key = jax.random.key(0)
-    state = learner.init(bc, BEHAVIOR, dataset.spec, key)
-    return learner.learn(bc, BEHAVIOR, dataset, state, key, num_steps=NUM_BEHAVIOR_STEPS)[0].actor
+    """Parameters of a small β(a|s), tanh-Gaussian or categorical, cloned from the data: a ruler for
+    `diagnose`, the same for all runs on the same data."""
+    key, config = jax.random.key(0), _behavior_config(dataset.spec)
+    state = learner.init(bc, config, dataset.spec, key)
+    return learner.learn(bc, config, dataset, state, key, num_steps=NUM_BEHAVIOR_STEPS)[0].actor
+
+
+def _behavior_config(spec: Spec) -> BCConfig:
+    policy = "categorical" if spec.discrete else "gaussian"
+    return BCConfig(policy=policy, hidden_sizes=(64, 64), learning_rate=1e-3)
 
 
 @partial(jax.jit, static_argnames="algorithm")
@@ -41,6 +44,8 @@ def diagnose(
     diagnostics/random_gap         the same of uniformly random actions
     diagnostics/ensemble_spread    standard deviation over k of Q_k(s, π(s))
     diagnostics/action_saturation  share of the entries of π(s) beyond ±0.99
+    diagnostics/favourite_share    in its place where actions are discrete: the share of the states
+                                   that have the most frequent π(s)
     diagnostics/behavior_nll       −log β(π(s)|s): how unlike the data's the policy's actions are
     diagnostics/data_nll           −log β(a|s), to compare it with
 
@@ -55,13 +60,13 @@ def diagnose(
     """
     sample_key, random_key = jax.random.split(jax.random.key(0))
     batch = sample(dataset, sample_key, NUM_STATES)
-    random = jax.random.uniform(random_key, batch.action.shape, minval=-1.0, maxval=1.0)
-    beta = gaussian_policy(BEHAVIOR.hidden_sizes, behavior, batch.observation)
+    random = _random_actions(random_key, batch.action.shape, dataset.spec)
+    beta = policy_of(_behavior_config(dataset.spec), behavior, batch.observation)
 
     def of_run(config: Any, state: Any) -> Metrics:
         action = algorithm.act(config, state, batch.observation, None)
         metrics = {
-            "action_saturation": jnp.mean((jnp.abs(action) > SATURATED).astype(jnp.float32)),
+            **_action_use(action, dataset.spec),
             "behavior_nll": -jnp.mean(beta.log_prob(action)),
             "data_nll": -jnp.mean(beta.log_prob(batch.action)),
         }
@@ -71,6 +76,18 @@ def diagnose(
         return {f"diagnostics/{name}": value for name, value in metrics.items()}
 
     return learner.over_runs(of_run, state.step.ndim)(config, state)
+
+
+def _random_actions(key: Key, shape: tuple[int, int], spec: Spec) -> Float[Array, "B A"]:
+    if spec.discrete:
+        return jax.nn.one_hot(jax.random.randint(key, shape[:1], 0, spec.action_size), shape[1])
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
+
+
+def _action_use(action: Float[Array, "B A"], spec: Spec) -> Metrics:
+    if spec.discrete:
+        return {"favourite_share": jnp.max(jnp.mean(action, axis=0))}
+    return {"action_saturation": jnp.mean((jnp.abs(action) > SATURATED).astype(jnp.float32))}
 
 
 def q_diagnostics(

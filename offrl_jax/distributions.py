@@ -1,11 +1,11 @@
-"""Policy distributions: sampling, log-densities and modes of actions in [−1, 1]."""
+"""Policy distributions: sampling, log-densities and modes of actions in [−1, 1] or one-hot."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.types import Array, Float, Key
+from offrl_jax.types import Array, Float, Int, Key
 
 # Dataset actions at ±1 have infinite pre-images; the density is taken just inside (JaxCQL, BRAC).
 ACTION_LIMIT = 0.999
@@ -92,3 +92,22 @@ class Gaussian(NamedTuple):
         """Σ_j log N(a_j; mean_j, std_j²)."""
         noise = (action - self.mean) * jnp.exp(-self.log_std)
         return jnp.sum(-0.5 * jnp.square(noise) - self.log_std - 0.5 * jnp.log(2 * jnp.pi), axis=-1)
+
+
+class Categorical(NamedTuple):
+    """π(a|s) = softmax(logits)_a over A discrete actions, each a one-hot row."""
+
+    logits: Float[Array, "*B A"]
+
+    def mode(self) -> Float[Array, "*B A"]:
+        return self._one_hot(jnp.argmax(self.logits, axis=-1))
+
+    def sample(self, key: Key) -> Float[Array, "*B A"]:
+        return self._one_hot(jax.random.categorical(key, self.logits))
+
+    def log_prob(self, action: Float[Array, "*B A"]) -> Float[Array, "*B"]:
+        """log π(a|s) of one-hot actions."""
+        return jnp.sum(jax.nn.log_softmax(self.logits) * action, axis=-1)
+
+    def _one_hot(self, index: Int[Array, "*B"]) -> Float[Array, "*B A"]:
+        return jax.nn.one_hot(index, self.logits.shape[-1])

@@ -162,10 +162,12 @@ def time_limit(spec: Spec) -> int | None:
 
 
 def _check_fit(env, spec: Spec) -> None:
-    if not hasattr(env.action_space, "low"):
+    num_actions, action_size = described_actions(spec.env_id, env.action_space)
+    if (num_actions is not None) != spec.discrete:
+        kinds = {True: "discrete", False: "continuous"}
         raise InputError(
-            f"{spec.env_id} has {type(env.action_space).__name__} actions; "
-            "no algorithm here learns other than continuous ones yet"
+            f"actions of dataset {spec.name} are {kinds[spec.discrete]} but those of {spec.env_id} "
+            f"{kinds[not spec.discrete]}; give the --env_id that the data came from"
         )
     if env.spec.max_episode_steps is None:
         raise InputError(
@@ -175,13 +177,29 @@ def _check_fit(env, spec: Spec) -> None:
     observation_size = flat_size(env.observation_space, spec.observation_keys)
     for what, in_env, in_data in (
         ("observations", observation_size, spec.observation_size),
-        ("actions", int(np.prod(env.action_space.shape)), spec.action_size),
+        ("actions", num_actions or action_size, spec.action_size),
     ):
         if in_env != in_data:
+            kind = "values" if what == "actions" and spec.discrete else "numbers"
             raise InputError(
-                f"{what} of dataset {spec.name} have {in_data} numbers but those of "
+                f"{what} of dataset {spec.name} have {in_data} {kind} but those of "
                 f"{spec.env_id} have {in_env}; give the --env_id that the data came from"
             )
+
+
+def described_actions(env_id: str, space) -> tuple[int | None, int]:
+    """How many discrete actions there are, None for continuous ones, and an action's numbers.
+
+    Raises:
+      InputError: if they are neither an array nor the indices from 0 on.
+    """
+    if hasattr(space, "low") and space.low.dtype.kind == "f":
+        return None, space.low.size
+    if type(space).__name__ == "Discrete" and space.start == 0:
+        return int(space.n), 1
+    raise InputError(
+        f"{env_id} has actions {space}; continuous ones or indices from 0 on can be learnt"
+    )
 
 
 def flat_size(space, keys: tuple[str, ...]) -> int:

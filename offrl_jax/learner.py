@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
+from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.backends import seed_mesh, updates_a_trip
 from offrl_jax.config import stack, validate
 from offrl_jax.data.dataset import Dataset, sample
@@ -22,9 +22,11 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     """Fresh states. The shape of `key` sets the axes, as in `learn`.
 
     Raises:
-      InputError: if the config has a value that the algorithm does not take, or the key is not one.
+      InputError: if the config has a value that the algorithm does not take, the task's actions
+        are of another kind than those it learns, or the key is not one.
     """
     validate(config)
+    check_actions(algorithm, config, spec)
     _check_key(key)
     _check_stack(config, key)
     is_traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # even where the key is a constant
@@ -80,14 +82,15 @@ def learn(
       `key` in front.
 
     Raises:
-      InputError: if `num_steps` is not positive, the key is not one, or `seed_batch` does not
-        divide S.
+      InputError: if `num_steps` is not positive, the key is not one, `seed_batch` does not divide
+        S, or the algorithm cannot learn from these data.
     """
     _check_key(key)
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
     _check_stack(config, key)
+    check_data(algorithm, config, dataset)
     mesh = _mesh(key, seed_batch)
     num_seeds = key.shape[-1] if key.ndim else 1
     parts, (config, dataset, state, key) = [], _placed(mesh, config, dataset, state, key)
@@ -275,12 +278,20 @@ def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
     return merged
 
 
+def check_data(algorithm: Algorithm, config: Any, dataset: Dataset) -> None:
+    """Raises InputError where the algorithm says that it cannot learn from these data. Of what is
+    traced nothing is known, and nothing said."""
+    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((config, dataset)))
+    if algorithm.check is not None and known:
+        algorithm.check(config, dataset)
+
+
 def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:
     """Raises InputError unless `seed_batch` is None or divides the number of seeds."""
     if seed_batch is not None and (seed_batch < 1 or num_seeds % seed_batch):
         good = [d for d in range(1, num_seeds) if num_seeds % d == 0]
         raise InputError(
-            f"seed_batch={seed_batch} does not divide {num_seeds} seeds; "
+            f"seed_batch={seed_batch} does not divide {num_seeds} runs; "
             f"{' or '.join(map(str, good)) or 'leaving it out'} would do"
         )
 

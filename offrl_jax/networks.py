@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.distributions import Gaussian, TanhGaussian
+from offrl_jax.distributions import Categorical, Gaussian, TanhGaussian
 from offrl_jax.types import Array, Float, Key, Spec
 
 # U(±1/√fan_in), PyTorch's default and so the one behind most published offline-RL results.
@@ -122,6 +122,19 @@ def gaussian_policy(
     return TanhGaussian(mean, jnp.clip(log_std, *log_std_range))
 
 
+def categorical_policy(
+    hidden_sizes: Sequence[int],
+    params: Any,
+    observation: Float[Array, "*B O"],
+    *,
+    dropout: float = 0.0,
+    key: Key | None = None,
+) -> Categorical:
+    """π(·|s) over discrete actions; `dropout` and `key` as in `tanh_mean_policy`."""
+    network = MLP(hidden_sizes, _output_size(params), dropout=dropout)
+    return Categorical(network.apply(params, observation, key))
+
+
 def deterministic_policy(
     hidden_sizes: Sequence[int], params: Any, observation: Float[Array, "*B O"]
 ) -> Float[Array, "*B A"]:
@@ -177,8 +190,11 @@ def state_value(
 
 
 def _apply_policy(hidden_sizes: Sequence[int], params: Any, observation: Array) -> Array:
-    output_size = params["params"]["head"]["bias"].shape[-1]
-    return MLP(hidden_sizes, output_size).apply(params, observation)
+    return MLP(hidden_sizes, _output_size(params)).apply(params, observation)
+
+
+def _output_size(params: Any) -> int:
+    return params["params"]["head"]["bias"].shape[-1]
 
 
 def _row(vector: Float[Array, "F"], ndim: int) -> jax.Array:

@@ -14,8 +14,9 @@ from offrl_jax.types import Spec
 def acts_by(
     algorithm: Algorithm, config: Any, state: Any, spec: Spec, weights: set[str]
 ) -> dict[str, Any] | None:
-    """The mode of a policy that is one network: ReLU between its layers, and as the action tanh of
-    the first A numbers of the last. None for other policies, such as those that ask a critic.
+    """The mode of a policy that is one network with ReLU between its layers, whose action is tanh
+    of the first A numbers of the last layer or, where actions are discrete, the index of the
+    largest of its A numbers. None for other policies, such as those that ask several networks.
 
     Names of weights suggest the layers; that acting with random ones agrees confirms them.
 
@@ -55,17 +56,21 @@ def acts_by(
         made = jax.tree.unflatten(jax.tree.structure(state), arrays)
         action = jax.jit(algorithm.act)(config, made, jnp.asarray(observation, jnp.float32), None)
     try:
-        expected = _forward(dict(leaves), layers, observation)[:, : spec.action_size]
+        last = _forward(dict(leaves), layers, observation)
+        if spec.discrete:
+            output, expected = "argmax", last == last.max(-1, keepdims=True)
+        else:
+            output, expected = "tanh", np.tanh(last[:, : spec.action_size])
         agrees = np.allclose(action, expected, atol=1e-3)
     except ValueError:  # shapes that do not follow one another
         agrees = False
     if not agrees:
         return None
-    return {"layers": layers, "activation": "relu", "output": "tanh"}
+    return {"layers": layers, "activation": "relu", "output": output}
 
 
 def _forward(weights: dict[str, np.ndarray], layers: list[str], x: np.ndarray) -> np.ndarray:
     for layer in layers:
         x = x @ weights[f"{layer}/kernel"] + weights[f"{layer}/bias"]
-        x = np.tanh(x) if layer == layers[-1] else np.maximum(x, 0.0)
+        x = x if layer == layers[-1] else np.maximum(x, 0.0)
     return x

@@ -99,7 +99,8 @@ class Policy:
           observation: One raw observation, (O,) or a Dict; or a batch of flat ones, (B, O).
 
         Returns:
-          (A,) or (B, A), in the environment's own bounds.
+          (A,) or (B, A), in the environment's own bounds; where actions are discrete an index, or
+          (B,) of them.
 
         Raises:
           InputError: if the observation has another width than the policy was trained on.
@@ -117,7 +118,7 @@ class Policy:
 
     def export(self, path: str | Path) -> None:
         """Writes a program from raw observations (b, O), float32, of any b to actions (b, A) in the
-        environment's bounds, for `jax.export.deserialize` on `PLATFORMS`.
+        environment's bounds, or indices (b,), for `jax.export.deserialize` on `PLATFORMS`.
 
         JAX promises that later versions load it for half a year, and earlier ones do not;
         `weights.npz` beside `policy.json` lasts.
@@ -132,7 +133,10 @@ class Policy:
         )
 
         def act(observation: jax.Array) -> jax.Array:
-            action = low + 0.5 * (self._act(observation) + 1.0) * (high - low)
+            action = self._act(observation)
+            if self.spec.discrete:
+                return jnp.argmax(action, axis=-1)
+            action = low + 0.5 * (action + 1.0) * (high - low)
             return jnp.clip(action, low, high)  # rounding may lead beyond
 
         shape = (*export.symbolic_shape("b"), self.spec.observation_size)

@@ -17,7 +17,7 @@ from offrl_jax.backends import num_cores
 
 PACKAGES = (
     *("offrl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint"),
-    *("gymnasium", "gymnasium-robotics", "mujoco", "minari", "h5py"),
+    *("gymnasium", "gymnasium-robotics", "mujoco", "box2d", "minari", "h5py"),
 )
 
 

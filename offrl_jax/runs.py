@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from offrl_jax import cells, divergence, learner
-from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
+from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset, with_discount
@@ -151,6 +151,11 @@ def train(
     """
     clock = time.perf_counter()
     configs = config if isinstance(config, list) else [config]
+    if len(setting_dirs) != (len(configs) if isinstance(config, list) else 0):
+        raise InputError(
+            f"{len(setting_dirs)} setting_dirs for {len(configs)} settings; give a list of these "
+            "with a directory for each, or one without any"
+        )
     dispatches = check(
         *(algorithm, configs, dataset),
         num_steps=num_steps,
@@ -198,7 +203,14 @@ def train(
         environment["dataset"] = summary(dataset)
         directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
-        stack.enter_context(_failures_told(directory, seed_batch or len(keys), allow_config_change))
+        stack.enter_context(
+            _failures_told(
+                directory,
+                seed_batch or len(keys),
+                "runs" if setting_dirs else "seeds",
+                allow_config_change,
+            )
+        )
         checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
         stack.callback(checkpoints.abandon)
         session = Session(
@@ -291,7 +303,9 @@ def check(
                 "a run takes one setting, not a stack of them; use `learn` for several"
             )
         validate(config)
+        learner.check_data(algorithm, config, dataset)
     config = configs[0]
+    check_actions(algorithm, config, dataset.spec)
     dispatches = schedule(phases_of(algorithm, config), num_steps, num_evaluations)
     if config.batch_size > len(dataset):
         raise InputError(
@@ -309,7 +323,9 @@ def check(
 
 
 @contextlib.contextmanager
-def _failures_told(directory: RunDirectory, num_at_once: int, may_change: bool) -> Iterator[None]:
+def _failures_told(
+    directory: RunDirectory, num_at_once: int, what: str, may_change: bool
+) -> Iterator[None]:
     """Leaves the reason in the directory, unless its run was done already, and turns errors that a
     user can mend into sentences."""
     try:
@@ -325,8 +341,8 @@ def _failures_told(directory: RunDirectory, num_at_once: int, may_change: bool) 
             change = "" if may_change else " --allow_config_change"
             batch = f"--seed_batch={fewer}{change}, or " if fewer else ""
             raise InputError(
-                f"the device has not the memory for {num_at_once} seeds of this size at once; give "
-                f"{batch}fewer seeds, smaller networks or a smaller batch"
+                f"the device has not the memory for {num_at_once} {what} of this size at once; "
+                f"give {batch}fewer {what}, smaller networks or a smaller batch"
             ) from error
         if isinstance(error, OSError):
             raise RunFailed(

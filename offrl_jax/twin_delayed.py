@@ -73,8 +73,8 @@ def q_values(
     config: TwinDelayedConfig,
     critic: Any,
     observation: Float[Array, "B O"],
-    action: Float[Array, "B A"],
-) -> Float[Array, "E B"]:
+    action: Float[Array, "B *N A"],
+) -> Float[Array, "E B *N"]:
     """Q_k(s, a) of every critic."""
     return critic_values(
         config.critic_hidden_sizes, critic, observation, action, layer_norm=config.critic_layer_norm
@@ -179,7 +179,7 @@ def state_q_values(
     config: TwinDelayedConfig,
     state: TwinDelayedState,
     observation: Float[Array, "B O"],
-    action: Float[Array, "B A"],
-) -> Float[Array, "E B"]:
+    action: Float[Array, "B *N A"],
+) -> Float[Array, "E B *N"]:
     """Q_k(s, a) of `state.critic`: an `Algorithm.q_values`."""
     return q_values(config, state.critic, observation, action)

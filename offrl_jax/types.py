@@ -43,7 +43,8 @@ class InputError(ValueError):
 
 
 class Transition(NamedTuple):
-    """A batch of transitions, scaled as the learner sees them (actions in [-1, 1])."""
+    """A batch of transitions, scaled as the learner sees them: actions in [-1, 1], or one-hot where
+    they are discrete, A being their number."""
 
     observation: Float[Array, "*B O"]
     action: Float[Array, "*B A"]
@@ -61,10 +62,10 @@ class Spec:
 
     Attributes:
       observation_size: O, the width of a flattened observation.
-      action_size: A.
-      discrete: Whether actions are indices; such tasks are refused until an algorithm takes them.
-      action_low: The environment's lower action bounds, A numbers.
-      action_high: The environment's upper action bounds, A numbers.
+      action_size: A, the width of an action or the number of discrete ones.
+      action_low: The environment's lower action bounds, A numbers; of one-hot rows 0.
+      action_high: The environment's upper action bounds, A numbers; of one-hot rows 1.
+      discrete: Whether the environment's actions are the indices 0 to A − 1.
       name: How the user named the dataset.
       env_id: Registered Gymnasium id of the evaluation environment, if there is one.
       env_kwargs: Its keyword arguments, as JSON.

@@ -26,6 +26,9 @@ install_import_hook(
         "offrl_jax.optimizers",
         "offrl_jax.candidates",
         "offrl_jax.relabelling",
+        "offrl_jax.cross_entropy_method",
+        "offrl_jax.distribution_correction",
+        "offrl_jax.acting",
         "offrl_jax.behavior",
         "offrl_jax.advantage_weighted",
         "offrl_jax.soft_actor_critic",
@@ -33,6 +36,7 @@ install_import_hook(
         "offrl_jax.algorithms",
         "offrl_jax.data.dataset",
         "offrl_jax.diagnostics",
+        "offrl_jax.tabular",
     ],
     "beartype.beartype",
 )

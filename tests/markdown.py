@@ -19,7 +19,8 @@ def commands(text: str) -> list[tuple[str, str]]:
 def unknown_flags(module: str, rest: str) -> list[str]:
     """Flags of a command that its module does not define, but for `--help`, `--config.` and
     `--grid.` ones; `--noNAME` is a flag where NAME is a boolean one."""
-    source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+    path = ROOT / module.replace(".", "/")
+    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
     if "adopt_module_key_flags(run_flags)" in source:
         source += (ROOT / "experiments/run_flags.py").read_text()
     defined = re.findall(r"(?:flags\.DEFINE_\w+|parser\.add_argument)\(\s*\"(?:--)?(\w+)\"", source)

@@ -16,10 +16,16 @@ SMALL = {  # by field, for whichever algorithm has it
 }
 
 
-def saved(tmp_path, dataset, name, **options):
+def is_discrete(name):
+    algorithm = ALGORITHMS[name]
+    return algorithm.discrete(algorithm.Config())
+
+
+def saved(tmp_path, dataset, name, settings=(), **options):
+    """Writes policies of three seeds, small and otherwise as by default but for the settings."""
     algorithm = ALGORITHMS[name]
     names = {f.name for f in dataclasses.fields(algorithm.Config)}
-    config = algorithm.Config(**{k: v for k, v in SMALL.items() if k in names})
+    config = algorithm.Config(**{k: v for k, v in SMALL.items() if k in names} | dict(settings))
     state = init(algorithm, config, dataset.spec, KEYS)
     save_policy(
         *(tmp_path / "policy", algorithm, config, state, dataset.spec, dataset.preprocessing),

@@ -19,16 +19,21 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.distributions": 1,
     "offrl_jax.networks": 1.5,
     "offrl_jax.losses": 1,
+    "offrl_jax.tabular": 1,
     "offrl_jax.environments": 1,
     "offrl_jax.data": 1.5,
     "offrl_jax.optimizers": 1,
     "offrl_jax.candidates": 1.7,
+    "offrl_jax.discrete_q": 1.8,
     "offrl_jax.relabelling": 1.7,
+    "offrl_jax.cross_entropy_method": 1.8,
+    "offrl_jax.distribution_correction": 1.8,
     "offrl_jax.behavior": 1.8,
     "offrl_jax.advantage_weighted": 1.8,
     "offrl_jax.soft_actor_critic": 1.8,
     "offrl_jax.twin_delayed": 1.8,
     "offrl_jax.algorithms": 2,
+    "offrl_jax.acting": 2.5,
     "offrl_jax.learner": 2.5,
     "offrl_jax.evaluation": 3,
     "offrl_jax.diagnostics": 3,
@@ -48,6 +53,7 @@ FLOORS = {  # longest prefix decides
     "experiments": 5,
     "experiments.messages": 4.8,
     "experiments.benchmark": 5.5,
+    "experiments.collect": 5.5,
     "experiments.compare": 5.5,
     "experiments.programs": 4.8,
     "experiments.configs": 5.2,
@@ -56,6 +62,7 @@ FLOORS = {  # longest prefix decides
     "experiments.d3rlpy_speed": 5.5,
     "experiments.datasets": 5.5,
     "experiments.export": 5.5,
+    "experiments.notebooks": 5.5,
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
     "experiments.report": 5.5,
@@ -144,10 +151,12 @@ sys.meta_path.insert(0, Absent())
 import jax, numpy as np, offrl_jax
 from offrl_jax import data
 from offrl_jax.algorithms.base import phases_of
-dataset = data.from_arrays(np.ones((9, 2)), np.zeros((9, 1)), np.ones(9), np.zeros(9))
+rows = np.ones((9, 2)), np.ones(9), np.zeros(9)
+continuous = data.from_arrays(rows[0], np.zeros((9, 1)), *rows[1:])
+discrete = data.from_arrays(rows[0], np.zeros(9), *rows[1:], num_actions=2)
 key = jax.random.key(0)
 
-def through_all_phases(algorithm, config):
+def through_all_phases(algorithm, config, dataset):
     state, rows = algorithm.init(config, dataset.spec, key), dataset
     for phase in phases_of(algorithm, config):
         if phase.relabel is not None:
@@ -158,10 +167,12 @@ def through_all_phases(algorithm, config):
 
 for algorithm in offrl_jax.ALGORITHMS.values():
     config = algorithm.Config(batch_size=4)
-    jax.eval_shape(lambda: through_all_phases(algorithm, config))  # imports as running it does
+    dataset = discrete if algorithm.discrete(config) else continuous
+    # imports as running it does
+    jax.eval_shape(lambda: through_all_phases(algorithm, config, dataset))
 awr = offrl_jax.ALGORITHMS["awr"]
-state = offrl_jax.init(awr, awr.Config(), dataset.spec, key)
-state, _ = offrl_jax.learn(awr, awr.Config(), dataset, state, key, num_steps=1)
+state = offrl_jax.init(awr, awr.Config(), continuous.spec, key)
+state, _ = offrl_jax.learn(awr, awr.Config(), continuous, state, key, num_steps=1)
 assert state.step == 1
 """
 

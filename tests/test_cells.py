@@ -189,6 +189,12 @@ def test_settings_that_are_there_stay_and_leftovers_go(tmp_path):
     assert not leftover.exists() and (dirs[1] / "DONE").exists()
 
 
+def test_every_setting_needs_a_directory(tmp_path):
+    for config, dirs in ((GAINS, []), (GAINS, ["a"]), (GAINS[0], ["a"])):
+        with pytest.raises(InputError, match="a directory for each"):
+            run(tmp_path / "job", FRAGILE, config, setting_dirs=dirs)
+
+
 @pytest.mark.parametrize(
     ("configs", "options", "words"),
     [

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import init, stack
+from offrl_jax import ALGORITHMS, init, stack
 from offrl_jax.data import from_arrays
 from offrl_jax.diagnostics import clone_behavior, diagnose
 from tests.toy import RuleConfig, rule
@@ -152,3 +152,22 @@ def test_one_trace_serves_all_chunks_and_settings(dataset, behavior):
     for gain in (0.5, 0.6):
         diagnosed(dataset, behavior, RuleConfig(gain=gain), KEY, algorithm=algorithm)
     assert len(traces) == 1
+
+
+def test_discrete_actions_are_held_against_a_categorical_clone():
+    """Half of the data take the first of two actions, half the second; the policy one only."""
+    n = 256
+    dataset = from_arrays(
+        *(np.ones((n, 2)), np.arange(n) % 2, np.zeros(n), np.ones(n)), num_actions=2
+    )
+    dqn = ALGORITHMS["dqn"]
+    config = dqn.Config(critic_hidden_sizes=(8,))
+    state = init(dqn, config, dataset.spec, KEY)
+    found = diagnose(dqn, config, dataset, state, clone_behavior(dataset))
+    assert found["diagnostics/favourite_share"] == 1.0
+    assert "diagnostics/action_saturation" not in found
+    for name in ("behavior_nll", "data_nll"):
+        np.testing.assert_allclose(found[f"diagnostics/{name}"], np.log(2), atol=0.02)
+    q = dqn.q_values(config, state, jnp.ones((2, 2)), jnp.eye(2))[0]
+    gap = float(q.max() - q.mean())  # to the data, which have both as often
+    np.testing.assert_allclose(found["diagnostics/policy_gap"], gap, rtol=0.1)

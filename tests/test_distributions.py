@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from offrl_jax.distributions import Gaussian, TanhGaussian
+from offrl_jax.distributions import Categorical, Gaussian, TanhGaussian
 
 KEY = jax.random.key(0)
 
@@ -188,3 +188,14 @@ def test_the_mode_of_a_gaussian_is_its_mean(policy):
     gaussian = Gaussian(*policy)
     np.testing.assert_array_equal(gaussian.mode(), policy.mean)
     assert (gaussian.log_prob(gaussian.mode()) > gaussian.log_prob(policy.mean + 0.01)).all()
+
+
+def test_categorical_agrees_with_distrax_and_samples_one_hot_rows():
+    logits = jax.random.normal(KEY, (5, 3))
+    ours, theirs = Categorical(logits), distrax.Categorical(logits)
+    action = jnp.eye(3)[jnp.array([0, 2, 1, 1, 0])]
+    np.testing.assert_allclose(ours.log_prob(action), theirs.log_prob(action.argmax(1)), atol=1e-6)
+    np.testing.assert_array_equal(ours.mode().argmax(1), theirs.mode())
+    samples = jax.vmap(ours.sample)(jax.random.split(KEY, 20_000))
+    np.testing.assert_array_equal(jnp.sort(samples[:9], axis=-1), [[[0, 0, 1]] * 5] * 9)
+    np.testing.assert_allclose(samples.mean(0), jax.nn.softmax(logits), atol=0.015)

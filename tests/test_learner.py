@@ -220,9 +220,9 @@ def test_seeds_in_batches_are_one_trace_of_an_update():
 @pytest.mark.parametrize(
     ("seed_batch", "num_seeds", "words"),
     [
-        (4, 6, "seed_batch=4 does not divide 6 seeds; 1 or 2 or 3 would do"),
-        (0, 2, "seed_batch=0 does not divide 2 seeds; 1 would do"),
-        (12, 6, "seed_batch=12 does not divide 6 seeds"),
+        (4, 6, "seed_batch=4 does not divide 6 runs; 1 or 2 or 3 would do"),
+        (0, 2, "seed_batch=0 does not divide 2 runs; 1 would do"),
+        (12, 6, "seed_batch=12 does not divide 6 runs"),
         (2, 1, "leaving it out would do"),
     ],
 )

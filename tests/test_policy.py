@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS
+from offrl_jax import ALGORITHMS, environments
 from offrl_jax.data import normalize_observations
 from offrl_jax.evaluation.rollouts import to_environment
 from offrl_jax.policy import load_policy
 from offrl_jax.types import InputError
-from tests.policies import saved
+from tests.policies import is_discrete, saved
 from tests.toy import toy_dataset
 
 
@@ -20,7 +20,8 @@ def dataset():
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
-def test_a_loaded_policy_acts_as_the_trained_one(tmp_path, dataset, name):
+def test_a_loaded_policy_acts_as_the_trained_one(tmp_path, name):
+    dataset = normalize_observations(toy_dataset(discrete=is_discrete(name)))
     algorithm, config, state = saved(tmp_path, dataset, name)
     observation = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
     act = jax.jit(algorithm.act)
@@ -59,6 +60,23 @@ def test_actions_are_in_the_environments_bounds(tmp_path, dataset):
     low, high = np.asarray(dataset.spec.action_low), np.asarray(dataset.spec.action_high)
     assert (actions >= low).all() and (actions <= high).all()
     assert np.abs(actions).max() > 1  # not left in [−1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("dqn", {}), ("bcq_discrete", {}), ("bc", {"policy": "categorical"})],
+)
+def test_discrete_actions_are_indices_that_the_environment_takes(tmp_path, name, settings):
+    dataset = toy_dataset(discrete=True)
+    saved(tmp_path, dataset, name, settings)
+    policy, env = load_policy(tmp_path), environments.make_from_spec(dataset.spec)
+    observation, _ = env.reset(seed=2)
+    action = policy(observation)
+    assert env.action_space.contains(action)
+    assert env.step(action)[1] == action  # the toy pays the index
+    actions = policy(5 * np.random.default_rng(0).normal(size=(50, 2)))
+    assert actions.shape == (50,) and all(map(env.action_space.contains, actions))
+    assert len(np.unique(actions)) > 1
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path, dataset):

@@ -21,12 +21,12 @@ from offrl_jax.policy import load_policy
 from offrl_jax.trees import named_leaves
 from offrl_jax.types import InputError
 from tests import commands
-from tests.policies import saved
+from tests.policies import is_discrete, saved
 from tests.toy import rule, toy_dataset
 
 ROOT = Path(__file__).parent.parent
 OBSERVATION = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
-LOW, HIGH = np.array([-2.0, 0.0]), np.array([2.0, 10.0])  # of the toy's actions
+VARIANTS = {"categorical": ("policy", "categorical"), "quantiles": ("num_quantiles", 5)}
 
 
 @pytest.fixture
@@ -55,27 +55,35 @@ def outside(tmp_path, code, *arguments):
     return done.stdout
 
 
-def asks_a_critic(name, config):
-    return name in ("bcq", "bear") or getattr(config, "num_action_samples", 1) > 1
+def is_plain(name, config):
+    """Whether acting takes one network and nothing else."""
+    several = (
+        getattr(config, "num_action_samples", 1) > 1 or getattr(config, "num_quantiles", 1) > 1
+    )
+    return name not in ("bcq", "bear", "qt_opt", "bcq_discrete") and not several
 
 
 @pytest.fixture(scope="module")
 def policy_of(tmp_path_factory):
     """Policies with random weights, as folder and config, by algorithm; made once."""
-    folder, dataset = tmp_path_factory.mktemp("runs"), normalize_observations(toy_dataset())
+    folder = tmp_path_factory.mktemp("runs")
 
     @functools.cache
     def made(name):
-        _, config, _ = saved(folder / name, dataset, name)
-        return folder / name, config
+        name, *settings = name.split()
+        discrete = is_discrete(name) or "categorical" in settings
+        dataset = normalize_observations(toy_dataset(discrete=discrete))
+        run_dir = folder / "-".join([name, *settings])
+        _, config, _ = saved(run_dir, dataset, name, [VARIANTS[word] for word in settings])
+        return run_dir, config
 
     return made
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+@pytest.mark.parametrize("name", [*sorted(ALGORITHMS), "bc categorical", "dqn quantiles"])
 def test_readmes_reader_acts_as_the_loaded_policy_or_refuses(policy_of, name):
     run_dir, config = policy_of(name)
-    if asks_a_critic(name, config):
+    if not is_plain(name, config):
         with pytest.raises(ValueError, match="holds no plain network"):
             reader()(run_dir / "policy")
         return

@@ -11,7 +11,7 @@ from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
 from offrl_jax.data import Dataset, from_arrays
 
-ENV_ID = "OffrlToy-v0"
+ENV_ID, DISCRETE_ENV_ID = "OffrlToy-v0", "OffrlDiscreteToy-v0"
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32)
 
 
@@ -34,11 +34,19 @@ class Toy(gymnasium.Env):
         self.time += 1
         terminated = self.time == 2 + self.start % 3
         info = {"success": self.time == 1 and self.start > 0}
-        return np.array([self.start, self.time]), float(action[0]), terminated, False, info
+        reward = float(np.ravel(action)[0])
+        return np.array([self.start, self.time]), reward, terminated, False, info
 
 
-if ENV_ID not in gymnasium.registry:
-    gymnasium.register(ENV_ID, entry_point=Toy, disable_env_checker=True, max_episode_steps=9)
+class DiscreteToy(Toy):
+    """Pays the index of the action."""
+
+    action_space = gymnasium.spaces.Discrete(3)
+
+
+for env_id, toy in ((ENV_ID, Toy), (DISCRETE_ENV_ID, DiscreteToy)):
+    if env_id not in gymnasium.registry:
+        gymnasium.register(env_id, entry_point=toy, disable_env_checker=True, max_episode_steps=9)
 
 
 @config
@@ -73,16 +81,19 @@ def value(config, state, observation):
 rule = Algorithm("rule", RuleConfig, init, update, act, value, "none")
 
 
-def toy_dataset(**spec) -> Dataset:
+def toy_dataset(*, discrete: bool = False, **spec) -> Dataset:
     rng = np.random.default_rng(0)
     n = 60
+    observation = np.stack([rng.integers(0, 9, n), rng.integers(0, 4, n)], 1).astype(float)
+    action = rng.uniform(LOW, HIGH, (n, 2))
+    actions = {"action_low": LOW, "action_high": HIGH, "env_id": ENV_ID}
+    if discrete:
+        action, actions = rng.integers(0, 3, n), {"num_actions": 3, "env_id": DISCRETE_ENV_ID}
     return from_arrays(
-        np.stack([rng.integers(0, 9, n), rng.integers(0, 4, n)], 1).astype(float),
-        rng.uniform(LOW, HIGH, (n, 2)),
+        observation,
+        action,
         rng.normal(size=n),
         np.arange(1, n + 1) % 3 == 0,
         next_observation=rng.normal(size=(n, 2)),
-        action_low=LOW,
-        action_high=HIGH,
-        **{"env_id": ENV_ID, "reference_scores": (0.0, 10.0), "name": "toy"} | spec,
+        **actions | {"reference_scores": (0.0, 10.0), "name": "toy"} | spec,
     )

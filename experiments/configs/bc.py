@@ -12,7 +12,7 @@ BUILD_NOTES.md. The others are CORL's (configs/offline/bc at eeeeef2; Kitchen ha
 takes Gym's); give --best_fraction=0.1 for its 10% BC.
 """
 
-from experiments.configs.common import quick, quick_antmaze
+from experiments.configs.common import discrete, quick, quick_antmaze
 from experiments.presets import Preset
 
 SMALL = {"learning_rate": 1e-3, "hidden_sizes": (128, 128), "batch_size": 128}
@@ -24,6 +24,7 @@ PRESETS = {
     "antmaze": CORL,
     "adroit": CORL,
     "kitchen": CORL,
+    "discrete": discrete(SMALL | {"policy": "categorical"}),
 }
 
 RECIPES = {

@@ -19,7 +19,15 @@ name for that one (umaze-diverse takes other temperatures: 5, 3 and 5). EQL's we
 V) / α}.
 """
 
-from experiments.configs.common import QUICK, QUICK_ANT, SMALL, pointmaze, quick, quick_antmaze
+from experiments.configs.common import (
+    QUICK,
+    QUICK_ANT,
+    SMALL,
+    discrete,
+    pointmaze,
+    quick,
+    quick_antmaze,
+)
 from experiments.presets import Preset
 
 DROPOUT = {"expectile": 0.7, "inverse_temperature": 0.5, "actor_dropout_percent": 10}
@@ -30,6 +38,7 @@ PRESETS = {
     "antmaze": Preset(config={"expectile": 0.9, "inverse_temperature": 10.0}, reward_bias=-1.0),
     "adroit": Preset(config=DROPOUT),
     "kitchen": Preset(config=DROPOUT),
+    "discrete": discrete(SMALL | {"policy": "categorical", "num_decay_steps": 30_000}),
 }
 
 XQL = {"value_loss": "gumbel", "max_exponent": 7.0}

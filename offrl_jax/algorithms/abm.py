@@ -237,8 +237,8 @@ def agent_q_values(
     config: ABMConfig,
     state: ABMState,
     observation: Float[Array, "B O"],
-    action: Float[Array, "B A"],
-) -> Float[Array, "E B"]:
+    action: Float[Array, "B *N A"],
+) -> Float[Array, "E B *N"]:
     """Q_k(s, a) of the actor-critic."""
     return state_q_values(config, state.agent, observation, action)
 

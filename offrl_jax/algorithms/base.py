@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from offrl_jax.types import InputError, Spec
+
 
 class Algorithm(NamedTuple):
     """What the learner, the rollouts and the command line need to know of an algorithm.
@@ -13,14 +15,18 @@ class Algorithm(NamedTuple):
       init: (config, spec, key) -> state, a NamedTuple with at least `step`, an int32 scalar; of the
         spec sizes and bounds alone, as of a dataset's where there is one (`Spec.bare`).
       update: (config, state, batch, key) -> (state, metrics); adds 1 to `state.step`.
-      act: (config, state, observation, key | None) -> actions in [−1, 1] of a (B, O) batch of
-        normalised observations; None asks for the mode.
+      act: (config, state, observation, key | None) -> actions (B, A), in [−1, 1] or one-hot, of a
+        (B, O) batch of normalised observations; None asks for the mode.
       value: (config, state, observation) -> the critic's estimate (B,) of what acting from these
         observations returns, discounted, in transformed rewards; None without a critic.
       citation: The paper.
       phases: (config) -> the phases of training in order; None if every step is an `update`.
-      q_values: (config, state, observation, action) -> Q_k(s, a) of every critic, (E, B), for one
-        action a state; None without a critic of actions.
+      q_values: (config, state, observation, action) -> Q_k(s, a) of every critic, (E, B) for one
+        action a state, (E, B, N) for several, (B, N, A); None without a critic of actions.
+      discrete: (config) -> whether the actions that it learns are discrete.
+      check: (config, dataset) -> None, called on the host where training on the data starts; raises
+        InputError where the algorithm cannot learn from them with these settings. None if it always
+        can.
     """
 
     name: str
@@ -32,6 +38,8 @@ class Algorithm(NamedTuple):
     citation: str
     phases: Callable | None = None
     q_values: Callable | None = None
+    discrete: Callable = lambda config: False
+    check: Callable | None = None
 
 
 class Phase(NamedTuple):
@@ -52,6 +60,20 @@ class Phase(NamedTuple):
     num_steps: int | None = None
     relabel: Callable | None = None
     relabel_every: int | None = None
+
+
+def check_actions(algorithm: Algorithm, config: Any, spec: Spec) -> None:
+    """Raises InputError unless the algorithm, so configured, learns actions of the task's kind."""
+    kinds = {
+        False: f"continuous ones, {spec.action_size} numbers each",
+        True: f"{spec.action_size} discrete ones",
+    }
+    if algorithm.discrete(config) != spec.discrete:
+        raise InputError(
+            f"actions of dataset {spec.name} are {kinds[spec.discrete]}, but {algorithm.name} as "
+            f"configured learns {'continuous' if spec.discrete else 'discrete'} ones; take another "
+            "algorithm or, where it has one, another --config.policy"
+        )
 
 
 def phases_of(algorithm: Algorithm, config: Any) -> tuple[Phase, ...]:

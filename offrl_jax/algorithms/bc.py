@@ -13,7 +13,13 @@ import optax
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
-from offrl_jax.networks import deterministic_policy, gaussian_policy, init_policy
+from offrl_jax.distributions import Categorical, TanhGaussian
+from offrl_jax.networks import (
+    categorical_policy,
+    deterministic_policy,
+    gaussian_policy,
+    init_policy,
+)
 from offrl_jax.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
@@ -22,8 +28,9 @@ from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 class BCConfig:
     policy: str = setting(
         "gaussian",
-        "gaussian: likelihood of a tanh-Gaussian; deterministic: mean squared error",
-        choices=("gaussian", "deterministic"),
+        "gaussian: likelihood of a tanh-Gaussian; deterministic: mean squared error; categorical: "
+        "likelihood of discrete actions",
+        choices=("gaussian", "deterministic", "categorical"),
     )
     learning_rate: float = setting(3e-4, "Adam's step size", low=0)
     hidden_sizes: tuple[int, ...] = setting((256, 256), "hidden layers of the policy", low=1)
@@ -43,15 +50,23 @@ def init(config: BCConfig, spec: Spec, key: Key) -> BCState:
 
 
 def actor_loss(actor: Any, batch: Transition, config: BCConfig) -> Float[Array, ""]:
-    """−mean_b log π(a|s) for a tanh-Gaussian, mean_b mean_A (π(s) − a)² for a deterministic policy.
+    """−mean_b log π(a|s) for a tanh-Gaussian and a categorical, mean_b mean_A (π(s) − a)² for a
+    deterministic policy.
 
-    The second is the first with a fixed variance and no squashing, and so averages modes.
+    The last is the first with a fixed variance and no squashing, and so averages modes.
     """
-    if config.policy == "gaussian":
-        policy = gaussian_policy(config.hidden_sizes, actor, batch.observation)
-        return -jnp.mean(policy.log_prob(batch.action))
+    if config.policy != "deterministic":
+        return -jnp.mean(policy_of(config, actor, batch.observation).log_prob(batch.action))
     action = deterministic_policy(config.hidden_sizes, actor, batch.observation)
     return jnp.mean(jnp.square(action - batch.action))
+
+
+def policy_of(
+    config: BCConfig, actor: Any, observation: Float[Array, "B O"]
+) -> TanhGaussian | Categorical:
+    """π(·|s), where it is a distribution."""
+    family = {"gaussian": gaussian_policy, "categorical": categorical_policy}[config.policy]
+    return family(config.hidden_sizes, actor, observation)
 
 
 def update(
@@ -69,8 +84,17 @@ def act(
 ) -> Float[Array, "B A"]:
     if config.policy == "deterministic":
         return deterministic_policy(config.hidden_sizes, state.actor, observation)
-    policy = gaussian_policy(config.hidden_sizes, state.actor, observation)
-    return policy.mode() if key is None else policy.sample_and_log_prob(key)[0]
+    policy = policy_of(config, state.actor, observation)
+    return policy.mode() if key is None else policy.sample(key)
 
 
-bc = Algorithm("bc", BCConfig, init, update, act, None, "Pomerleau 1991")
+bc = Algorithm(
+    name="bc",
+    Config=BCConfig,
+    init=init,
+    update=update,
+    act=act,
+    value=None,
+    citation="Pomerleau 1991",
+    discrete=lambda config: config.policy == "categorical",
+)

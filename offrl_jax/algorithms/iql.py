@@ -1,6 +1,9 @@
 """IQL: values in the sample only, as expectiles over the data's actions; a policy by weighted
 cloning. XQL, SQL and EQL are the same learner with another loss of the value.
 
+Discrete actions enter the critics as one-hot rows and take a categorical policy; nothing else
+differs, since no maximum over actions is ever taken.
+
 Citation: Kostrikov et al. 2021, arXiv:2110.06169. XQL: Garg et al. 2023, arXiv:2301.02328; SQL and
 EQL: Xu et al. 2023, arXiv:2303.15810.
 Update order: value → actor → critics → target critics, each with the new value.
@@ -18,6 +21,7 @@ import optax
 from offrl_jax import candidates
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
+from offrl_jax.distributions import Categorical, Gaussian
 from offrl_jax.losses.regression import (
     expectile_loss,
     exponential_loss,
@@ -28,7 +32,9 @@ from offrl_jax.losses.regression import (
 )
 from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks import (
+    categorical_policy,
     init_critics,
+    init_policy,
     init_tanh_mean_policy,
     init_value,
     state_value,
@@ -56,6 +62,11 @@ class IQLConfig:
         "weight of an action in the cloning, exponential: exp(β (Q − V)); linear: Q − V where "
         "that is positive, SQL's",
         choices=("exponential", "linear"),
+    )
+    policy: str = setting(
+        "gaussian",
+        "gaussian: about tanh f(s), one σ for all states; categorical: over discrete actions",
+        choices=("gaussian", "categorical"),
     )
     inverse_temperature: float = setting(3.0, "β of the exponential weight; 0 is cloning", low=0)
     max_weight: float = setting(100.0, "clip of the weight", low=1)
@@ -87,7 +98,7 @@ class IQLState(NamedTuple):
 def init(config: IQLConfig, spec: Spec, key: Key) -> IQLState:
     """Fresh parameters, the target critics equal to the critics."""
     actor_key, value_key, critic_key = jax.random.split(key, 3)
-    actor = init_tanh_mean_policy(config.actor_hidden_sizes, spec, actor_key)
+    actor = init_actor(config, spec, actor_key)
     value = init_value(config.critic_hidden_sizes, spec, value_key)
     critic = init_critics(config.critic_hidden_sizes, config.num_critics, spec, critic_key)
     return IQLState(
@@ -100,6 +111,21 @@ def init(config: IQLConfig, spec: Spec, key: Key) -> IQLState:
         value_optimizer=optax.adam(config.critic_learning_rate).init(value),
         critic_optimizer=optax.adam(config.critic_learning_rate).init(critic),
     )
+
+
+def init_actor(config: IQLConfig, spec: Spec, key: Key) -> Any:
+    if config.policy == "categorical":
+        return init_policy(config.actor_hidden_sizes, spec.observation_size, spec.action_size, key)
+    return init_tanh_mean_policy(config.actor_hidden_sizes, spec, key)
+
+
+def policy_of(
+    config: IQLConfig, actor: Any, observation: Float[Array, "B O"], key: Key | None = None
+) -> Gaussian | Categorical:
+    """π(·|s); a key drops units out."""
+    family = {"gaussian": tanh_mean_policy, "categorical": categorical_policy}[config.policy]
+    dropout = config.actor_dropout_percent / 100
+    return family(config.actor_hidden_sizes, actor, observation, dropout=dropout, key=key)
 
 
 def value_loss(
@@ -135,10 +161,7 @@ def actor_loss(
     Source: Kostrikov et al. 2021, arXiv:2110.06169, eq. 7; Xu et al. 2023, arXiv:2303.15810,
     eq. 13.
     """
-    dropout = config.actor_dropout_percent / 100
-    policy = tanh_mean_policy(
-        config.actor_hidden_sizes, actor, batch.observation, dropout=dropout, key=key
-    )
+    policy = policy_of(config, actor, batch.observation, key)
     if config.policy_weight == "exponential":
         weight = exponential_weight(config.inverse_temperature * advantage, config.max_weight)
     else:
@@ -204,7 +227,7 @@ def update(
 def act(
     config: IQLConfig, state: IQLState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
-    policy = tanh_mean_policy(config.actor_hidden_sizes, state.actor, observation)
+    policy = policy_of(config, state.actor, observation)
     return policy.mode() if key is None else policy.sample(key)
 
 
@@ -225,4 +248,5 @@ iql = Algorithm(
     value=value,
     citation="Kostrikov et al. 2021, arXiv:2110.06169",
     q_values=candidates.state_q_values,
+    discrete=lambda config: config.policy == "categorical",
 )

@@ -20,7 +20,7 @@ import numpy as np
 from offrl_jax.data.dataset import fingerprint
 from offrl_jax.data.recording import Recording
 
-FORMAT = 4  # raised whenever a source reads the same bytes differently
+FORMAT = 5  # raised whenever a source reads the same bytes differently
 FLAGS = ("terminal", "truncation", "episode_end")
 
 

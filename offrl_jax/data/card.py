@@ -42,8 +42,6 @@ def card(dataset: Dataset, time_limit: int | None = None) -> dict[str, Any]:
     )
     reward = (np.asarray(rows.reward) - np.float32(bias)) / np.float32(scale)
     action, terminal = np.asarray(rows.action), np.asarray(rows.terminal)
-    low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
-    center, half = 0.5 * (low + high), 0.5 * (high - low)
     episode = np.asarray(dataset.episode)
     lengths, returns = np.bincount(episode), episode_returns(dataset)
 
@@ -69,13 +67,7 @@ def card(dataset: Dataset, time_limit: int | None = None) -> dict[str, Any]:
         and described_by_quantiles(scores.normalized_score(returns, spec.reference_scores)),
         "rewards": _rewards(reward),
         "observations": _features(observation),
-        "actions": _features(center + half * action)
-        | {
-            "low": low.tolist(),
-            "high": high.tolist(),
-            "saturated": counts["saturated_actions"],
-            "saturated_by_feature": np.mean(np.abs(action) > SATURATED, axis=0).tolist(),
-        },
+        "actions": _actions(spec, action),
         "coverage": coverage(moving),
         "repeated": {
             "transitions": num_repeated(keys),
@@ -86,7 +78,9 @@ def card(dataset: Dataset, time_limit: int | None = None) -> dict[str, Any]:
             "return": histogram(returns),
             "length": histogram(lengths),
             "reward": histogram(reward),
-            "action": [histogram(column, (-1.0, 1.0)) for column in action.T],
+            "action": []
+            if spec.discrete
+            else [histogram(column, (-1.0, 1.0)) for column in action.T],
         },
         "map": _map(spec, observation, moving),
     }
@@ -197,7 +191,9 @@ def warnings(card: dict[str, Any]) -> list[str]:
     constant = {
         what: np.flatnonzero(np.equal(card[what]["min"], card[what]["max"])).tolist()
         for what in ("observations", "actions")
+        if "min" in card[what]
     }
+    never = np.flatnonzero(np.equal(actions.get("shares", ()), 0)).tolist()
     without_next = card["continuity"]["without_next_action"]
     limit = card["environment"]["time_limit"]
     found = {
@@ -214,8 +210,11 @@ def warnings(card: dict[str, Any]) -> list[str]:
         f"every reward is {rewards['min']:g}: there is nothing to tell good from bad": (
             rewards["distinct"] == 1
         ),
-        f"{actions['saturated']:.0%} of action entries are at their bounds, where the density of a "
-        "tanh-Gaussian diverges": actions["saturated"] > MANY_SATURATED,
+        f"{actions.get('saturated', 0):.0%} of action entries are at their bounds, where the "
+        "density of a tanh-Gaussian diverges": actions.get("saturated", 0) > MANY_SATURATED,
+        f"actions never taken: {', '.join(map(str, never))}; nothing tells what they are worth": (
+            len(never) > 0
+        ),
         f"{share_repeated:.1%} of transitions repeat an earlier one exactly": (
             share_repeated > MANY_REPEATED
         ),
@@ -239,6 +238,20 @@ def warnings(card: dict[str, Any]) -> list[str]:
     ]
     caveat = scores.CAVEATS.get(card["environment"]["id"])
     return [*sentences, caveat] if caveat else sentences
+
+
+def _actions(spec: Spec, action: np.ndarray) -> dict[str, Any]:
+    """Of discrete actions (N, A) each one's share; of others their range and what is at bounds."""
+    if spec.discrete:
+        return {"shares": action.mean(0, dtype=np.float64).tolist()}
+    low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
+    is_saturated = np.abs(action) > SATURATED
+    return _features(0.5 * (low + high) + 0.5 * (high - low) * action) | {
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "saturated": float(is_saturated.mean()),
+        "saturated_by_feature": is_saturated.mean(0).tolist(),
+    }
 
 
 def _features(x: np.ndarray) -> dict[str, list]:
@@ -296,7 +309,7 @@ def _map(spec: Spec, observation: np.ndarray, moving: np.ndarray) -> dict[str, A
     is_position = {  # mazes' observations begin with the position, if these entries come first
         "pointmaze": first in ("", "achieved_goal", "observation"),
         "antmaze": first in ("", "achieved_goal"),
-    }.get(scores.domain(spec.env_id), False)
+    }.get(scores.domain(spec), False)
     plane = observation[:, :2] if is_position else principal_components(moving)
     if plane.shape[1] < 2:
         return None

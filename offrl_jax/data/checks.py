@@ -1,6 +1,7 @@
 """What is asked of arrays before anything is learnt from them."""
 
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ def numbers(name: str, field: str, array: np.ndarray, ndim: int) -> np.ndarray:
         raise InputError(
             f"{field} of dataset {name} has shape {array.shape}; "
             f"it needs {'(transitions, width)' if ndim == 2 else '(transitions,)'}"
+            + (", or num_actions where actions are indices" if field == "action" else "")
         )
     with np.errstate(all="ignore"):  # what float32 cannot hold is not finite either
         return np.asarray(array, np.float32)
@@ -47,6 +49,44 @@ def never(bad: np.ndarray, what: str, episode: np.ndarray, remedy: str) -> None:
             f"{what} in {len(rows)} of {len(bad)} transitions, first at transition {rows[0]} "
             f"(episode {episode[rows[0]]}); {remedy}"
         )
+
+
+def bounds(name: str, low: Any, high: Any, action_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Action bounds, numbers or as many as an action has, as two arrays (A,).
+
+    Raises:
+      InputError: if they are something else.
+    """
+    with np.errstate(over="ignore"):
+        try:
+            given = [np.asarray(bound, np.float32) for bound in (low, high)]
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"the action bounds of dataset {name} are no numbers ({error}); give some"
+            ) from error
+    if any(bound.shape not in ((), (action_size,)) for bound in given):
+        raise InputError(
+            f"the action bounds of dataset {name} have shapes {given[0].shape} and "
+            f"{given[1].shape}; give numbers, or {action_size} of them each"
+        )
+    return tuple(np.broadcast_to(bound, action_size) for bound in given)
+
+
+def to_one_hot(name: str, action: np.ndarray, num_actions: int, episode: np.ndarray) -> np.ndarray:
+    """One-hot rows (N, A) of the indices (N,) of discrete actions.
+
+    Raises:
+      InputError: if there are fewer than two actions, or an index is none of theirs.
+    """
+    if type(num_actions) is not int or num_actions < 2:
+        raise InputError(
+            f"dataset {name} has num_actions={num_actions}; give how many discrete actions there "
+            "are, at least 2"
+        )
+    bad = ~np.isin(action, np.arange(num_actions))
+    what = f"action of dataset {name} is none of the indices 0 to {num_actions - 1}"
+    never(bad, what, episode, "correct that episode or num_actions")
+    return np.eye(num_actions, dtype=np.float32)[action.astype(int)]
 
 
 def to_unit(

@@ -90,6 +90,7 @@ def from_arrays(
     next_observation: np.ndarray | None = None,
     action_low: float | Sequence[float] | np.ndarray = -1.0,
     action_high: float | Sequence[float] | np.ndarray = 1.0,
+    num_actions: int | None = None,
     clip_actions: bool = False,
     discount: float = 0.99,
     name: str = "arrays",
@@ -104,7 +105,7 @@ def from_arrays(
 
     Args:
       observation: (N, O), raw.
-      action: (N, A), in the environment's bounds.
+      action: (N, A), in the environment's bounds; (N,), indices, where actions are discrete.
       reward: (N,).
       terminal: (N,), true ends only.
       truncation: (N,), time-outs and cuts.
@@ -113,6 +114,8 @@ def from_arrays(
       next_observation: (N, O).
       action_low: Lower action bounds, a number or A numbers.
       action_high: Upper action bounds, a number or A numbers.
+      num_actions: A of discrete actions, which are the indices 0 to A − 1 and are held as one-hot
+        rows; None where actions are continuous.
       clip_actions: Whether actions outside their bounds are clipped, with a warning, not refused.
       discount: γ of the discounted return-to-go, in [0, 1].
       name: The dataset's name in messages.
@@ -125,7 +128,7 @@ def from_arrays(
         raise InputError(f"the discount is {discount}; give a number in [0, 1]")
     fields = {
         "observation": checks.numbers(name, "observation", observation, 2),
-        "action": checks.numbers(name, "action", action, 2),
+        "action": checks.numbers(name, "action", action, 2 if num_actions is None else 1),
         "reward": checks.numbers(name, "reward", reward, 1),
         "terminal": checks.numbers(name, "terminal", terminal, 1),
     }
@@ -166,20 +169,12 @@ def from_arrays(
             "they are taken as true ends",
             *(name, both, n),
         )
-    with np.errstate(over="ignore"):
-        try:
-            bounds = [np.asarray(bound, np.float32) for bound in (action_low, action_high)]
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                f"the action bounds of dataset {name} are no numbers ({error}); give some"
-            ) from error
-    if any(bound.shape not in ((), action.shape[1:]) for bound in bounds):
-        raise InputError(
-            f"the action bounds of dataset {name} have shapes {bounds[0].shape} and "
-            f"{bounds[1].shape}; give numbers, or {action.shape[1]} of them each"
-        )
-    low, high = (np.broadcast_to(bound, action.shape[1:]) for bound in bounds)
-    action = checks.to_unit(name, action, low, high, episode, clip_actions)
+    if num_actions is None:
+        low, high = checks.bounds(name, action_low, action_high, action.shape[1])
+        action = checks.to_unit(name, action, low, high, episode, clip_actions)
+    else:
+        action = checks.to_one_hot(name, action, num_actions, episode)
+        low, high = np.zeros(num_actions, np.float32), np.ones(num_actions, np.float32)
 
     rows = Transition(
         observation=observation,
@@ -208,6 +203,7 @@ def from_arrays(
         action_size=action.shape[1],
         action_low=tuple(low.tolist()),
         action_high=tuple(high.tolist()),
+        discrete=num_actions is not None,
         name=name,
         **spec,
     )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from offrl_jax.data.generate.mazes import MAZES
+from offrl_jax.types import Spec
 
 # Mean undiscounted returns (random policy, expert) of each D4RL task family.
 # Source: Farama-Foundation/D4RL, d4rl/infos.py at 89141a689b0353b0dac3da5cba60da4b1b16254d.
@@ -59,6 +60,15 @@ POINTMAZE = {
     "large": (4.72, 527.4),
 }
 
+# Mean returns over 100 episodes, environment seeds from 0 on, of uniformly random actions
+# (`mean_return` of `generate/discrete.py`, gymnasium 1.4.0), and Gymnasium's reward thresholds:
+# what its registry calls solved, but for CartPole the most there is.
+DISCRETE = {
+    "CartPole-v1": (23.68, 500.0),
+    "LunarLander-v3": (-191.96, 200.0),
+    "Acrobot-v1": (-497.08, -100.0),
+}
+
 CAVEATS = {
     "AdroitHandDoor-v1": (
         "AdroitHandDoor-v1 rewards the distance from palm to handle (+0.1 a metre) where D4RL "
@@ -75,9 +85,9 @@ def family(env_id: str | None) -> Family:
     return next((f for f in FAMILIES if re.fullmatch(f.env_id, env_id or "")), UNKNOWN)
 
 
-def domain(env_id: str | None) -> str:
-    """One of pointmaze, gym, antmaze, adroit, kitchen, other."""
-    return family(env_id).domain
+def domain(spec: Spec) -> str:
+    """One of pointmaze, gym, antmaze, adroit, kitchen, discrete, other."""
+    return "discrete" if spec.discrete else family(spec.env_id).domain
 
 
 def reference_scores(
@@ -87,6 +97,8 @@ def reference_scores(
     for name, maze in MAZES.items():
         if (env_id, env_kwargs) == (maze.env_id, maze.env_kwargs):
             return POINTMAZE[name]
+    if env_id in DISCRETE and not env_kwargs:
+        return DISCRETE[env_id]
     known = family(env_id)
     applies = known.needs.items() <= env_kwargs.items() if known.needs else True
     return D4RL[known.scores] if known.scores and applies else None

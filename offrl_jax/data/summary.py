@@ -11,7 +11,8 @@ SATURATED = 0.999  # |action| beyond which atanh is clipped
 
 
 def summary(dataset: Dataset) -> dict[str, Any]:
-    """Size, returns in raw reward units, episode ends, score and saturated actions."""
+    """Size, returns in raw reward units, episode ends, score and the share of action entries at
+    their bounds, None for discrete ones, which have none."""
     returns = episode_returns(dataset)
     reference = dataset.spec.reference_scores
     ends = np.flatnonzero(np.diff(dataset.episode, append=len(returns)))
@@ -26,5 +27,7 @@ def summary(dataset: Dataset) -> dict[str, Any]:
         "terminal_ends": int(terminal.sum()),
         "truncated_ends": int((1 - terminal).sum()),
         "mean_score": reference and float(normalized_score(returns.mean(), reference)),
-        "saturated_actions": float(np.mean(np.abs(dataset.transitions.action) > SATURATED)),
+        "saturated_actions": None
+        if dataset.spec.discrete
+        else float(np.mean(np.abs(dataset.transitions.action) > SATURATED)),
     }

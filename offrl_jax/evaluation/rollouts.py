@@ -199,7 +199,9 @@ def summarize(rollouts: Rollouts, spec: Spec) -> dict[str, Any]:
 
 
 def to_environment(action: np.ndarray, spec: Spec) -> np.ndarray:
-    """Actions in [−1, 1] to the environment's own bounds."""
+    """Actions (*B, A) in [−1, 1] to the environment's own bounds, one-hot ones to indices (*B,)."""
+    if spec.discrete:
+        return action.argmax(-1)
     low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
     return (low + 0.5 * (action + 1.0) * (high - low)).astype(np.float32)
 

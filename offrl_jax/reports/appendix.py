@@ -31,6 +31,7 @@ def _data(study: Study) -> list[Part]:
     rows: dict[str, list[str]] = {
         "environment": [str(task.dataset.get("env_id") or "none") for task in study.tasks],
         "fingerprint": [task.dataset["fingerprint"][:12] or "–" for task in study.tasks],
+        "actions": [_actions(task) for task in study.tasks],
         "returns of scores 0 and 100": [_reference(task) for task in study.tasks],
     }
     names = list(dict.fromkeys(name for task in study.tasks for name in task.facts))
@@ -49,6 +50,11 @@ def _data(study: Study) -> list[Part]:
             )
         )
     return parts
+
+
+def _actions(task: Task) -> str:
+    size = task.dataset["action_size"]
+    return f"{size} discrete" if task.dataset.get("discrete") else f"{size} numbers"
 
 
 def _reference(task: Task) -> str:

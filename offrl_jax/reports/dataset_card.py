@@ -98,7 +98,13 @@ def _facts(card: dict[str, Any]) -> dict[str, dict[str, str]]:
     environment, episodes, rewards = card["environment"], card["episodes"], card["rewards"]
     coverage, repeated, continuity = card["coverage"], card["repeated"], card["continuity"]
     actions, transitions = card["actions"], card["transitions"]
-    sizes = {what: len(card[what]["min"]) for what in ("observations", "actions")}
+    num_features, shares = len(card["observations"]["min"]), actions.get("shares")
+    if shares:
+        acting = f"{len(shares)} discrete actions"
+        frequent = {"actions": ", ".join(f"{i}: {share:.1%}" for i, share in enumerate(shares))}
+    else:
+        acting = f"{len(actions['min'])} of action"
+        frequent = {"actions at bounds": f"{actions['saturated']:.1%} of their entries"}
     ends = {
         "terminal": "true ends",
         "timed_out": f"time-outs after {environment['time_limit']} steps",
@@ -113,8 +119,7 @@ def _facts(card: dict[str, Any]) -> dict[str, dict[str, str]]:
         "dataset": {
             "fingerprint": card["fingerprint"],
             "environment": (environment["id"] or "none") + (arguments and f" ({arguments})"),
-            "transitions": f"{transitions:,}, of {sizes['observations']} numbers observed and "
-            f"{sizes['actions']} of action",
+            "transitions": f"{transitions:,}, of {num_features} numbers observed and {acting}",
         },
         "episodes": {
             "number": f"{episodes['number']:,}",
@@ -132,12 +137,12 @@ def _facts(card: dict[str, Any]) -> dict[str, dict[str, str]]:
             "distinct": f"{rewards['distinct']:,} values",
         },
         "coverage and repetition": {
-            "features that vary": f"{coverage['varying_features']} of {sizes['observations']}, "
+            "features that vary": f"{coverage['varying_features']} of {num_features}, "
             f"worth {coverage['effective_dimension']:.1f} independent ones (participation ratio)",
             "cells visited": f"{coverage['cells']:,} as wide as a standard deviation, in "
             f"{transitions:,} transitions; as many as {coverage['effective_cells']:,.0f} visited "
             "equally often",
-            "actions at bounds": f"{actions['saturated']:.1%} of their entries",
+            **frequent,
             "repeated": f"{repeated['transitions']:,} transitions "
             f"({repeated['transitions'] / transitions:.1%}), {repeated['episodes']:,} episodes",
             "jumps": f"{continuity['jumps']:.1%} of steps lead elsewhere than the next row begins",
@@ -155,7 +160,7 @@ def _spread(q: dict[str, float]) -> str:
 
 def _tables(card: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
     """Heading, header and rows of the tables by feature."""
-    for what in ("actions", "observations"):
+    for what in ("observations",) if "shares" in card["actions"] else ("actions", "observations"):
         columns = {key: card[what][key] for key in ("min", "mean", "std", "max")}
         if what == "actions":
             columns |= {key: card[what][key] for key in ("low", "high")}
@@ -181,7 +186,10 @@ def _figures(card: dict[str, Any]) -> Iterator[tuple[str, Callable]]:
                 axes, histograms[what], what, units.get(what, "transitions")
             ),
         )
-    yield "histograms of actions", lambda axes: _strips(axes, histograms["action"])
+    if "shares" in card["actions"]:
+        yield "shares of actions", lambda axes: _shares(axes, card["actions"]["shares"])
+    else:
+        yield "histograms of actions", lambda axes: _strips(axes, histograms["action"])
     if card["map"]:
         alt = "positions visited" if card["map"]["is_position"] else "principal components"
         yield alt, lambda axes: _map(axes, card["map"], card["environment"])
@@ -193,6 +201,14 @@ def _bars(axes, histogram: dict[str, list], label: str, unit: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(label)
     axes.set_ylabel(unit)
+
+
+def _shares(axes, shares: list[float]) -> None:
+    axes.bar(range(len(shares)), shares, color="#33658a")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("action")
+    axes.set_ylabel("share")
 
 
 def _strips(axes, histograms: list[dict[str, list]]) -> None:

@@ -67,6 +67,7 @@ def diagnostics_table(metrics: dict[str, np.ndarray], first_seed: int = 0) -> st
         "random_gap": ("Q(random) − Q(data)", "{:+.2f}"),
         "ensemble_spread": ("spread of critics", "{:.2f}"),
         "action_saturation": ("saturated actions", "{:.0%}"),
+        "favourite_share": ("most frequent action", "{:.0%}"),
         "behavior_nll": ("behaviour NLL", "{:.2f}"),
         "data_nll": ("of the data", "{:.2f}"),
     }

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.bc import BCConfig, actor_loss
+from offrl_jax.algorithms.bc import BCConfig, actor_loss, policy_of
+from offrl_jax.data import from_arrays
 from offrl_jax.distributions import TanhGaussian
 from offrl_jax.networks import gaussian_policy
 from tests.arrays import bandit, random_dataset
@@ -63,3 +64,18 @@ def test_losses_are_their_formulas():
             mean, log_std = jnp.split(head, 2, -1)
             expected = -np.mean(TanhGaussian(mean, log_std).log_prob(batch.action))
         np.testing.assert_allclose(actor_loss(state.actor, batch, config), expected, rtol=1e-5)
+
+
+def test_categorical_likelihood_recovers_the_shares_of_discrete_actions():
+    """The tabular maximum likelihood is counts; two states, other shares in each."""
+    state = np.arange(400) % 2
+    action = np.where(state == 0, np.arange(400) // 2 % 4 == 0, np.arange(400) // 2 % 2 == 0)
+    dataset = from_arrays(
+        *(np.eye(2)[state], action.astype(int), np.zeros(400), np.ones(400)),
+        next_observation=np.zeros((400, 2)),
+        num_actions=3,
+    )
+    config = BCConfig(policy="categorical", **SMALL)
+    actor = cloned(dataset, config, num_steps=1500).actor
+    shares = jax.nn.softmax(policy_of(config, actor, jnp.eye(2)).logits)
+    np.testing.assert_allclose(shares, [[0.75, 0.25, 0], [0.5, 0.5, 0]], atol=0.06)

@@ -9,8 +9,9 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.iql import IQLConfig, actor_loss, value_loss
+from offrl_jax.data import sample
 from offrl_jax.networks import critic_values, state_value, tanh_mean_policy
-from tests.arrays import bandit, chain
+from tests.arrays import bandit, chain, random_dataset
 from tests.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -220,3 +221,17 @@ def test_the_value_is_an_expectile_over_the_datas_actions(expectile):
     assert numpy_value(state.value, np.zeros((1, 2)))[0] == pytest.approx(1 + expectile, abs=0.07)
     action = IQL.act(SMALL, state, jnp.zeros((1, 2)), None)
     assert action[0, 0] > 0.2
+
+
+def test_a_categorical_policy_clones_discrete_actions_by_the_same_weights():
+    config = dataclasses.replace(CONFIG, policy="categorical")
+    dataset = random_dataset(discrete=True)
+    batch = sample(dataset, KEY, 6)
+    actor = IQL.init(config, dataset.spec, KEY).actor
+    advantage = np.linspace(-1.0, 1.0, 6)
+    logits = numpy_mlp(actor["params"], np.asarray(batch.observation))
+    log_prob = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    taken = (log_prob * np.asarray(batch.action)).sum(1)
+    expected = -np.mean(np.minimum(np.exp(2.0 * advantage), 2.0) * taken)
+    loss, _ = actor_loss(actor, batch, jnp.asarray(advantage), KEY, config)
+    assert loss == pytest.approx(expected, rel=1e-5)

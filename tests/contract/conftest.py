@@ -9,10 +9,8 @@ from offrl_jax import ALGORITHMS
 from tests.arrays import random_dataset
 from tests.traces import with_counted_traces
 
-DATASET = random_dataset()
 
-
-def small_config(algorithm):
+def small_config(algorithm, **choices):
     """Tiny networks; the fields are recognised by their names, not by the algorithm."""
     small = {
         "hidden_sizes": (16, 16),
@@ -26,6 +24,7 @@ def small_config(algorithm):
         "num_action_samples": 3,
         "num_baseline_samples": 3,
         "target_update_period": 1,
+        "num_lag_steps": 1,
         "norm_update_rate": 0.1,
         "relabel_every": 1,
         "num_warmup_steps": 0,
@@ -36,23 +35,41 @@ def small_config(algorithm):
         "initial_temperature": 0.5,
     }
     names = {f.name for f in dataclasses.fields(algorithm.Config)}
-    return algorithm.Config(**{k: v for k, v in small.items() if k in names})
+    return algorithm.Config(**{k: v for k, v in small.items() if k in names} | choices)
 
 
-@pytest.fixture(params=ALGORITHMS.values(), ids=lambda algorithm: algorithm.name, scope="session")
-def algorithm(request):
-    yield with_counted_traces(request.param)
+def cases():
+    """Every algorithm as it is, and those that learn discrete actions if told to once more so."""
+    for algorithm in ALGORITHMS.values():
+        yield pytest.param((algorithm, {}), id=algorithm.name)
+        fields = {f.name: f.metadata["choices"] for f in dataclasses.fields(algorithm.Config)}
+        if "categorical" in (fields.get("policy") or ()):
+            yield pytest.param(
+                (algorithm, {"policy": "categorical"}), id=f"{algorithm.name}-categorical"
+            )
+
+
+@pytest.fixture(params=cases(), scope="session")
+def case(request):
+    algorithm, choices = request.param
+    yield with_counted_traces(algorithm), choices
     jax.clear_caches()  # see tests/conftest.py
 
 
 @pytest.fixture(scope="session")
-def config(algorithm):
-    return small_config(algorithm)
+def algorithm(case):
+    return case[0]
 
 
 @pytest.fixture(scope="session")
-def dataset():
-    return DATASET
+def config(case):
+    algorithm, choices = case
+    return small_config(algorithm, **choices)
+
+
+@pytest.fixture(scope="session")
+def dataset(algorithm, config):
+    return random_dataset(discrete=algorithm.discrete(config))
 
 
 @pytest.fixture

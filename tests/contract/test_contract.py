@@ -146,12 +146,12 @@ def test_one_trace_of_each_update_serves_a_run_and_other_float_settings(
     assert not TRACES
 
 
-def test_nothing_compiles_after_a_runs_first_evaluation(algorithm, config, tmp_path):
+def test_nothing_compiles_after_a_runs_first_evaluation(algorithm, config, dataset, tmp_path):
     """A chunk of the last phase with its diagnostics, checkpoint and evaluation has compiled all
     that those after it need."""
     counts = []  # of programs compiled, at every evaluation
     train(
-        *(algorithm, config, toy_dataset()),
+        *(algorithm, config, toy_dataset(discrete=dataset.spec.discrete)),
         run_dir=tmp_path / "run",
         num_steps=3 * NUM_STEPS,
         num_seeds=NUM_SEEDS,
@@ -177,6 +177,8 @@ def test_actions_are_in_bounds_and_the_mode_needs_no_key(algorithm, config, data
         action = act(config, state, observation, act_key)
         assert action.shape == (6, dataset.spec.action_size)
         assert (np.abs(action) <= 1).all()
+        if dataset.spec.discrete:
+            np.testing.assert_array_equal(np.sort(action, axis=1), [[0, 0, 1]] * 6)
     assert_equal(*(act(config, state, observation, None) for _ in range(2)))
 
 
@@ -206,6 +208,18 @@ def test_the_value_is_the_least_q_of_the_action_taken(algorithm, config, dataset
     assert q.shape == (size, 6) and size == getattr(config, "num_critics", size)
     assert np.isfinite(q).all() and np.any(q_random != q)
     np.testing.assert_allclose(np.min(q, axis=0), value, **TOLERANCE)
+
+
+def test_q_of_several_actions_is_that_of_each(algorithm, config, dataset, key):
+    if algorithm.q_values is None:
+        pytest.skip("has no critic of actions")
+    state = started(algorithm, config, dataset, key)
+    observation = jax.random.normal(key, (6, dataset.spec.observation_size))
+    action = jax.random.uniform(key, (6, 4, dataset.spec.action_size), minval=-1)
+    q_values = jax.jit(algorithm.q_values)
+    several = q_values(config, state, observation, action)
+    each = [q_values(config, state, observation, action[:, j]) for j in range(4)]
+    np.testing.assert_allclose(several, np.stack(each, axis=-1), **TOLERANCE)
 
 
 def test_target_networks_follow_only_by_averaging(algorithm, config, dataset, key):

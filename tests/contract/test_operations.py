@@ -6,8 +6,9 @@ from tests.compiled import LARGEST, MARGIN, PRESENT, SMALLEST, ratio_to_minimum,
 
 
 @pytest.fixture(scope="module")
-def config(algorithm):
-    return sized_config(algorithm)
+def config(case):
+    algorithm, choices = case
+    return sized_config(algorithm, **choices)
 
 
 def present(algorithm):

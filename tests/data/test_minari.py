@@ -102,7 +102,7 @@ def test_chosen_keys_are_used_as_given(write):
         ({"type": "Tuple", "subspaces": []}, None, (), "are a Tuple"),
         (box(3), None, ("observation",), "are a Box"),
         (dictionary(observation=box(3)), None, ("goal",), "goal cannot be read"),
-        (None, {"type": "Discrete", "n": 2}, (), "Discrete actions"),
+        (None, {"type": "MultiDiscrete", "nvec": [2]}, (), "has MultiDiscrete actions"),
         (None, {"type": "Box"}, (), "metadata.json .* is not as Minari writes it"),
     ],
 )

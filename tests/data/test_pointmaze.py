@@ -7,7 +7,7 @@ from offrl_jax import data, environments
 from offrl_jax.data import scores
 from offrl_jax.data.generate.collect import collect, reference_returns
 from offrl_jax.data.generate.mazes import MAZES
-from offrl_jax.data.generate.waypoints import route
+from offrl_jax.data.generate.waypoints import route, seek
 from offrl_jax.types import InputError
 
 UMAZE = MAZES["umaze"]
@@ -32,6 +32,12 @@ def test_episodes_are_whole_and_only_cut(recording):
     np.testing.assert_array_equal(np.flatnonzero(arrays["truncation"]), [299, 599, 899])
     dataset = recording.to_dataset("a")
     assert len(dataset) == 1000 and dataset.num_episodes == 4
+
+
+def test_another_controller_may_act(recording):
+    expert = collect(UMAZE, 300, controller=lambda maze, rng: seek(maze)).arrays
+    assert expert["reward"].sum() > 2 * recording.arrays["reward"][:300].sum()
+    assert expert["reward"][-50:].all()
 
 
 def test_reward_is_one_near_the_observed_goal(recording):

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import pytest
 
 from offrl_jax.data import scores
 from offrl_jax.data.generate.mazes import MAZES
+from offrl_jax.types import Spec
 
 
 @pytest.mark.parametrize(
@@ -17,12 +19,14 @@ from offrl_jax.data.generate.mazes import MAZES
         ("FrankaKitchen-v1", "kitchen", (0.0, 4.0)),
         ("AntMaze_UMaze-v4", "antmaze", None),  # continuing unless it is told otherwise
         ("PointMaze_UMaze-v3", "pointmaze", None),  # as registered, it is another task
-        ("CartPole-v1", "other", None),
+        ("CartPole-v1", "other", (23.68, 500.0)),
         (None, "other", None),
     ],
 )
 def test_families(env_id, domain, reference):
-    assert scores.domain(env_id) == domain
+    spec = Spec(1, 1, (0.0,), (1.0,), env_id=env_id)
+    assert scores.domain(spec) == domain
+    assert scores.domain(dataclasses.replace(spec, discrete=True)) == "discrete"
     assert scores.reference_scores(env_id, {}) == reference
 
 

@@ -159,7 +159,7 @@ def test_environment_and_data_must_agree():
         Evaluator(rule, toy_dataset(env_id="Hopper-v5"), (1,), 1)
     with pytest.raises(InputError, match="did you mean Hopper-v5"):
         Evaluator(rule, toy_dataset(env_id="Hoper-v5"), (1,), 1)
-    with pytest.raises(InputError, match="Discrete actions"):
+    with pytest.raises(InputError, match="are continuous but those of CartPole-v1 discrete"):
         Evaluator(rule, toy_dataset(env_id="CartPole-v1"), (1,), 1)
     with pytest.raises(InputError, match="are one Box"):
         Evaluator(rule, toy_dataset(observation_keys=("observation",)), (1,), 1)

@@ -549,18 +549,26 @@ def nothing_learns(monkeypatch):
     monkeypatch.setattr(learner, "learn", None)
 
 
-@pytest.mark.fault(28, "discrete environment", "error before compiling")
+@pytest.mark.fault(28, "discrete environment, continuous data", "error before compiling")
 def test_discrete_environment(write, refused, nothing_learns):
-    path = write(flat())
-    refused(f"--dataset={path}", "--env_id=CartPole-v1", words=("CartPole-v1", "Discrete"))
+    four = {"observations": np.ones((20, 4)), "next_observations": np.ones((20, 4))}
+    path = write(flat(actions=flat()["actions"][:, :1], **four))
+    refused(f"--dataset={path}", "--env_id=CartPole-v1", words=("none of the indices 0 to 1",))
 
 
-@pytest.mark.fault(28, "discrete environment (Minari)", "error before compiling")
-@pytest.mark.parametrize("where", ["data", "environment"])
-def test_discrete_minari(refused, nothing_learns, where):
-    spaces = {"action": {"type": "Discrete", "n": 2}} if where == "data" else {}
-    write_minari([episode()], **spaces, env_spec=env_spec(id="CartPole-v1"))
-    refused(MINARI, "--config.batch_size=2", words=("Discrete actions",))
+@pytest.mark.fault(28, "... (Minari)", "error before compiling")
+def test_discrete_environment_of_a_minari_dataset(refused, nothing_learns):
+    write_minari([episode()], env_spec=env_spec(id="CartPole-v1"))
+    words = NAME, "are continuous but those of CartPole-v1 discrete"
+    refused(MINARI, "--config.batch_size=2", words=words)
+
+
+@pytest.mark.fault(28, "discrete data, an algorithm of continuous actions", "... names both")
+def test_discrete_data(refused, nothing_learns):
+    action = {"type": "Discrete", "n": 2}
+    write_minari([episode(actions=np.array([0, 1, 1]))], action=action)
+    flags = "--config.batch_size=2", "--config.policy=gaussian", "--num_evaluation_episodes=0"
+    refused(MINARI, *flags, words=(NAME, "2 discrete ones", "as configured learns continuous ones"))
 
 
 @pytest.mark.fault(29, "spaces of env and data differ", "error: both widths")

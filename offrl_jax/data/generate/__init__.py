@@ -1,1 +1,1 @@
-"""Scripted controllers that collect data."""
+"""Data that are generated: by controllers in mazes, by trained policies of discrete actions."""

@@ -1,5 +1,6 @@
 """Runs controllers in the PointMaze tasks: to record data, and to measure reference returns."""
 
+import itertools
 import json
 from collections.abc import Callable
 
@@ -7,11 +8,11 @@ import numpy as np
 
 from offrl_jax import environments
 from offrl_jax.data.generate.mazes import Maze
+from offrl_jax.data.generate.record import Act, record, record_episode
 from offrl_jax.data.generate.waypoints import Controller, flail, seek, wander
 from offrl_jax.data.recording import Recording
 
 OBSERVATION_KEYS = ("observation", "desired_goal")
-WIDTH = 6  # position, velocity, desired goal
 
 
 def make_task(maze: Maze):
@@ -19,31 +20,28 @@ def make_task(maze: Maze):
     return environments.make(maze.env_id, env_kwargs, max_episode_steps=maze.horizon)
 
 
-def collect(maze: Maze, num_transitions: int, *, seed: int = 0) -> Recording:
-    """Records a wandering agent; the same arguments give the same numbers.
+def collect(
+    maze: Maze,
+    num_transitions: int,
+    *,
+    seed: int = 0,
+    controller: Callable[[Maze, np.random.Generator], Controller] = wander,
+) -> Recording:
+    """Records a controller; the same arguments give the same numbers.
 
     Every episode is one whole episode of the evaluation environment, cut off by its time limit
     and by nothing else; the last one is cut where `num_transitions` are reached.
 
     Args:
-      maze: The task, whose goal the agent does not know.
+      maze: The task.
       num_transitions: N, at least 1.
-      seed: Of the environment and of the agent.
+      seed: Of the environment and of the controller.
+      controller: What acts in an episode; the wandering agent does not know the goal.
     """
     rng = np.random.default_rng(seed)
-    arrays = {
-        "observation": np.empty((num_transitions, WIDTH), np.float32),
-        "action": np.empty((num_transitions, 2), np.float32),
-        "reward": np.empty(num_transitions, np.float32),
-        "next_observation": np.empty((num_transitions, WIDTH), np.float32),
-        "terminal": np.zeros(num_transitions, bool),
-        "truncation": np.zeros(num_transitions, bool),
-    }
     env = make_task(maze)
-    env.reset(seed=seed)
-    row = 0
-    while row < num_transitions:
-        row += _record_episode(env, wander(maze, rng), arrays, row)
+    walks = (_acting(controller(maze, rng)) for _ in itertools.count())
+    arrays = record(env, walks, num_transitions, seed=seed, observation_keys=OBSERVATION_KEYS)
     env.close()
     return Recording(
         arrays,
@@ -72,34 +70,18 @@ def _mean_return(maze: Maze, num_episodes: int, controller: Callable[[], Control
     env.reset(seed=0)
     rows = {"reward": np.zeros(num_episodes * maze.horizon)}
     for episode in range(num_episodes):
-        _record_episode(env, controller(), rows, episode * maze.horizon)
+        record_episode(env, _acting(controller()), rows, episode * maze.horizon, OBSERVATION_KEYS)
     env.close()
     return float(rows["reward"].sum() / num_episodes)
 
 
-def _record_episode(env, controller: Controller, arrays: dict[str, np.ndarray], row: int) -> int:
-    """Writes one episode's rows from `row` on, as many as fit; returns their number."""
-    observation, _ = env.reset()
+def _acting(controller: Controller) -> Act:
+    """One episode of a controller, which takes the parts of the observation."""
     next(controller)
-    num_rows = len(arrays["reward"]) - row
-    for step in range(num_rows):
+
+    def act(observation: dict[str, np.ndarray]) -> np.ndarray:
         state = observation["observation"]
         action = controller.send((state[:2], state[2:], observation["desired_goal"]))
-        action = action.astype(np.float32)
-        next_observation, reward, terminal, truncation, _ = env.step(action)
-        values = {
-            "observation": environments.flatten_observation(observation, OBSERVATION_KEYS),
-            "action": action,
-            "reward": reward,
-            "next_observation": environments.flatten_observation(
-                next_observation, OBSERVATION_KEYS
-            ),
-            "terminal": terminal,
-            "truncation": truncation,
-        }
-        for field, array in arrays.items():
-            array[row + step] = values[field]
-        observation = next_observation
-        if terminal or truncation:
-            return step + 1
-    return num_rows
+        return action.astype(np.float32)
+
+    return act

@@ -7,12 +7,12 @@ from types import ModuleType
 
 from offrl_jax.data import cache
 from offrl_jax.data.dataset import Dataset
-from offrl_jax.data.sources import d4rl_hdf5, minari, npz, pointmaze
+from offrl_jax.data.sources import d4rl_hdf5, generated, minari, npz
 from offrl_jax.types import InputError
 
 # Asked in this order. Each has matches(name); stamp(name), what changes with its content; and
 # read(name, env_id, observation_keys).
-SOURCES: tuple[ModuleType, ...] = (npz, d4rl_hdf5, pointmaze, minari)
+SOURCES: tuple[ModuleType, ...] = (npz, d4rl_hdf5, generated, minari)
 
 
 def load(
@@ -28,8 +28,9 @@ def load(
 
     Args:
       name: A path ending in .npz (D4RL or OGBench keys), .hdf5 or .h5 (D4RL layout);
-        `pointmaze/{umaze,medium,large}`, optionally followed by `-N` for N transitions; or a
-        Minari id such as `mujoco/hopper/medium-v0`, downloaded unless it is there.
+        `pointmaze/{umaze,medium,large}` or `{cartpole,lunarlander,acrobot}/{random,medium,expert,
+        mixed,narrow}`, optionally followed by `-N` for N transitions; or a Minari id such as
+        `mujoco/hopper/medium-v0`, downloaded unless it is there.
       env_id: The environment to evaluate in, in place of the one the data name.
       observation_keys: Entries of a Dict observation to concatenate, in this order, where the
         choice made from the data is not wanted.
@@ -66,7 +67,7 @@ def load(
 def known() -> dict[str, bool]:
     """Names of the datasets that are generated here or lie in Minari's folder, and whether they
     are in the cache as well."""
-    names = dict.fromkeys(pointmaze.names(), pointmaze) | dict.fromkeys(minari.local_ids(), minari)
+    names = dict.fromkeys(generated.names(), generated) | dict.fromkeys(minari.local_ids(), minari)
     return {name: _is_cached(name, source) for name, source in names.items()}
 
 
@@ -79,9 +80,13 @@ def _is_cached(name: str, source: ModuleType) -> bool:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, pointmaze.names() + minari.local_ids(), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, generated.names() + minari.local_ids(), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
+    folders: dict[str, list[str]] = {}
+    for folder, _, task in (known.partition("/") for known in generated.names()):
+        folders.setdefault(folder, []).append(task)
+    ours = ", ".join(f"{folder}/{{{','.join(tasks)}}}" for folder, tasks in folders.items())
     return (
-        f"dataset {name!r} is neither a .npz, .hdf5 or .h5 file, nor one of "
-        f"{', '.join(pointmaze.names())}, nor a Minari id (namespace/name-v0){hint}"
+        f"dataset {name!r} is neither a .npz, .hdf5 or .h5 file, nor one of {ours}, nor a Minari "
+        f"id (namespace/name-v0){hint}"
     )

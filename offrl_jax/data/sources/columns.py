@@ -40,6 +40,7 @@ def record(
     observation_keys: tuple[str, ...],
     reference: tuple[float, float] | None = None,
     task: Mapping[str, Any] | None = None,
+    num_actions: Any = None,
 ) -> Recording:
     """Names a file's columns as `from_arrays` does and describes their environment.
 
@@ -53,6 +54,7 @@ def record(
       observation_keys: The user's choice, or none.
       reference: Returns that score 0 and 100, if the file gives them.
       task: `env_kwargs` and `max_episode_steps` of the environment, where the file gives them.
+      num_actions: Of discrete actions, where the file gives it; otherwise the environment tells.
     """
     task = task or {}
     arrays = {
@@ -71,6 +73,8 @@ def record(
     if "next_observations" in columns:
         arrays["next_observation"] = columns["next_observations"]
     fields: dict[str, Any] = {"observation_keys": observation_keys}
+    if num_actions is not None:
+        fields["num_actions"] = _whole(name, num_actions)
     if env_id is not None:
         env_kwargs = {**scores.family(env_id).needs, **task.get("env_kwargs", {})}
         fields |= {
@@ -80,7 +84,8 @@ def record(
             "reference_scores": reference or scores.reference_scores(env_id, env_kwargs),
         }
         widths = [math.prod(columns[key].shape[1:]) for key in ("observations", "actions")]
-        fields |= _described(name, env_id, env_kwargs, *widths, observation_keys)
+        told = fields.get("num_actions")
+        fields |= _described(name, env_id, env_kwargs, *widths, observation_keys, told)
     elif reference:
         fields["reference_scores"] = reference
     return Recording(arrays, fields)
@@ -93,31 +98,43 @@ def _described(
     observation_size: int,
     action_size: int,
     observation_keys: tuple[str, ...],
+    told: int | None,
 ) -> dict[str, Any]:
-    """Action bounds and observation keys of the environment, if its simulator is installed."""
+    """Action bounds, or number of discrete actions, and observation keys of the environment, if its
+    simulator is installed; where it is not, the file's own number is as good."""
     try:
         env = environments.make(env_id, env_kwargs)
     except environments.SimulatorMissing as error:
-        logging.warning("actions of %s are taken to lie in [-1, 1]: %s", name, error)
+        assumed = "to lie in [-1, 1]" if told is None else f"to be {told} discrete ones"
+        logging.warning("actions of %s are taken %s: %s", name, assumed, error)
         return {}
     observations, actions = env.observation_space, env.action_space
     env.close()
-    if not hasattr(actions, "low"):
+    num_actions, in_env = environments.described_actions(env_id, actions)
+    if in_env != action_size:
         raise InputError(
-            f"{env_id} has {type(actions).__name__} actions; only continuous ones can be learnt"
+            f"actions of {name} have {action_size} numbers but those of {env_id} have {in_env}; "
+            "give the env_id that the data came from"
         )
-    if actions.low.size != action_size:
-        raise InputError(
-            f"actions of {name} have {action_size} numbers but those of {env_id} have "
-            f"{actions.low.size}; give the env_id that the data came from"
-        )
+    keys = _matching_keys(name, env_id, observations, observation_size, observation_keys)
+    if num_actions is not None:
+        return {"num_actions": num_actions, "observation_keys": keys}
     return {
         "action_low": tuple(actions.low.ravel().tolist()),
         "action_high": tuple(actions.high.ravel().tolist()),
-        "observation_keys": _matching_keys(
-            name, env_id, observations, observation_size, observation_keys
-        ),
+        "observation_keys": keys,
     }
+
+
+def _whole(name: str, num_actions: Any) -> int:
+    """A number as files hold it, an array of one among them."""
+    array = np.asarray(num_actions)
+    if array.size != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"num_actions of {name} is {num_actions!r}; it must be how many discrete actions "
+            "there are"
+        )
+    return int(array.item())
 
 
 def _matching_keys(

@@ -21,7 +21,8 @@ def stamp(name: str) -> list:
 
 def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Recording:
     """Reads the needed arrays; attributes may name the environment (`env_id`, its arguments as
-    JSON in `env_kwargs`, `max_episode_steps`) and reference returns."""
+    JSON in `env_kwargs`, `max_episode_steps`), reference returns and, where actions are indices,
+    `num_actions`."""
     with hdf5.opened(str(paths.existing(name))) as file:
         keys = list(file)
         columns.check_keys(name, keys)
@@ -37,7 +38,9 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         task = task_of(name, attributes)
     if not isinstance(env_id, str | None):
         raise InputError(f"attribute env_id of {name} is {env_id!r}; give --env_id instead")
-    return columns.record(name, arrays, env_id, observation_keys, reference, task)
+    return columns.record(
+        *(name, arrays, env_id, observation_keys, reference, task), attributes.get("num_actions")
+    )
 
 
 def attributes_of(file: Any) -> dict[str, Any]:

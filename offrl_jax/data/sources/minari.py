@@ -50,18 +50,11 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         space, actions = (
             json.loads(metadata[f"{what}_space"]) for what in ("observation", "action")
         )
-        if actions["type"] != "Box":
-            raise InputError(
-                f"{name} has {actions['type']} actions; only continuous ones can be learnt"
-            )
-        fields = _environment(metadata, env_id) | {
-            "action_low": tuple(np.ravel(actions["low"]).astype(float).tolist()),
-            "action_high": tuple(np.ravel(actions["high"]).astype(float).tolist()),
-        }
+        fields = _environment(metadata, env_id) | _actions(name, actions)
         keys = _observation_keys(name, space, observation_keys)
         boxes = [space["subspaces"][key] for key in keys] if keys else [space]
         widths = [math.prod(box["shape"]) for box in boxes]
-        action_size = math.prod(actions["shape"])
+        action_size = 1 if "num_actions" in fields else math.prod(actions["shape"])
         if not all(isinstance(size, int) and size > 0 for size in (*widths, action_size)):
             raise ValueError(f"spaces of {widths} and {action_size} numbers")
         num_transitions, num_episodes = metadata["total_steps"], metadata.get("total_episodes")
@@ -91,6 +84,20 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
     if not observation_keys and keys[:2] == KEY_ORDER[:2]:
         keys = _drop_repeated_goal(arrays, keys, widths[0])
     return Recording(arrays, fields | {"observation_keys": keys})
+
+
+def _actions(name: str, space: dict[str, Any]) -> dict[str, Any]:
+    """Bounds of continuous actions, or the number of discrete ones."""
+    if space["type"] == "Box":
+        return {
+            "action_low": tuple(np.ravel(space["low"]).astype(float).tolist()),
+            "action_high": tuple(np.ravel(space["high"]).astype(float).tolist()),
+        }
+    if space["type"] == "Discrete" and space.get("start", 0) == 0:
+        return {"num_actions": int(space["n"])}
+    raise InputError(
+        f"{name} has {space['type']} actions; continuous ones, or indices from 0 on, can be learnt"
+    )
 
 
 def local_ids() -> list[str]:

@@ -8,13 +8,14 @@ import numpy as np
 from offrl_jax import environments
 from offrl_jax.data import cache, memory
 from offrl_jax.data.recording import Recording
-from offrl_jax.data.sources import columns, paths
+from offrl_jax.data.sources import columns, d4rl_hdf5, paths
 from offrl_jax.types import InputError
 
 HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+DESCRIPTION = ("env_id", "env_kwargs", "max_episode_steps", "observation_keys", "num_actions")
 
 
 def matches(name: str) -> bool:
@@ -26,13 +27,15 @@ def stamp(name: str) -> list:
 
 
 def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Recording:
-    """Reads a file; nothing pickled is ever opened."""
+    """Reads a file, which may name the environment as HDF5 attributes do and the entries of a
+    Dict observation as `observation_keys`, and names `num_actions` where actions are indices of no
+    environment; nothing pickled is ever opened."""
     path = paths.existing(name)
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member.removesuffix(".npy") for member in archive.namelist()]
             columns.check_keys(name, members)
-            fields = (*columns.REQUIRED, *columns.OPTIONAL, "env_id")
+            fields = (*columns.REQUIRED, *columns.OPTIONAL, *DESCRIPTION)
             fields = [field for field in fields if field in members]
             memory.check(name, {field: _size(archive, field) for field in fields})
             arrays = {field: _read(archive, field) for field in fields}
@@ -43,8 +46,15 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
             f"{name} is not an npz file of plain arrays ({error}); write it with numpy.savez, "
             "without objects"
         ) from error
-    recorded = str(arrays.pop("env_id", ""))
-    return columns.record(name, arrays, env_id or recorded or None, observation_keys)
+    told = {field: arrays.pop(field).tolist() for field in DESCRIPTION if field in arrays}
+    task = {}
+    if not env_id and "env_id" in told:
+        env_id, task = str(told["env_id"]), d4rl_hdf5.task_of(name, told)
+        recorded_keys = np.ravel(told.get("observation_keys", ())).tolist()
+        observation_keys = observation_keys or tuple(map(str, recorded_keys))
+    return columns.record(
+        *(name, arrays, env_id or None, observation_keys, None, task), told.get("num_actions")
+    )
 
 
 def _size(archive: zipfile.ZipFile, field: str) -> int:

@@ -1,0 +1,202 @@
+"""QT-Opt: Q-learning without an actor, whose actions the cross-entropy method finds in the critic.
+
+Citation: Kalashnikov et al. 2018, arXiv:1806.10293.
+Update order: critic → its average Q̄_1 → at times Q̄_2, a copy of the new Q̄_1.
+Checked against: the authors' code as far as it is public, which is critic, loss and acting
+(google-research/tensor2robot at 034f49c).
+Departures: squared errors are the default, since cross-entropy asks for targets in [0, 1]; Adam
+instead of momentum, which is --config.optimizer=sgd; Q̄_2 is copied from Q̄_1 now and then, so that
+it lags by a number of steps that changes, not by always the same; acting asks the critic that
+learns, the authors' its average; no exploration, for the data are fixed.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offrl_jax import cross_entropy_method
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.config import config, setting
+from offrl_jax.data.dataset import Dataset
+from offrl_jax.losses.td import cross_entropy_loss, ensemble_loss, polyak, td_target
+from offrl_jax.networks import critic_values, init_critics
+from offrl_jax.optimizers import OPTIMIZERS, optimizer_step
+from offrl_jax.types import Array, Float, InputError, Int, Key, Metrics, Spec, Transition
+
+
+@config
+class QTOptConfig:
+    discount: float = setting(0.99, "γ", low=0, high=1)
+    loss: str = setting(
+        "mse",
+        "mse: squared errors; cross_entropy: Q is a probability, of rewards whose returns are",
+        choices=("mse", "cross_entropy"),
+    )
+    num_samples: int = setting(64, "actions of a round of the cross-entropy method", low=2)
+    num_elites: int = setting(
+        6, "best of them, to which the next round's Gaussian is fitted", low=2
+    )
+    num_rounds: int = setting(2, "rounds of the cross-entropy method", low=1)
+    target_update_rate: float = setting(1e-4, "Polyak rate of Q̄_1", low=0, high=1)
+    num_lag_steps: int = setting(6000, "steps between two copies of Q̄_1 to Q̄_2", low=1)
+    optimizer: str = setting("adam", "adam, or sgd with momentum 0.9", choices=tuple(OPTIMIZERS))
+    critic_learning_rate: float = setting(3e-4, "the critic's step size", low=0)
+    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critic's hidden layers", low=1)
+    batch_size: int = setting(256, "transitions a step", low=1)
+
+
+class QTOptState(NamedTuple):
+    step: Int[Array, ""]
+    critic: Any  # an ensemble of one, as the targets
+    target_critic: Any  # Q̄_1
+    lagged_target_critic: Any  # Q̄_2
+    critic_optimizer: Any
+
+
+def init(config: QTOptConfig, spec: Spec, key: Key) -> QTOptState:
+    """Fresh parameters, the targets equal to the critic."""
+    critic = init_critics(config.critic_hidden_sizes, 1, spec, key)
+    optimizer = OPTIMIZERS[config.optimizer](config.critic_learning_rate)
+    return QTOptState(
+        step=jnp.int32(0),
+        critic=critic,
+        target_critic=critic,
+        lagged_target_critic=critic,
+        critic_optimizer=optimizer.init(critic),
+    )
+
+
+def check(config: QTOptConfig, dataset: Dataset) -> None:
+    """Cross-entropy is a loss of targets in [0, 1]. r + γ (1 − d) Q is there for every Q in [0, 1]
+    if and only if 0 ≤ r and r + γ (1 − d) ≤ 1.
+
+    Raises:
+      InputError: if that does not hold for every transition, or there are more elites than samples.
+    """
+    cross_entropy_method.check_numbers(config.num_samples, config.num_elites, config.num_rounds)
+    if config.loss != "cross_entropy":
+        return
+    reward, terminal = (
+        np.asarray(x) for x in (dataset.transitions.reward, dataset.transitions.terminal)
+    )
+    discount = np.max(config.discount).astype(np.float32)  # as targets are computed
+    highest = reward + discount * (1 - terminal)
+    if (reward < 0).any() or (highest > 1).any():
+        raise InputError(
+            f"loss=cross_entropy needs targets in [0, 1], but with rewards of {reward.min():g} to "
+            f"{reward.max():g} they reach from {min(reward.min(), 0):g} to {highest.max():g}; take "
+            "loss=mse, or scale the rewards to at most 1 at true ends and 1 − discount elsewhere"
+        )
+
+
+def head(
+    config: QTOptConfig, critic: Any, observation: Float[Array, "B O"], action: Array
+) -> Float[Array, "B *N"]:
+    """What the network gives: Q, or its logit if the loss is cross-entropy."""
+    return critic_values(config.critic_hidden_sizes, critic, observation, action)[0]
+
+
+def q_of(config: QTOptConfig, head: Float[Array, "*B"]) -> Float[Array, "*B"]:
+    """Q, which rises with the head: both are greatest at the same action."""
+    return jax.nn.sigmoid(head) if config.loss == "cross_entropy" else head
+
+
+def best_action(
+    config: QTOptConfig, critic: Any, observation: Float[Array, "B O"], key: Key | None
+) -> tuple[Float[Array, "B A"], Float[Array, "B"]]:
+    """argmax_a Q(s, a) by the cross-entropy method, and Q(s, a) there."""
+    num_states, observation_size = observation.shape
+    action, found = cross_entropy_method.maximize(
+        partial(head, config, critic, observation),
+        num_states,
+        critic["params"]["kernel"].shape[-2] - observation_size,
+        key,
+        num_samples=config.num_samples,
+        num_elites=config.num_elites,
+        num_rounds=config.num_rounds,
+    )
+    return action, q_of(config, found)
+
+
+def next_state_value(
+    config: QTOptConfig, state: QTOptState, batch: Transition, key: Key
+) -> Float[Array, "B"]:
+    """V̄(s′) = min( Q̄_1, Q̄_2 )(s′, a*),  a* = argmax_a Q̄_1(s′, a).
+
+    Source: Kalashnikov et al. 2018, arXiv:1806.10293, section 4.
+    """
+    action, q_1 = best_action(config, state.target_critic, batch.next_observation, key)
+    lagged = head(config, state.lagged_target_critic, batch.next_observation, action)
+    return jnp.minimum(q_1, q_of(config, lagged))
+
+
+def critic_loss(
+    critic: Any, batch: Transition, target: Float[Array, "B"], config: QTOptConfig
+) -> tuple[Float[Array, ""], Metrics]:
+    """mean_b ( Q(s, a) − y )², or mean_b −[ y log Q + (1 − y) log(1 − Q) ].
+
+    Source: Kalashnikov et al. 2018, arXiv:1806.10293, eq. 1.
+    """
+    found = head(config, critic, batch.observation, batch.action)
+    loss_of = cross_entropy_loss if config.loss == "cross_entropy" else ensemble_loss
+    loss = loss_of(found[None], target)
+    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q_of(config, found))}
+
+
+def update(
+    config: QTOptConfig, state: QTOptState, batch: Transition, key: Key
+) -> tuple[QTOptState, Metrics]:
+    next_value = next_state_value(config, state, batch, key)
+    target = td_target(batch.reward, batch.terminal, next_value, config.discount)
+    gradient, metrics = jax.grad(critic_loss, has_aux=True)(state.critic, batch, target, config)
+    critic, optimizer = optimizer_step(
+        *(config.optimizer, config.critic_learning_rate, gradient),
+        *(state.critic, state.critic_optimizer),
+    )
+    step = state.step + 1
+    target_critic = polyak(state.target_critic, critic, config.target_update_rate)
+    is_copied = step % config.num_lag_steps == 0
+    lagged = jax.tree.map(
+        lambda new, old: jnp.where(is_copied, new, old), target_critic, state.lagged_target_critic
+    )
+    return QTOptState(step, critic, target_critic, lagged, optimizer), metrics
+
+
+def act(
+    config: QTOptConfig, state: QTOptState, observation: Float[Array, "B O"], key: Key | None
+) -> Float[Array, "B A"]:
+    """argmax_a Q(s, a); without a key always by the same samples."""
+    return best_action(config, state.critic, observation, key)[0]
+
+
+def value(
+    config: QTOptConfig, state: QTOptState, observation: Float[Array, "B O"]
+) -> Float[Array, "B"]:
+    """Q(s, a) of the action taken."""
+    return best_action(config, state.critic, observation, None)[1]
+
+
+def q_values(
+    config: QTOptConfig,
+    state: QTOptState,
+    observation: Float[Array, "B O"],
+    action: Float[Array, "B *N A"],
+) -> Float[Array, "1 B *N"]:
+    """Q(s, a)."""
+    return q_of(config, head(config, state.critic, observation, action))[None]
+
+
+qt_opt = Algorithm(
+    name="qt_opt",
+    Config=QTOptConfig,
+    init=init,
+    update=update,
+    act=act,
+    value=value,
+    citation="Kalashnikov et al. 2018, arXiv:1806.10293",
+    q_values=q_values,
+    check=check,
+)
