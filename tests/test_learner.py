@@ -212,8 +212,8 @@ def test_runs_with_settings_of_their_own_equal_seeds_of_each():
 
     together = trained(*side_by_side(configs, keys))
     in_batches = trained(*side_by_side(configs, keys), seed_batch=2)
-    for i, config in enumerate(configs):
-        alone = trained(config, keys)
+    for i, one in enumerate(configs):
+        alone = trained(one, keys)
         for found in (together, in_batches):
             own = jax.tree.map(lambda x, i=i: x[3 * i : 3 * i + 3], found)
             jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), own, alone)
