@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from absl import app, flags, logging
 
 from experiments.messages import say
@@ -57,12 +58,21 @@ def config_overrides(config_type: type) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def grid_values(config_type: type) -> dict[str, tuple]:
+    """The values of fields that were given as `--grid.NAME=VALUE,VALUE`, in the fields' order."""
+    values = {f.name: FLAGS[f"grid.{f.name}"].value for f in dataclasses.fields(config_type)}
+    return {name: given for name, given in values.items() if given is not None}
+
+
 def _parse(argv: list[str]) -> list[str]:
     FLAGS.set_gnu_getopt(True)  # flags may follow other words
     try:
         argv = FLAGS.read_flags_from_files(argv)
         if "algorithm" in FLAGS:
-            _define_config_flags(_algorithm_of(argv))
+            config_type = _algorithm_of(argv)
+            _define_config_flags(config_type)
+            if "sweep_dir" in FLAGS:
+                _define_grid_flags(config_type)
         return FLAGS(argv)
     except InputError as error:
         _fail(error)
@@ -105,6 +115,48 @@ def _define_config_flags(config_type: type) -> None:
         else:
             flags.DEFINE(_IntegersParser(), name, None, text)
         FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
+
+
+def _define_grid_flags(config_type: type) -> None:
+    for field in dataclasses.fields(config_type):
+        name = f"grid.{field.name}"
+        flags.DEFINE(_ValuesParser(field), name, None, f"values to try of --config.{field.name}")
+        FLAGS.register_key_flag_for_module(sys.argv[0], FLAGS[name])
+
+
+class _ValuesParser(flags.ArgumentParser):
+    """Comma-separated values of a config's field."""
+
+    def __init__(self, field: dataclasses.Field):
+        self._kind = field.type if field.type in (bool, int, float, str) else tuple
+        examples = {
+            bool: "false,true",
+            int: "2,10",
+            float: "0.1,0.5",
+            str: ",".join(field.metadata["choices"]),
+        }
+        self._example = examples.get(self._kind, "64x64,256x256")
+        self.syntactic_help = f"comma-separated, such as {self._example}"
+
+    def parse(self, argument: str | tuple) -> tuple:
+        if isinstance(argument, tuple):
+            return argument
+        values = tuple(self._value(text.strip()) for text in argument.split(","))
+        alike = [np.float32(value) if self._kind is float else value for value in values]
+        if twice := [v for i, v in enumerate(values) if alike[i] in alike[:i]]:
+            raise ValueError(f"{_written(twice[0])} comes twice; give each value once")
+        return values
+
+    def flag_type(self) -> str:
+        return "values"
+
+    def _value(self, text: str) -> Any:
+        try:
+            if self._kind is bool:
+                return {"true": True, "false": False}[text.lower()]
+            return tuple(map(int, text.split("x"))) if self._kind is tuple else self._kind(text)
+        except (ValueError, LookupError) as error:
+            raise ValueError(f"{text!r} is none; give values such as {self._example}") from error
 
 
 class _IntegersParser(flags.ArgumentParser):

@@ -13,7 +13,6 @@ FAILED.json in the run directory says, 75 stopped and saved, 1 a fault of the pr
 """
 
 import contextlib
-import dataclasses
 import itertools
 import sys
 import time
@@ -22,20 +21,20 @@ from typing import Any
 
 from absl import flags
 
+from experiments import run_flags
 from experiments.command_line import FLAGS, config_overrides, launch
 from experiments.loggers import LOGGERS, Loggers
-from experiments.presets import DOMAINS, Preset, find_preset, prepared
 from experiments.progress import Progress, speed
 from experiments.signals import stopping
-from offrl_jax import backends, data, divergence, runs
+from offrl_jax import backends, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
-from offrl_jax.data import Dataset, scores
+from offrl_jax.data import Dataset
 from offrl_jax.data.summary import summary
 from offrl_jax.outcomes import RunFailed
 from offrl_jax.reports.table import diagnostics_table, final_table
 
-flags.DEFINE_string("algorithm", "cql", f"one of {', '.join(ALGORITHMS)}")
+flags.adopt_module_key_flags(run_flags)
 flags.DEFINE_string(
     "dataset",
     "pointmaze/umaze",
@@ -47,55 +46,11 @@ flags.DEFINE_string(
     None,
     "directory of the run; one that exists goes on (default: a new one under runs/)",
 )
-flags.DEFINE_integer("num_steps", None, "updates a seed (default: the preset's)", 1)
-flags.DEFINE_integer("num_seeds", 3, "seeds trained at once", 1)
-flags.DEFINE_integer("seed", 0, "the first seed; the others follow on", 0)
-flags.DEFINE_integer("num_evaluations", 5, "equally spaced evaluations, the last at the end", 1)
-flags.DEFINE_integer("num_evaluation_episodes", 10, "episodes a seed; 0: no environment", 0)
-flags.DEFINE_float(
-    "evaluation_timeout", 300.0, "seconds that a step of an environment may take", 0.0
-)
 flags.DEFINE_integer("seed_batch", None, "seeds in memory at once, a divisor of num_seeds", 1)
-flags.DEFINE_float(
-    "checkpoint_seconds", 60.0, "save after a chunk if the last time is so long ago", 0.0
-)
 flags.DEFINE_integer("keep_last", 2, "how many of the newest checkpoints to keep", 1)
 flags.DEFINE_integer("keep_every", None, "keep those saved at multiples of this step as well", 1)
 flags.DEFINE_bool("allow_config_change", False, "go on in run_dir with other settings or data")
-flags.DEFINE_float(
-    "divergence_limit", divergence.LIMIT, "a seed with a metric beyond this is frozen for good", 0.0
-)
-flags.DEFINE_bool(
-    "fail_on_divergence", False, "exit with 3 if any seed diverges, not only if all do"
-)
 flags.DEFINE_list("loggers", [], f"beside the run's files: {', '.join(LOGGERS)}")
-flags.DEFINE_enum(
-    "preset", "auto", ("auto", "none", *DOMAINS), "auto: by the dataset's environment"
-)
-flags.DEFINE_list(
-    "recipe", [], "named settings on top of the preset, such as quick, or brac's kl_control"
-)
-flags.DEFINE_string("env_id", None, "evaluation environment, where the data names none or another")
-flags.DEFINE_list(
-    "observation_keys", [], "entries of a Dict observation that make up the data's, in order"
-)
-flags.DEFINE_bool("clip_actions", False, "clip actions outside their bounds, counted in a warning")
-flags.DEFINE_bool(
-    "trust_dataset_env", False, "run the code that the data name for an unregistered environment"
-)
-flags.DEFINE_bool("normalize_observations", None, "standardise observations")
-flags.DEFINE_float("reward_scale", None, "r becomes reward_scale · r + reward_bias")
-flags.DEFINE_float("reward_bias", None, "see reward_scale; AntMaze recipes use 1 and −1")
-flags.DEFINE_bool(
-    "scale_rewards_by_return_range", None, "r becomes 1000 r / (highest − lowest return)"
-)
-flags.DEFINE_float("best_fraction", 1.0, "keep this share of the episodes, by return", 0.0, 1.0)
-
-PASSED_ON = (  # flags that are arguments of runs.train
-    *("num_seeds", "seed", "seed_batch", "num_evaluations", "num_evaluation_episodes"),
-    *("evaluation_timeout", "checkpoint_seconds", "keep_last", "keep_every"),
-    *("allow_config_change", "divergence_limit", "fail_on_divergence"),
-)
 
 
 def main() -> None:
@@ -103,20 +58,12 @@ def main() -> None:
     backends.use_cores(FLAGS.num_seeds)
     algorithm = ALGORITHMS[FLAGS.algorithm]
     run_dir = runs.check_run_dir(FLAGS.run_dir or _default_run_dir())
-    dataset = data.load(
-        FLAGS.dataset,
-        env_id=FLAGS.env_id,
-        observation_keys=tuple(FLAGS.observation_keys),
-        clip_actions=FLAGS.clip_actions,
-        trust_dataset_env=FLAGS.trust_dataset_env,
-    )
+    dataset = run_flags.load(FLAGS.dataset)
     card = summary(dataset)
     print(_headline(dataset, card))
-    preset = _preset(dataset)
+    preset = run_flags.preset_for(dataset)
     config = algorithm.Config(**preset.config | config_overrides(algorithm.Config))
-    if FLAGS.best_fraction != 1:
-        dataset = data.keep_best_episodes(dataset, FLAGS.best_fraction)
-    dataset = prepared(dataset, preset)
+    dataset = run_flags.to_learn_from(dataset, preset)
 
     pretraining = sum(phase.num_steps or 0 for phase in phases_of(algorithm, config))
     total_steps = pretraining + preset.num_steps
@@ -129,8 +76,11 @@ def main() -> None:
             dataset,
             run_dir=run_dir,
             num_steps=preset.num_steps,
-            **{name: FLAGS[name].value for name in PASSED_ON},
-            record={"preset": dataclasses.asdict(preset), "best_fraction": FLAGS.best_fraction},
+            **run_flags.passed_on(),
+            keep_last=FLAGS.keep_last,
+            keep_every=FLAGS.keep_every,
+            allow_config_change=FLAGS.allow_config_change,
+            record=run_flags.record(preset),
             command=sys.argv,
             report=progress,
             log=loggers,
@@ -158,15 +108,6 @@ def main() -> None:
     print(f"\nwall time {times}{rate}\nrun directory: {run_dir}")
     if result.failed is not None:
         raise RunFailed(result.failed)
-
-
-def _preset(dataset: Dataset) -> Preset:
-    """The chosen preset with the given flags on top."""
-    domain = scores.domain(dataset.spec) if FLAGS.preset == "auto" else FLAGS.preset
-    preset = find_preset(FLAGS.algorithm, domain, FLAGS.recipe)
-    fields = [f.name for f in dataclasses.fields(Preset) if f.name != "config"]
-    given = {name: FLAGS[name].value for name in fields if FLAGS[name].value is not None}
-    return dataclasses.replace(preset, **given)
 
 
 def _default_run_dir() -> Path:

@@ -19,6 +19,9 @@ ROWS_AT_ONCE = {"cpu": 1024}
 # updates of AWAC, 1.11 of IQL, 1.08 of BCQ, 1.04 of BC, no change for CQL; more gives no more.
 UPDATES_A_TRIP = {"cpu": 2}
 
+# Whether the last device is filled up with copies of a seed where seeds do not divide.
+FILLED_UP = {"cpu": False}
+
 
 def rows_at_once() -> int | None:
     """Rows that a network should take at a time; None for all there are."""
@@ -51,9 +54,18 @@ def use_cores(*num_seeds: int) -> None:
 
 
 def seed_mesh(num_seeds: int) -> jax.sharding.Mesh | None:
-    """The CPU devices over which that many seeds are dealt out, as many to each; None for one."""
-    num_devices = _largest_share(num_seeds, jax.local_device_count())
-    if num_devices == 1 or jax.default_backend() != "cpu":
+    """The local devices over which that many seeds are dealt out, as many to each; None for one.
+
+    Where they do not divide the seeds, the last one gets copies to fill it up on accelerators (see
+    `FILLED_UP`); on CPUs fewer devices take part.
+    """
+    limit = jax.local_device_count()
+    if FILLED_UP.get(jax.default_backend(), True):
+        each = -(-num_seeds // limit)
+        num_devices = -(-num_seeds // each)
+    else:
+        num_devices = _largest_share(num_seeds, limit)
+    if num_devices == 1:
         return None
     return jax.sharding.Mesh(np.array(jax.local_devices()[:num_devices]), ("seed",))
 

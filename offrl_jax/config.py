@@ -13,6 +13,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from offrl_jax.types import InputError
 
@@ -54,7 +55,7 @@ def validate(config: Any) -> None:
         if isinstance(value, jax.core.Tracer):
             continue
         if field.type is float and isinstance(value, jax.Array):
-            numbers = value.ravel().tolist()
+            numbers = np.asarray(value).ravel().tolist()
         else:
             _check_type(field, value)
             numbers = value if isinstance(value, tuple) else (value,)

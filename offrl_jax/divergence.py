@@ -1,5 +1,6 @@
 """Seeds whose numbers are lost: how they are found, and frozen while the others go on."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,15 @@ def find(metrics: dict[str, np.ndarray], state: Any, limit: float = LIMIT) -> li
         for i in np.flatnonzero(~np.isfinite(values) | (np.abs(values) > limit)):
             found[i] = f"{name} is {values[i]:.3g}"
     return found
+
+
+def failure(diverged: Sequence[str | None], fail_on_any: bool) -> str | None:
+    """Why a run with such seeds counts as failed, None if it does not: all of them diverged, or
+    some did and that is enough."""
+    lost = [f"seed {i}: {why}" for i, why in enumerate(diverged) if why is not None]
+    if lost and (fail_on_any or len(lost) == len(diverged)):
+        return f"{len(lost)} of {len(diverged)} seeds diverged ({'; '.join(lost)})"
+    return None
 
 
 def _names(state: Any) -> list[str]:

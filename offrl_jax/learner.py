@@ -1,4 +1,5 @@
-"""The learner: one compiled scan over steps, for one run, S seeds, or H settings × S seeds."""
+"""The learner: one compiled scan over steps, for one run, S seeds, H settings × S seeds, or N runs
+that each have a setting of their own."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,11 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.backends import seed_mesh, updates_a_trip
-from offrl_jax.config import validate
+from offrl_jax.config import stack, validate
 from offrl_jax.data.dataset import Dataset, sample
 from offrl_jax.types import InputError, Key, Metrics, Spec
 
@@ -26,6 +28,7 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     validate(config)
     check_actions(algorithm, config, spec)
     _check_key(key)
+    _check_stack(config, key)
     is_traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # even where the key is a constant
     return (_init.__wrapped__ if is_traced else _init)(algorithm, config, spec.bare(), key)
 
@@ -64,13 +67,15 @@ def learn(
       config: Its config; with H settings, one whose float leaves have shape (H,) (`config.stack`).
       dataset: The data, shared by all runs.
       state: From `init` with the same `config` and shape of `key`; donated, so do not use it again.
-      key: A typed key of shape () for one run, (S,) for seeds, or (H, S) for settings × seeds.
+      key: A typed key of shape () for one run, (S,) for seeds, or (H, S) for settings × seeds. With
+        shape (S,) and a stacked config of H = S each run has a setting of its own (`side_by_side`).
       num_steps: Updates; another number is another compile.
       seed_batch: How many of the S seeds to train at once, one batch after another, where memory
         holds no more; a divisor of S. Results are the same to rounding.
 
-    With several CPU devices (`backends.use_cores`) and no `seed_batch` the seeds are dealt out to
-    as many of them as divide S, to the same results but for rounding.
+    With several devices and no `seed_batch` the seeds are dealt out to them, to the same results
+    but for rounding: to as many as `backends.seed_mesh` says, each of which gets as many, the last
+    ones perhaps copies of the last seed whose results are dropped.
 
     Returns:
       The new state, and the mean of each metric over the steps that report it, with the axes of
@@ -84,9 +89,11 @@ def learn(
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
+    _check_stack(config, key)
     check_data(algorithm, config, dataset)
     mesh = _mesh(key, seed_batch)
-    parts, (dataset, state, key) = [], _placed(mesh, dataset, state, key)
+    num_seeds = key.shape[-1] if key.ndim else 1
+    parts, (config, dataset, state, key) = [], _placed(mesh, config, dataset, state, key)
     for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
         state, *part = _learn(
             *(phase, config, dataset, state, key),
@@ -95,7 +102,10 @@ def learn(
             mesh=mesh,
         )
         parts.append(part)
-    return state, parts[0][0] if len(parts) == 1 else _merged(parts)
+    metrics = parts[0][0] if len(parts) == 1 else _merged(parts)
+    if mesh is not None and num_seeds % mesh.size:
+        return _first(num_seeds, key.ndim - 1, (state, metrics))
+    return state, metrics
 
 
 def lower(
@@ -105,8 +115,8 @@ def lower(
     here, it is not compiled again there."""
     phase, length = _stretches(phases_of(algorithm, config), state, num_steps)[0]
     mesh = _mesh(key, None)
-    arguments = _placed(mesh, dataset, state, key)
-    return _learn.lower(phase, config, *arguments, num_steps=length, seed_batch=None, mesh=mesh)
+    arguments = _placed(mesh, config, dataset, state, key)
+    return _learn.lower(phase, *arguments, num_steps=length, seed_batch=None, mesh=mesh)
 
 
 def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple[Phase, int]]:
@@ -204,27 +214,44 @@ def _learn(
 
     if mesh is not None:
         everywhere, own = PartitionSpec(), _by_seed(key)
-        in_specs = everywhere, everywhere, own, own
+        in_specs = everywhere, own if _is_by_run(config, key.ndim) else everywhere, own, own
         runs = jax.shard_map(runs, mesh=mesh, in_specs=in_specs, out_specs=own, check_vma=False)
     return runs(dataset, config, state, key)
 
 
 def _mesh(key: Key, seed_batch: int | None) -> jax.sharding.Mesh | None:
-    """Over what devices the seeds of this key are dealt out, None for one."""
+    """Over what devices the seeds of this key are dealt out; None for one."""
     if key.ndim == 0 or seed_batch is not None or isinstance(key, jax.core.Tracer):
         return None
     return seed_mesh(key.shape[-1])
 
 
 def _placed(
-    mesh: jax.sharding.Mesh | None, dataset: Dataset, state: Any, key: Key
-) -> tuple[Dataset, Any, Key]:
-    """What `_learn` takes, where it takes it: the data on every device, each seed on its own."""
+    mesh: jax.sharding.Mesh | None, config: Any, dataset: Dataset, state: Any, key: Key
+) -> tuple[Any, Dataset, Any, Key]:
+    """What `_learn` takes, where it takes it: the data on every device, each seed on its own, and
+    copies of the last one where the devices would not have as many each."""
     dataset = dataset.bare()
     if mesh is None:
-        return dataset, state, key
+        return config, dataset, state, key
+    num_seeds, axis = key.shape[-1], key.ndim - 1
+    index = np.minimum(np.arange(num_seeds + -num_seeds % mesh.size), num_seeds - 1)
     by_seed = NamedSharding(mesh, _by_seed(key))
-    return _everywhere(dataset, mesh), *jax.device_put((state, key), by_seed)
+
+    def dealt(tree: Any) -> Any:
+        if len(index) > num_seeds:
+            tree = jax.tree.map(lambda x: x[(*[slice(None)] * axis, index)], tree)
+        return jax.device_put(tree, by_seed)
+
+    if _is_by_run(config, key.ndim):
+        config = dealt(config)
+    return config, _everywhere(dataset, mesh), *dealt((state, key))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _first(num_seeds: int, axis: int, tree: Any) -> Any:
+    """The results of so many seeds, without those of the copies that came after them."""
+    return jax.tree.map(lambda x: x[(*[slice(None)] * axis, slice(num_seeds))], tree)
 
 
 def replicated(dataset: Dataset, key: Key, seed_batch: int | None = None) -> Dataset:
@@ -264,7 +291,7 @@ def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:
     if seed_batch is not None and (seed_batch < 1 or num_seeds % seed_batch):
         good = [d for d in range(1, num_seeds) if num_seeds % d == 0]
         raise InputError(
-            f"seed_batch={seed_batch} does not divide {num_seeds} seeds; "
+            f"seed_batch={seed_batch} does not divide {num_seeds} runs; "
             f"{' or '.join(map(str, good)) or 'leaving it out'} would do"
         )
 
@@ -274,19 +301,53 @@ def _check_key(key: Key) -> None:
         raise InputError(f"the key has type {key.dtype}; make it with jax.random.key(seed)")
 
 
+def side_by_side(configs: Sequence[Any], keys: Key) -> tuple[Any, Key]:
+    """H settings with the keys (S,) of S seeds as N = H·S runs on one axis, the seeds of a setting
+    next to each other: a config with leaves (N,), and keys (N,).
+
+    Raises:
+      InputError: if the configs differ in a static field (`config.stack`).
+    """
+    own = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(keys)), stack(configs))
+    return own, jnp.tile(keys, len(configs))
+
+
+def _check_stack(config: Any, key: Key) -> None:
+    """Raises InputError unless a stacked config has a setting for each index of the first axis of
+    the key."""
+    for shape in {jnp.shape(leaf) for leaf in jax.tree.leaves(config)} - {()}:
+        if shape != key.shape[:1]:
+            raise InputError(
+                f"the config is a stack of shape {shape} and the key has shape {key.shape}; give "
+                "keys (H, S) for H settings × S seeds, or (H,) for a run of each setting"
+            )
+
+
+def _is_by_run(config: Any, num_axes: int) -> bool:
+    """Whether each run of a single axis has a setting of its own."""
+    return num_axes == 1 and any(jnp.ndim(leaf) for leaf in jax.tree.leaves(config))
+
+
 def over_runs(function: Callable, num_axes: int, seed_batch: int | None = None) -> Callable:
     """Maps `function(config, *per_run)` over the seed axis and then the setting axis.
 
     Args:
       function: Takes a config and then arguments that differ by run.
-      num_axes: 0, 1 (seeds, one shared config) or 2 (settings, a stacked config, × seeds).
+      num_axes: 0, 1 (seeds, one shared config or a stacked one with a setting for each) or 2
+        (settings, a stacked config, × seeds).
       seed_batch: Seeds at once; None for all.
     """
 
     def over_seeds(config: Any, *per_run: Any) -> Any:
+        is_by_run = _is_by_run(config, 1)  # of two axes the first is mapped by now
+
+        def of_seed(own: tuple) -> Any:
+            return function(*own) if is_by_run else function(config, *own)
+
+        own = (config, *per_run) if is_by_run else per_run
         if seed_batch is None:
-            return jax.vmap(partial(function, config))(*per_run)
-        return jax.lax.map(lambda one: function(config, *one), per_run, batch_size=seed_batch)
+            return jax.vmap(of_seed)(own)
+        return jax.lax.map(of_seed, own, batch_size=seed_batch)
 
     def mapped(config: Any, *per_run: Any) -> Any:
         if num_axes == 0:

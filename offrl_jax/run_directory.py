@@ -8,7 +8,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from offrl_jax.checkpoint import Damaged
 from offrl_jax.files import finite, write_json
@@ -56,8 +56,7 @@ class RunDirectory:
         with contextlib.ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                self._lock = stack.enter_context((self.path / LOCK).open("a+"))
-                self._take_lock()
+                self._lock = stack.enter_context(locked(self.path, "run_dir"))
                 self._differences = self._compared(settings, allow_config_change)
                 if not (self.path / CONFIG).exists():
                     write_json(self.path / CONFIG, settings)
@@ -114,19 +113,13 @@ class RunDirectory:
         if not path.exists():
             return {}
         try:
-            earlier, now = _flat(dict(json.loads(path.read_text()))), _flat(settings)
+            earlier = dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"{path} cannot be read ({error}); give another run_dir to begin anew"
             ) from error
-        differences = {
-            name: [earlier.get(name), now.get(name)]
-            for name in dict.fromkeys((*earlier, *now))
-            if earlier.get(name) != now.get(name) and name not in MOVABLE
-        }
-        told = ", ".join(
-            f"{k} was {_short(a)}, now {_short(b)}" for k, (a, b) in differences.items()
-        )
+        differences = compared(earlier, settings)
+        told = in_words(differences)
         if fixed := [name for name in FIXED if name in differences]:
             raise InputError(
                 f"run_dir {self.path} holds a run with another {fixed[0]} ({told}), which cannot "
@@ -142,27 +135,6 @@ class RunDirectory:
         elif self.is_done():
             raise AlreadyFinished(f"the run in {self.path} is finished; nothing is left to do")
         return differences
-
-    def _take_lock(self) -> None:
-        try:
-            if fcntl is not None:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.seek(0)
-            holder = self._lock.read().strip()
-            raise InputError(
-                f"run_dir {self.path} is in use by process {holder or 'unknown'}; wait for its "
-                "end or give another"
-            ) from error
-        except OSError as error:
-            logging.warning(
-                "the file system of %s knows no locks (%s): two runs in it would go unnoticed",
-                self.path,
-                error,
-            )
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
 
     def _describe(self) -> None:
         """Writes `environment.json`, or adds to it what this session differs in."""
@@ -249,26 +221,87 @@ def check_run_dir(run_dir: str | Path) -> Path:
     Raises:
       InputError: if it holds other things than a run, is a file, or cannot be written.
     """
-    path = Path(run_dir)
+    return usable(run_dir, "run", CONFIG)
+
+
+def usable(directory: str | Path, what: str, marker: str) -> Path:
+    """The directory as a path.
+
+    Args:
+      directory: Its name.
+      what: It is for, such as "run", which `run_dir` stands for.
+      marker: A file that one in use has.
+
+    Raises:
+      InputError: if it holds other things than that, is a file, or cannot be written.
+    """
+    flag, path = f"{what}_dir", Path(directory)
     try:
         path = path.expanduser()
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, RuntimeError) as error:  # too long, no name, no such user
-        raise InputError(f"run_dir {str(path)[:80]!r} is no path ({error}); correct it") from error
+        raise InputError(f"{flag} {str(path)[:80]!r} is no path ({error}); correct it") from error
     if path.exists() and not path.is_dir():
-        raise InputError(f"run_dir {path} is a file; give a directory")
-    if path.is_dir() and not (path / CONFIG).is_file():
+        raise InputError(f"{flag} {path} is a file; give a directory")
+    if path.is_dir() and not (path / marker).is_file():
         names = sorted(p.name for p in path.iterdir())
         if found := [n for n in names if n != LOCK and not UNFINISHED.fullmatch(n)]:
             raise InputError(
-                f"run_dir {path} holds {found[0]} but no run; give another, so that nothing is lost"
+                f"{flag} {path} holds {found[0]} but no {what}; give another, so that nothing is "
+                "lost"
             )
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise InputError(f"run_dir {path} cannot be made: {existing} is not writable; give another")
+        raise InputError(f"{flag} {path} cannot be made: {existing} is not writable; give another")
     return path
+
+
+def locked(path: Path, flag: str, *, shared: bool = False) -> TextIO:
+    """The directory's lock, which is this process's until it is closed, or that of all processes
+    which share it.
+
+    Raises:
+      InputError: if it is another's.
+    """
+    lock = (path / LOCK).open("a+")
+    try:
+        if fcntl is not None:
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        holder = lock.read().strip()
+        lock.close()
+        raise InputError(
+            f"{flag} {path} is in use by process {holder or 'unknown'}; wait for its end or give "
+            "another"
+        ) from error
+    except OSError as error:
+        logging.warning(
+            "the file system of %s knows no locks (%s): two runs in it would go unnoticed",
+            path,
+            error,
+        )
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def compared(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, list]:
+    """Dotted names of the settings that differ, with the earlier and the new value."""
+    earlier, now = _flat(earlier), _flat(now)
+    return {
+        name: [earlier.get(name), now.get(name)]
+        for name in dict.fromkeys((*earlier, *now))
+        if earlier.get(name) != now.get(name) and name not in MOVABLE
+    }
+
+
+def in_words(differences: dict[str, list]) -> str:
+    """What `compared` found, on one line."""
+    return ", ".join(f"{k} was {_short(a)}, now {_short(b)}" for k, (a, b) in differences.items())
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from offrl_jax import divergence, learner
+from offrl_jax import cells, divergence, learner
 from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
@@ -29,6 +29,7 @@ from offrl_jax.types import InputError, Key
 
 __all__ = [
     "Result",
+    "check",
     "check_run_dir",
     "chunk_size",
     "schedule",
@@ -91,8 +92,10 @@ def train(
     report: Callable[[int, dict[str, float]], None] = lambda step, numbers: None,
     log: Callable[[dict[str, Any]], None] = lambda row: None,
     stop: Callable[[], bool] = lambda: False,
+    setting_dirs: Sequence[str | Path] = (),
 ) -> Result:
-    """Trains S seeds in one program and leaves a complete run directory.
+    """Trains S seeds in one program and leaves a complete run directory; or H settings × S seeds
+    in one program, and H such directories.
 
     The directory holds `config.json`, `environment.json`, `metrics.jsonl` (a row a chunk),
     `evaluations.jsonl` (a row an evaluation), `checkpoints/`, `policy/`, and at the end `DONE` or
@@ -108,9 +111,10 @@ def train(
 
     Args:
       algorithm: One of `offrl_jax.ALGORITHMS`.
-      config: Its config.
+      config: Its config; or a list of H that differ in floats alone, for `setting_dirs`.
       dataset: Already transformed as wanted.
-      run_dir: A new or empty directory, or that of the run to go on with.
+      run_dir: A new or empty directory, or that of the run to go on with. With `setting_dirs` it is
+        where the settings are trained together, and of no more use once all of those are there.
       num_steps: Updates a seed, a multiple of `num_evaluations`; where training has phases, of the
         last one, and those of the others come on top.
       num_seeds: S.
@@ -134,6 +138,9 @@ def train(
       log: Called with every row of `metrics.jsonl` and `evaluations.jsonl`.
       stop: Asked after every chunk and where an evaluation is waited for whether to save and stop.
         The evaluation may go on for some seconds; without its row what was learnt since is lost.
+      setting_dirs: With a list of settings, the directories that their runs are left in, as if each
+        had been trained alone (`cells.leave`). In results there are H·S runs on one axis then, the
+        seeds of a setting next to each other.
 
     Raises:
       InputError: if the directory cannot be used or the settings cannot work, when nothing is
@@ -143,19 +150,20 @@ def train(
       RunFailed: if rows or checkpoints cannot be written.
     """
     clock = time.perf_counter()
-    validate(config)
-    check_actions(algorithm, config, dataset.spec)
-    dispatches = schedule(phases_of(algorithm, config), num_steps, num_evaluations)
-    if config.batch_size > len(dataset):
+    configs = config if isinstance(config, list) else [config]
+    if len(setting_dirs) != (len(configs) if isinstance(config, list) else 0):
         raise InputError(
-            f"batch_size={config.batch_size} is more than the {len(dataset)} transitions of "
-            f"{dataset.spec.name}; give a smaller one"
+            f"{len(setting_dirs)} setting_dirs for {len(configs)} settings; give a list of these "
+            "with a directory for each, or one without any"
         )
-    if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
-        raise InputError("a run takes one setting, not a stack of them; use `learn` for several")
-    learner.check_data(algorithm, config, dataset)
-    keys = seed_keys(seed, num_seeds)
-    learner.check_seed_batch(seed_batch, num_seeds)
+    dispatches = check(
+        *(algorithm, configs, dataset),
+        num_steps=num_steps,
+        num_evaluations=num_evaluations,
+        num_seeds=num_seeds,
+        seed=seed,
+        seed_batch=seed_batch,
+    )
     if keep_last < 1 or (keep_every is not None and keep_every < 1):
         raise InputError(f"keep_last={keep_last} and keep_every={keep_every}; give at least 1 each")
     if not (evaluation_timeout > 0 and checkpoint_seconds >= 0 and divergence_limit > 0):
@@ -164,10 +172,15 @@ def train(
             f"divergence_limit={divergence_limit}; give positive numbers"
         )
     check_run_dir(run_dir)
-    dataset = with_discount(dataset, getattr(config, "discount", dataset.discount))
+    keys, names = seed_keys(seed, num_seeds), [f"seed {i} of the run" for i in range(num_seeds)]
+    if setting_dirs:
+        config, keys = learner.side_by_side(configs, keys)
+        names = [f"seed {i} of {Path(d).name}" for d in setting_dirs for i in range(num_seeds)]
+    dataset = with_discount(dataset, getattr(configs[0], "discount", dataset.discount))
+    written = [dataclasses.asdict(config) for config in configs]
     settings = {
         "algorithm": algorithm.name,
-        "config": dataclasses.asdict(config),
+        "config": written if setting_dirs else written[0],
         "num_steps": num_steps,
         "num_seeds": num_seeds,
         "seed": seed,
@@ -182,7 +195,7 @@ def train(
     with contextlib.ExitStack() as stack:
         evaluation = None
         if num_evaluation_episodes > 0:
-            make = partial(Evaluator, algorithm, dataset, (num_seeds,), num_evaluation_episodes)
+            make = partial(Evaluator, algorithm, dataset, keys.shape, num_evaluation_episodes)
             evaluation = Evaluation(make, evaluation_timeout, stop)
             stack.callback(evaluation.close)
         environment = describe_environment(command)
@@ -190,10 +203,19 @@ def train(
         environment["dataset"] = summary(dataset)
         directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
-        stack.enter_context(_failures_told(directory, seed_batch or num_seeds))
+        stack.enter_context(
+            _failures_told(
+                directory,
+                seed_batch or len(keys),
+                "runs" if setting_dirs else "seeds",
+                allow_config_change,
+            )
+        )
         checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
         stack.callback(checkpoints.abandon)
-        session = Session(algorithm, config, dataset, keys, directory, checkpoints, log, report)
+        session = Session(
+            algorithm, config, dataset, keys, names, directory, checkpoints, log, report
+        )
         ends = list(itertools.accumulate(chunk for chunk, _ in dispatches))
         total = ends[-1]
         if session.step > total:
@@ -227,16 +249,25 @@ def train(
                 f"stopped at step {session.saved_step:,} of {total:,}, which is saved; the same "
                 f"command with --run_dir={run_dir} goes on from there"
             ) from None
-        save_policy(
-            *(directory.path / "policy", algorithm, config, session.state, dataset.spec),
-            *(dataset.preprocessing, session.diverged),
-        )
+        if not setting_dirs:
+            save_policy(
+                *(directory.path / "policy", algorithm, config, session.state, dataset.spec),
+                *(dataset.preprocessing, session.diverged),
+            )
         checkpoints.close()
-        failed = _failure(session.diverged, fail_on_divergence)
         seconds = {"start": start} | session.seconds
         seconds["rest"] = time.perf_counter() - clock - sum(seconds.values())
+        failed = divergence.failure(session.diverged, fail_on_divergence)
         facts = {"step": session.step, "diverged": session.diverged, "seconds": seconds}
-        directory.end(failed, facts)
+        if setting_dirs:
+            cells.leave(
+                *([Path(d) for d in setting_dirs], algorithm, configs, dataset, session),
+                *(directory, settings | {"seed_batch": None}),
+                facts | {"seconds": {part: s / len(configs) for part, s in seconds.items()}},
+                fail_on_divergence,
+            )
+        else:
+            directory.end(failed, facts)
     return Result(
         state=session.state,
         diverged=session.diverged,
@@ -250,16 +281,51 @@ def train(
     )
 
 
-def _failure(diverged: Sequence[str | None], fail_on_divergence: bool) -> str | None:
-    """Why a run with such seeds counts as failed."""
-    lost = [f"seed {i}: {why}" for i, why in enumerate(diverged) if why is not None]
-    if lost and (fail_on_divergence or len(lost) == len(diverged)):
-        return f"{len(lost)} of {len(diverged)} seeds diverged ({'; '.join(lost)})"
-    return None
+def check(
+    algorithm: Algorithm,
+    configs: Sequence[Any],
+    dataset: Dataset,
+    *,
+    num_steps: int,
+    num_evaluations: int,
+    num_seeds: int,
+    seed: int,
+    seed_batch: int | None,
+) -> list[tuple[int, bool]]:
+    """What `train` would dispatch (`schedule`), of settings to be trained side by side.
+
+    Raises:
+      InputError: if some setting cannot be trained on the data, or not in so many steps.
+    """
+    for config in configs:
+        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
+            raise InputError(
+                "a run takes one setting, not a stack of them; use `learn` for several"
+            )
+        validate(config)
+        learner.check_data(algorithm, config, dataset)
+    config = configs[0]
+    check_actions(algorithm, config, dataset.spec)
+    dispatches = schedule(phases_of(algorithm, config), num_steps, num_evaluations)
+    if config.batch_size > len(dataset):
+        raise InputError(
+            f"batch_size={config.batch_size} is more than the {len(dataset)} transitions of "
+            f"{dataset.spec.name}; give a smaller one"
+        )
+    if len({getattr(config, "discount", None) for config in configs}) > 1:
+        raise InputError(
+            "settings trained side by side share their data's returns to go, so they cannot differ "
+            "in discount; train them one after another"
+        )
+    seed_keys(seed, num_seeds)
+    learner.check_seed_batch(seed_batch, len(configs) * num_seeds)
+    return dispatches
 
 
 @contextlib.contextmanager
-def _failures_told(directory: RunDirectory, num_at_once: int) -> Iterator[None]:
+def _failures_told(
+    directory: RunDirectory, num_at_once: int, what: str, may_change: bool
+) -> Iterator[None]:
     """Leaves the reason in the directory, unless its run was done already, and turns errors that a
     user can mend into sentences."""
     try:
@@ -272,10 +338,11 @@ def _failures_told(directory: RunDirectory, num_at_once: int) -> Iterator[None]:
                 directory.end(f"{type(error).__name__}: {error}", {})
         if is_out_of_memory(error):
             fewer = max((d for d in range(1, num_at_once) if num_at_once % d == 0), default=None)
-            batch = f"--seed_batch={fewer} --allow_config_change, or " if fewer else ""
+            change = "" if may_change else " --allow_config_change"
+            batch = f"--seed_batch={fewer}{change}, or " if fewer else ""
             raise InputError(
-                f"the device has not the memory for {num_at_once} seeds of this size at once; give "
-                f"{batch}fewer seeds, smaller networks or a smaller batch"
+                f"the device has not the memory for {num_at_once} {what} of this size at once; "
+                f"give {batch}fewer {what}, smaller networks or a smaller batch"
             ) from error
         if isinstance(error, OSError):
             raise RunFailed(

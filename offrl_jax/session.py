@@ -5,7 +5,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any
@@ -45,13 +45,27 @@ class Session:
         config: Any,
         dataset: Dataset,
         keys: Key,
+        names: Sequence[str],
         directory: RunDirectory,
         checkpoints: Checkpoints,
         log: Callable[[dict[str, Any]], None],
         report: Callable[[int, dict[str, float]], None],
     ):
-        """Takes up the newest whole checkpoint; rows and files stay as they are until `begin`."""
+        """Takes up the newest whole checkpoint; rows and files stay as they are until `begin`.
+
+        Args:
+          algorithm: What is trained.
+          config: One, or a stacked one with a setting for each seed.
+          dataset: What it is trained on.
+          keys: (S,).
+          names: Of the seeds, for messages.
+          directory: Where its rows go.
+          checkpoints: Where its states go.
+          log: Called with every row.
+          report: Called with the step and numbers to show.
+        """
         self._algorithm, self._config, self._dataset, self._keys = algorithm, config, dataset, keys
+        self._names = names
         self._rows: Dataset | None = None  # the data where the seeds are
         self._directory, self._checkpoints = directory, checkpoints
         self._log, self._report = log, report
@@ -119,7 +133,7 @@ class Session:
         for i, what in enumerate(divergence.find(metrics, self.state, divergence_limit)):
             if what is not None and not was_lost[i]:
                 self.diverged[i] = f"{what} at step {self.step}"
-                logging.warning("seed %d of the run diverged: its %s", i, self.diverged[i])
+                logging.warning("%s diverged: its %s", self._names[i], self.diverged[i])
         if self.is_lost.all():
             self.rollouts = None  # the last ones are of policies that are lost by now
         if self.is_lost.any():

@@ -27,9 +27,9 @@ SMALL = (  # flags of a training of seconds; for bc, which has these settings
 
 def run(command: ModuleType, *flags: str) -> dict[str, Any]:
     """What it printed, and its exit code or an error that it let through."""
-    for name in [name for name in command.FLAGS if name.startswith("config.")]:
+    for name in [name for name in command.FLAGS if name.startswith(("config.", "grid."))]:
         delattr(command.FLAGS, name)
-    for flag in command.FLAGS.get_flags_for_module(command.__name__):
+    for flag in command.FLAGS.get_key_flags_for_module(command.__name__):
         flag.unparse()
     out, err, code = io.StringIO(), io.StringIO(), 0
     sys.argv = [command.__name__, *flags]

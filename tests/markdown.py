@@ -17,12 +17,15 @@ def commands(text: str) -> list[tuple[str, str]]:
 
 
 def unknown_flags(module: str, rest: str) -> list[str]:
-    """Flags of a command that its module does not define, but for `--help` and `--config.` ones;
-    `--noNAME` is a flag where NAME is a boolean one."""
+    """Flags of a command that its module does not define, but for `--help`, `--config.` and
+    `--grid.` ones; `--noNAME` is a flag where NAME is a boolean one."""
     path = ROOT / module.replace(".", "/")
     source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    if "adopt_module_key_flags(run_flags)" in source:
+        source += (ROOT / "experiments/run_flags.py").read_text()
     defined = re.findall(r"(?:flags\.DEFINE_\w+|parser\.add_argument)\(\s*\"(?:--)?(\w+)\"", source)
     booleans = re.findall(r"flags\.DEFINE_bool\(\s*\"(\w+)\"", source)
     known = {"help", *defined, *(f"no{name}" for name in booleans)}
     given = re.findall(r"(?<= )--(\w[\w.]*)", rest)
-    return [flag for flag in given if not (flag in known or re.match(r"(no)?config\.", flag))]
+    of_fields = r"(no)?config\.|grid\." if "sweep_dir" in known else r"(no)?config\."
+    return [flag for flag in given if not (flag in known or re.match(of_fields, flag))]

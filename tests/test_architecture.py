@@ -44,8 +44,10 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.policy": 3.5,
     "offrl_jax.provenance": 1.5,
     "offrl_jax.reports": 3.6,
+    "offrl_jax.sweep_directory": 3.6,
     "offrl_jax.trained": 3.6,
     "offrl_jax.session": 3.8,
+    "offrl_jax.cells": 3.9,
     "offrl_jax.runs": 4,
     "offrl_jax": 4.5,
     "experiments": 5,
@@ -64,7 +66,10 @@ FLOORS = {  # longest prefix decides
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
     "experiments.report": 5.5,
+    "experiments.launchers": 5.3,
+    "experiments.run_flags": 5.3,
     "experiments.select": 5.5,
+    "experiments.sweep": 5.5,
     "experiments.train": 5.5,
 }
 OPTIONAL = {"gymnasium", "gymnasium_robotics", "minari", "h5py", "mujoco", "tqdm", "matplotlib"}

@@ -1,6 +1,7 @@
 """The learner beyond the contract: means of metrics, and agreement with a plain loop."""
 
 import dataclasses
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,9 +11,9 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn, stack
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.config import config, setting
+from offrl_jax.config import config, grid, setting
 from offrl_jax.data import sample
-from offrl_jax.learner import check_seed_batch, over_runs
+from offrl_jax.learner import check_seed_batch, over_runs, side_by_side
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 
@@ -200,6 +201,38 @@ def test_seeds_in_batches_equal_all_at_once(algorithm, config, shape, seed_batch
     assert len(np.unique(last)) == last.size  # each run has numbers of its own
 
 
+def test_runs_with_settings_of_their_own_equal_seeds_of_each():
+    bc, dataset = ALGORITHMS["bc"], random_dataset()
+    configs = grid(bc.Config(hidden_sizes=(8,), batch_size=8), learning_rate=[1e-2, 1e-3])
+    keys = jax.random.split(jax.random.key(1), 3)
+
+    def trained(config, keys, **options):
+        state = init(bc, config, dataset.spec, keys)
+        return learn(bc, config, dataset, state, keys, num_steps=5, **options)
+
+    together = trained(*side_by_side(configs, keys))
+    in_batches = trained(*side_by_side(configs, keys), seed_batch=2)
+    for i, one in enumerate(configs):
+        alone = trained(one, keys)
+        for found in (together, in_batches):
+            own = jax.tree.map(lambda x, i=i: x[3 * i : 3 * i + 3], found)
+            jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), own, alone)
+    stack_of_one = trained(*side_by_side(configs[:1], keys))
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8),
+        stack_of_one,
+        trained(configs[0], keys),
+    )
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2)])
+def test_a_stack_that_does_not_fit_the_key_is_said(shape):
+    config = stack([CountConfig(rate=1.0), CountConfig(rate=-3.0)])
+    keys = jax.random.split(jax.random.key(0), shape) if shape else jax.random.key(0)
+    with pytest.raises(InputError, match=r"a stack of shape \(2,\) and the key has shape"):
+        init(COUNT, config, random_dataset().spec, keys)
+
+
 def test_a_batch_has_as_many_seeds_as_asked():
     program = jax.make_jaxpr(over_runs(lambda config, x: 2 * x, 1, 2))(None, jnp.ones(6))
     (scan,) = (e for e in program.eqns if e.primitive.name == "scan")
@@ -220,9 +253,9 @@ def test_seeds_in_batches_are_one_trace_of_an_update():
 @pytest.mark.parametrize(
     ("seed_batch", "num_seeds", "words"),
     [
-        (4, 6, "seed_batch=4 does not divide 6 seeds; 1 or 2 or 3 would do"),
-        (0, 2, "seed_batch=0 does not divide 2 seeds; 1 would do"),
-        (12, 6, "seed_batch=12 does not divide 6 seeds"),
+        (4, 6, "seed_batch=4 does not divide 6 runs; 1 or 2 or 3 would do"),
+        (0, 2, "seed_batch=0 does not divide 2 runs; 1 would do"),
+        (12, 6, "seed_batch=12 does not divide 6 runs"),
         (2, 1, "leaving it out would do"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from offrl_jax import run_directory
 from offrl_jax.checkpoint import Damaged
 from offrl_jax.outcomes import AlreadyFinished
 from offrl_jax.run_directory import RowFile, RunDirectory
@@ -252,14 +253,14 @@ def test_a_disk_that_is_full_at_once_is_a_sentence_and_releases_it(path, opened,
 
 def test_settings_are_compared_when_nobody_else_can_write_them(path, opened, monkeypatch):
     """Another run that began and ended between two looks is not gone on with."""
-    take = RunDirectory._take_lock
+    take = run_directory.locked
 
-    def late(self):
+    def late(*arguments):
         monkeypatch.undo()
         begun(path, num_steps=8)
-        take(self)
+        return take(*arguments)
 
-    monkeypatch.setattr(RunDirectory, "_take_lock", late)
+    monkeypatch.setattr(run_directory, "locked", late)
     with pytest.raises(InputError, match="num_steps was 8, now 4"):
         opened(path)
 

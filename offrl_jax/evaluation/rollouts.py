@@ -48,9 +48,13 @@ class Rollouts:
         return self.learned_value - self.actual_value
 
 
+MOST_ENVIRONMENTS = 512  # at once; a simulator's takes megabytes and milliseconds to make
+
+
 class Evaluator:
     """Environments for `num_episodes` episodes of each run, made once and used at every evaluation:
     one at once, which shows whether it fits the data, the others where they are first needed.
+    Where that would be more than `MOST_ENVIRONMENTS`, runs on one axis take turns.
 
     Episode j of every run and every evaluation starts from the same seed, so that policies are
     compared on the same starts. An environment whose episode is over is not stepped again.
@@ -78,7 +82,10 @@ class Evaluator:
         self._act = _over_runs_and_episodes(partial(_mode, algorithm))
         self._value = algorithm.value and _over_runs_and_episodes(algorithm.value)
         self._preprocessing, self._discount = dataset.preprocessing, dataset.discount
-        self._shape = (*runs, num_episodes)
+        num_at_once = max(1, MOST_ENVIRONMENTS // num_episodes)
+        self._runs = tuple(runs)
+        at_once = (min(runs[0], num_at_once),) if len(runs) == 1 else runs
+        self._shape = (*at_once, num_episodes)
         self._seeds = seed + np.arange(np.prod(self._shape)) % num_episodes
         self._envs = [environments.make_from_spec(dataset.spec)]
 
@@ -101,11 +108,29 @@ class Evaluator:
             choosing actions.
           later: Added to the seeds of the starts, for other episodes than those of every time.
         """
+        is_lost = np.broadcast_to(is_lost, self._runs)
+        if self._shape[:-1] == self._runs:
+            return self._played(config, state, is_lost, tick, later)
+        (num_runs,), (num_at_once, _) = self._runs, self._shape
+        parts = []
+        for start in range(0, num_runs, num_at_once):
+            index = np.arange(start, start + num_at_once)
+            of = partial(jax.tree.map, lambda x, i=index % num_runs: x[i] if np.ndim(x) else x)
+            left_out = is_lost[index % num_runs] | (index >= num_runs)
+            parts.append(self._played(of(config), of(state), left_out, tick, later))
+        names = [field.name for field in dataclasses.fields(Rollouts)]
+        whole = {n: np.concatenate([getattr(p, n) for p in parts])[:num_runs] for n in names}
+        return Rollouts(**whole)
+
+    def _played(
+        self, config: Any, state: Any, is_lost: np.ndarray, tick: Callable[[], None], later: int
+    ) -> Rollouts:
+        """Of as many runs as there are environments for."""
         num_envs = len(self._seeds)
         while len(self._envs) < num_envs:
             self._envs.append(environments.make_from_spec(self._spec))
             tick()
-        is_lost = np.broadcast_to(np.expand_dims(is_lost, -1), self._shape)
+        is_lost = np.broadcast_to(is_lost[..., None], self._shape)
         observation = np.zeros((num_envs, self._spec.observation_size), np.float32)
         for i, (env, seed) in enumerate(zip(self._envs, self._seeds, strict=True)):
             observation[i] = self._flatten(env.reset(seed=int(seed) + later)[0])

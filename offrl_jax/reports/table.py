@@ -85,10 +85,11 @@ def _written(form: str, values: np.ndarray) -> list[str]:
 
 def _by_seed(columns: dict[str, list[str]], first_seed: int) -> list[str]:
     seeds = [str(first_seed + i) for i in range(len(next(iter(columns.values()))))]
-    return _aligned(["seed", *columns], list(zip(seeds, *columns.values(), strict=True)))
+    return aligned(["seed", *columns], list(zip(seeds, *columns.values(), strict=True)))
 
 
-def _aligned(header: list[str], rows: list[tuple[str, ...]]) -> list[str]:
+def aligned(header: list[str], rows: list[tuple[str, ...]]) -> list[str]:
+    """Lines of a table whose columns end below one another."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     return [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))

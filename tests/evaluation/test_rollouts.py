@@ -7,6 +7,7 @@ import pytest
 
 from offrl_jax import init, stack
 from offrl_jax.data import normalize_observations, transform_rewards
+from offrl_jax.evaluation import rollouts as rollouts_module
 from offrl_jax.evaluation.rollouts import Evaluator, summarize, to_environment
 from offrl_jax.types import InputError
 from tests.toy import RuleConfig, Toy, rule, toy_dataset
@@ -64,6 +65,36 @@ def test_settings_and_seeds_are_evaluated_together():
     rollouts = rolled(toy_dataset(), config, runs=(2, 3))
     assert rollouts.episode_return.shape == (2, 3, NUM_EPISODES)
     np.testing.assert_allclose(rollouts.episode_return[0], -rollouts.episode_return[1])
+
+
+def test_runs_take_turns_where_there_would_be_too_many_environments(monkeypatch):
+    config = stack([RuleConfig(gain=0.1 * i) for i in range(5)])
+    options = {"runs": (5,)}
+    at_once = rolled(toy_dataset(), config, **options)
+    assert len(np.unique(at_once.episode_return[:, 0])) == 5
+    monkeypatch.setattr(rollouts_module, "MOST_ENVIRONMENTS", 2 * NUM_EPISODES)
+    made, Toy.steps = [], 0
+    make = rollouts_module.environments.make_from_spec
+    monkeypatch.setattr(
+        rollouts_module.environments, "make_from_spec", lambda spec: made.append(1) or make(spec)
+    )
+    in_turns = rolled(toy_dataset(), config, **options)
+    for field in dataclasses.fields(at_once):
+        np.testing.assert_allclose(
+            getattr(in_turns, field.name), getattr(at_once, field.name), rtol=1e-6
+        )
+    assert len(made) == 2 * NUM_EPISODES and Toy.steps == 5 * sum(LENGTHS)
+
+
+def test_lost_runs_are_not_played_in_turns_either(monkeypatch):
+    monkeypatch.setattr(rollouts_module, "MOST_ENVIRONMENTS", 2 * NUM_EPISODES)
+    dataset, config = toy_dataset(), RuleConfig()
+    state = init(rule, config, dataset.spec, jax.random.split(jax.random.key(0), 3))
+    evaluator = Evaluator(rule, dataset, (3,), NUM_EPISODES)
+    Toy.steps = 0
+    rollouts = evaluator(config, state, is_lost=np.array([False, True, False]))
+    assert np.isnan(rollouts.episode_return).all(1).tolist() == [False, True, False]
+    assert Toy.steps == 2 * sum(LENGTHS)
 
 
 def test_an_index_picks_a_setting():
