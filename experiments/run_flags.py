@@ -7,7 +7,7 @@ from absl import flags
 
 from experiments.command_line import FLAGS
 from experiments.presets import DOMAINS, Preset, find_preset, prepared
-from offrl_jax import data, divergence
+from offrl_jax import data, divergence, learner
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.data import Dataset, scores
 
@@ -28,6 +28,12 @@ flags.DEFINE_float(
 )
 flags.DEFINE_bool(
     "fail_on_divergence", False, "exit with 3 if any seed diverges, not only if all do"
+)
+flags.DEFINE_enum(
+    "matmul_precision",
+    "default",
+    list(learner.MATMUL_PRECISIONS),
+    "of training: the backend's own, float32 in full, or bfloat16 with float32 parameters",
 )
 flags.DEFINE_enum(
     "preset", "auto", ("auto", "none", *DOMAINS), "auto: by the dataset's environment"
@@ -53,6 +59,7 @@ flags.DEFINE_float("best_fraction", 1.0, "keep this share of the episodes, by re
 
 PASSED_ON = (  # flags that are arguments of runs.train
     *("num_seeds", "seed", "seed_batch", "num_evaluations", "num_evaluation_episodes"),
+    *("matmul_precision",),
     *("evaluation_timeout", "checkpoint_seconds", "divergence_limit", "fail_on_divergence"),
 )
 

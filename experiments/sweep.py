@@ -203,6 +203,7 @@ def _checked(jobs: list[Job], axes: dict[str, tuple]) -> dict[str, Any]:
         "grid": axes,
         **{name: FLAGS[name].value for name in ("num_seeds", "seed", "num_evaluations")},
         "num_evaluation_episodes": FLAGS.num_evaluation_episodes,
+        "matmul_precision": FLAGS.matmul_precision,
         "divergence_limit": FLAGS.divergence_limit,
         "fail_on_divergence": FLAGS.fail_on_divergence,
         "datasets": {},

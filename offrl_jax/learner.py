@@ -15,7 +15,11 @@ from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.backends import seed_mesh, updates_a_trip
 from offrl_jax.config import stack, validate
 from offrl_jax.data.dataset import Dataset, sample
+from offrl_jax.networks import BFLOAT16
 from offrl_jax.types import InputError, Key, Metrics, Spec
+
+# By name what JAX calls it.
+MATMUL_PRECISIONS = {"default": None, "float32": "float32", "bfloat16": BFLOAT16}
 
 
 def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
@@ -54,6 +58,7 @@ def learn(
     *,
     num_steps: int,
     seed_batch: int | None = None,
+    matmul_precision: str = "default",
 ) -> tuple[Any, Metrics]:
     """Trains for `num_steps` updates in one dispatch, or one for each phase that they touch, or for
     each relabelling of the data.
@@ -72,6 +77,9 @@ def learn(
       num_steps: Updates; another number is another compile.
       seed_batch: How many of the S seeds to train at once, one batch after another, where memory
         holds no more; a divisor of S. Results are the same to rounding.
+      matmul_precision: One of `MATMUL_PRECISIONS`: "default", the backend's own; "float32", in
+        full; "bfloat16", in which hidden layers are computed, and products summed in float32.
+        Parameters, optimisers, what networks give and losses are float32.
 
     With several devices and no `seed_batch` the seeds are dealt out to them, to the same results
     but for rounding: to as many as `backends.seed_mesh` says, each of which gets as many, the last
@@ -83,24 +91,26 @@ def learn(
 
     Raises:
       InputError: if `num_steps` is not positive, the key is not one, `seed_batch` does not divide
-        S, or the algorithm cannot learn from these data.
+        S, there is no such precision, or the algorithm cannot learn from these data.
     """
     _check_key(key)
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
+    check_matmul_precision(matmul_precision)
     _check_stack(config, key)
     check_data(algorithm, config, dataset)
     mesh = _mesh(key, seed_batch)
     num_seeds = key.shape[-1] if key.ndim else 1
     parts, (config, dataset, state, key) = [], _placed(mesh, config, dataset, state, key)
     for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
-        state, *part = _learn(
-            *(phase, config, dataset, state, key),
-            num_steps=length,
-            seed_batch=seed_batch,
-            mesh=mesh,
-        )
+        with jax.default_matmul_precision(MATMUL_PRECISIONS[matmul_precision]):
+            state, *part = _learn(
+                *(phase, config, dataset, state, key),
+                num_steps=length,
+                seed_batch=seed_batch,
+                mesh=mesh,
+            )
         parts.append(part)
     metrics = parts[0][0] if len(parts) == 1 else _merged(parts)
     if mesh is not None and num_seeds % mesh.size:
@@ -293,6 +303,14 @@ def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:
         raise InputError(
             f"seed_batch={seed_batch} does not divide {num_seeds} runs; "
             f"{' or '.join(map(str, good)) or 'leaving it out'} would do"
+        )
+
+
+def check_matmul_precision(matmul_precision: str) -> None:
+    """Raises InputError if there is no such precision."""
+    if matmul_precision not in MATMUL_PRECISIONS:
+        raise InputError(
+            f"matmul_precision={matmul_precision!r} is not one of {', '.join(MATMUL_PRECISIONS)}"
         )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from offrl_jax.distributions import Categorical, Gaussian, TanhGaussian
 from offrl_jax.types import Array, Float, Key, Spec
@@ -14,6 +15,15 @@ from offrl_jax.types import Array, Float, Key, Spec
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 LOG_STD_RANGE = (-5.0, 2.0)  # EDAC, IQL
+
+BFLOAT16 = "BF16_BF16_F32"  # JAX's name of products of bfloat16 numbers, summed in float32
+
+
+def layer_type() -> Any:
+    """What hidden layers are computed in, as `jax.default_matmul_precision` says: bfloat16 within
+    `BFLOAT16`, which XLA alone does not heed on CPUs; None, as their numbers are, otherwise.
+    Parameters and what a network gives are float32 in any case."""
+    return jnp.bfloat16 if jax.config.jax_default_matmul_precision == BFLOAT16 else None
 
 
 class MLP(nn.Module):
@@ -30,7 +40,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*B I"], key: Key | None = None) -> Float[Array, "*B F"]:
         for i, size in enumerate(self.hidden_sizes):
-            x = nn.relu(nn.Dense(size, kernel_init=kernel_init)(x))
+            x = nn.relu(nn.Dense(size, kernel_init=kernel_init, dtype=layer_type())(x))
             x = nn.LayerNorm()(x) if self.layer_norm else x
             if self.dropout and key is not None:
                 layer_key = jax.random.fold_in(key, i)
@@ -56,6 +66,9 @@ class StateActionMLP(nn.Module):
         width = observation.shape[-1]
         kernel = self.param("kernel", kernel_init, (width + action.shape[-1], self.hidden_sizes[0]))
         bias = self.param("bias", nn.initializers.zeros, (self.hidden_sizes[0],))
+        observation, action, kernel, bias = promote_dtype(
+            observation, action, kernel, bias, dtype=layer_type()
+        )
         if action.ndim == observation.ndim:
             x = jnp.concatenate([observation, action], axis=-1) @ kernel
         else:

@@ -78,6 +78,7 @@ def train(
     num_seeds: int = 1,
     seed: int = 0,
     seed_batch: int | None = None,
+    matmul_precision: str = "default",
     num_evaluations: int = 5,
     num_evaluation_episodes: int = 10,
     evaluation_timeout: float = 300.0,
@@ -120,6 +121,7 @@ def train(
       num_seeds: S.
       seed: Seed i of the run is `seed + i`, so three seeds equal three runs of one.
       seed_batch: See `learner.learn`.
+      matmul_precision: See `learner.learn`; evaluations and diagnostics are not concerned.
       num_evaluations: Evaluations, equally spaced over `num_steps`, the last at the end.
       num_evaluation_episodes: Episodes a seed and evaluation; 0 never makes an environment.
       evaluation_timeout: Seconds for a step of an environment, after which the evaluation counts as
@@ -171,6 +173,7 @@ def train(
             f"evaluation_timeout={evaluation_timeout}, checkpoint_seconds={checkpoint_seconds} and "
             f"divergence_limit={divergence_limit}; give positive numbers"
         )
+    learner.check_matmul_precision(matmul_precision)
     check_run_dir(run_dir)
     keys, names = seed_keys(seed, num_seeds), [f"seed {i} of the run" for i in range(num_seeds)]
     if setting_dirs:
@@ -185,6 +188,7 @@ def train(
         "num_seeds": num_seeds,
         "seed": seed,
         "seed_batch": seed_batch,
+        "matmul_precision": matmul_precision,
         "num_evaluations": num_evaluations,
         "num_evaluation_episodes": num_evaluation_episodes,
         "divergence_limit": divergence_limit,
@@ -235,7 +239,9 @@ def train(
                 if stop():
                     raise Halted
                 if end > session.step:
-                    session.learn(end - session.step, seed_batch, divergence_limit)
+                    session.learn(
+                        *(end - session.step, seed_batch, matmul_precision, divergence_limit)
+                    )
                     if end in evaluated or session.seconds_since_saved() >= checkpoint_seconds:
                         session.save()
                 if end in evaluated and evaluation is not None and not session.is_lost.all():

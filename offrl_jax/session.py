@@ -114,7 +114,13 @@ class Session:
         """By seed, whether it has diverged."""
         return np.array([why is not None for why in self.diverged])
 
-    def learn(self, num_steps: int, seed_batch: int | None, divergence_limit: float) -> None:
+    def learn(
+        self,
+        num_steps: int,
+        seed_batch: int | None,
+        matmul_precision: str,
+        divergence_limit: float,
+    ) -> None:
         """A chunk of updates; seeds that diverge in it go back to its start and stay there."""
         was_lost = self.is_lost
         with self._timed("training"):
@@ -126,6 +132,7 @@ class Session:
                 *(self._algorithm, self._config, self._rows, self.state, self._keys),
                 num_steps=num_steps,
                 seed_batch=seed_batch,
+                matmul_precision=matmul_precision,
             )
             metrics = {name: np.array(values, np.float64) for name, values in metrics.items()}
             speed = num_steps / (time.perf_counter() - clock)

@@ -14,8 +14,9 @@ from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.config import config, grid, setting
 from offrl_jax.data import sample
 from offrl_jax.learner import check_seed_batch, over_runs, side_by_side
+from offrl_jax.networks import state_value
 from offrl_jax.types import InputError
-from tests.arrays import random_dataset
+from tests.arrays import chain, random_dataset
 
 
 @config
@@ -301,3 +302,37 @@ def test_data_of_the_same_shape_share_a_program():
         data = dataclasses.replace(dataset, spec=named)
         learn(counted, CountConfig(), data, state, key, num_steps=2)
     assert traces == ["init", "update"]
+
+
+def test_bfloat16_learns_the_values_of_a_chain():
+    iql, dataset, key = ALGORITHMS["iql"], chain(), jax.random.key(0)
+    config = iql.Config(
+        discount=0.5,
+        expectile=0.5,
+        actor_learning_rate=0.0,
+        critic_learning_rate=3e-3,
+        target_update_rate=0.1,
+        actor_hidden_sizes=(8,),
+        critic_hidden_sizes=(32, 32),
+        batch_size=64,
+    )
+    learnt = {}
+    for precision in ("float32", "bfloat16"):
+        state = init(iql, config, dataset.spec, key)
+        learnt[precision], _ = learn(
+            *(iql, config, dataset, state, key), num_steps=500, matmul_precision=precision
+        )
+        value = state_value((32, 32), learnt[precision].value, jnp.eye(2))
+        np.testing.assert_allclose(value, [1 + 0.5 * 2, 2], atol=0.05)
+    assert {x.dtype.name for x in jax.tree.leaves(learnt["bfloat16"])} == {"float32", "int32"}
+    differ = jax.tree.map(lambda x, y: bool((x != y).any()), learnt["float32"], learnt["bfloat16"])
+    assert differ.critic["params"]["kernel"] and differ.value["params"]["head"]["kernel"]
+
+
+def test_an_unknown_precision_is_said(state):
+    with pytest.raises(InputError, match="matmul_precision='float16' is not one of default, fl"):
+        learn(
+            *(COUNT, CountConfig(), random_dataset(), state, jax.random.key(0)),
+            num_steps=1,
+            matmul_precision="float16",
+        )

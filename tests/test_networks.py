@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from offrl_jax.networks import (
+    BFLOAT16,
     MLP,
     StateActionMLP,
     critic_values,
@@ -240,3 +241,21 @@ def test_dropout_adds_no_parameters():
         jax.eval_shape(MLP((8, 7), 2, dropout=rate).init, KEY, OBSERVATION) for rate in (0.0, 0.5)
     )
     assert jax.tree.structure(plain) == jax.tree.structure(dropping)
+
+
+def test_bfloat16_is_of_hidden_layers_alone():
+    params = init_critics((64, 64), 2, SPEC, KEY, layer_norm=True)
+
+    def values(params, action=ACTIONS):
+        return critic_values((64, 64), params, OBSERVATION, action, layer_norm=True)
+
+    exact = values(params)
+    with jax.default_matmul_precision(BFLOAT16):
+        program = str(jax.make_jaxpr(values)(params))
+        rounded = values(params), values(params, ACTIONS[:, 0])[:, :, None]
+        gradient = jax.grad(lambda params: jnp.sum(values(params)))(params)
+    assert "bf16" in program and "bf16" not in str(jax.make_jaxpr(values)(params))
+    assert {leaf.dtype for leaf in jax.tree.leaves((rounded, gradient))} == {jnp.dtype("float32")}
+    for of_actions in rounded:
+        error = np.abs(of_actions - exact[..., : of_actions.shape[-1]])
+        assert 1e-5 < error.max() < 0.02  # 8 bits of numbers about 1
