@@ -1,6 +1,7 @@
 """Every test runs with shape annotations checked and silent broadcasting forbidden."""
 
 import os
+import signal
 from importlib.metadata import version
 
 # Tests compile many programs and run each a little: LLVM's optimisation costs more than it saves,
@@ -41,6 +42,9 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what tests start would inherit that
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.devices()  # starts the backend, so that no command run in this process can give it more of them
