@@ -16,7 +16,7 @@ from offrl_jax import cells, divergence, learner
 from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
-from offrl_jax.data.dataset import Dataset, with_discount
+from offrl_jax.data.dataset import Data, with_discount
 from offrl_jax.data.summary import summary
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
@@ -71,13 +71,14 @@ class Result:
 def train(
     algorithm: Algorithm,
     config: Any,
-    dataset: Dataset,
+    dataset: Data,
     *,
     run_dir: str | Path,
     num_steps: int,
     num_seeds: int = 1,
     seed: int = 0,
     seed_batch: int | None = None,
+    host_memory_mb: int = 512,
     num_evaluations: int = 5,
     num_evaluation_episodes: int = 10,
     evaluation_timeout: float = 300.0,
@@ -120,6 +121,7 @@ def train(
       num_seeds: S.
       seed: Seed i of the run is `seed + i`, so three seeds equal three runs of one.
       seed_batch: See `learner.learn`.
+      host_memory_mb: For batches of a `HostDataset`, those that are trained on included.
       num_evaluations: Evaluations, equally spaced over `num_steps`, the last at the end.
       num_evaluation_episodes: Episodes a seed and evaluation; 0 never makes an environment.
       evaluation_timeout: Seconds for a step of an environment, after which the evaluation counts as
@@ -214,8 +216,10 @@ def train(
         checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
         stack.callback(checkpoints.abandon)
         session = Session(
-            algorithm, config, dataset, keys, names, directory, checkpoints, log, report
+            *(algorithm, config, dataset, keys, names, directory, checkpoints, log, report),
+            host_memory_mb,
         )
+        stack.callback(session.close)
         ends = list(itertools.accumulate(chunk for chunk, _ in dispatches))
         total = ends[-1]
         if session.step > total:
@@ -284,7 +288,7 @@ def train(
 def check(
     algorithm: Algorithm,
     configs: Sequence[Any],
-    dataset: Dataset,
+    dataset: Data,
     *,
     num_steps: int,
     num_evaluations: int,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import mmap
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -110,12 +111,12 @@ class HostDataset(Data):
                 *(self._columns(field)[shard], rows[start:stop] - self._starts[shard]),
                 *(self._change(field), found[field], order[start:stop]),
             )
-            for shard, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False))
+            for shard, (start, stop) in enumerate(itertools.pairwise(bounds))
             if start < stop
             for field in fields
         ]
-        for done in map(lambda f: f(), work) if pool is None else pool.map(lambda f: f(), work):
-            assert done is None
+        for _ in (map if pool is None else pool.map)(lambda read: read(), work):
+            pass
         return {field: x.reshape(*index.shape, *x.shape[1:]) for field, x in found.items()}
 
     @functools.cached_property
@@ -191,7 +192,7 @@ def _read(
     """Writes rows, in ascending order, of a mapped column to their places."""
     at_once = max(1, PART_BYTES // max(1, column[:1].nbytes))
     cuts = np.searchsorted(rows, np.arange(0, len(column) + at_once, at_once))
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in itertools.pairwise(cuts):
         if start < stop:
             out[places[start:stop]] = change(column.take(rows[start:stop], axis=0))
             _release(column)

@@ -30,10 +30,11 @@ def load(
     """Loads a dataset by name, from the cache where it has been read before.
 
     Args:
-      name: A path ending in .npz (D4RL or OGBench keys), .hdf5 or .h5 (D4RL layout);
-        a folder ending in .shards (`data.shard`); `pointmaze/{umaze,medium,large}` or `{cartpole,lunarlander,acrobot}/{random,medium,expert,
-        mixed,narrow}`, optionally followed by `-N` for N transitions; or a Minari id such as
-        `mujoco/hopper/medium-v0`, downloaded unless it is there.
+      name: A path ending in .npz (D4RL or OGBench keys), .hdf5 or .h5 (D4RL layout) or .shards (a
+        folder written by `data.shard`); `pointmaze/{umaze,medium,large}` or
+        `{cartpole,lunarlander,acrobot}/{random,medium,expert,mixed,narrow}`, optionally followed by
+        `-N` for N transitions; or a Minari id such as `mujoco/hopper/medium-v0`, downloaded unless
+        it is there.
       env_id: The environment to evaluate in, in place of the one the data name.
       observation_keys: Entries of a Dict observation to concatenate, in this order, where the
         choice made from the data is not wanted.
@@ -123,6 +124,6 @@ def _unknown(name: str) -> str:
         folders.setdefault(folder, []).append(task)
     ours = ", ".join(f"{folder}/{{{','.join(tasks)}}}" for folder, tasks in folders.items())
     return (
-        f"dataset {name!r} is neither a .npz, .hdf5 or .h5 file, nor a folder ending in .shards, nor one of {ours}, nor a Minari "
-        f"id (namespace/name-v0){hint}"
+        f"dataset {name!r} is neither a .npz, .hdf5 or .h5 file, nor a .shards folder, nor one of "
+        f"{ours}, nor a Minari id (namespace/name-v0){hint}"
     )
