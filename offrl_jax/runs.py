@@ -16,7 +16,7 @@ from offrl_jax import cells, divergence, learner
 from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
-from offrl_jax.data.dataset import Data, with_discount
+from offrl_jax.data.dataset import Data, Dataset, with_discount
 from offrl_jax.data.summary import summary
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
@@ -203,6 +203,7 @@ def train(
         environment = describe_environment(command)
         environment["dataset_fingerprint"] = dataset.spec.fingerprint
         environment["dataset"] = summary(dataset)
+        environment["data_placement"] = "device" if isinstance(dataset, Dataset) else "host"
         directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
         stack.enter_context(
