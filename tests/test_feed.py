@@ -188,11 +188,11 @@ def test_no_more_than_one_piece_is_gathered_ahead(mapped):
 
 def test_what_cannot_be_fed_is_said(mapped):
     keys = jax.random.key(0)
-    with pytest.raises(InputError, match="host_memory_mb=1 does not hold .* give at least 4"):
+    with pytest.raises(InputError, match=r"host_memory_mb=1 does not hold .* give at least 4"):
         learner.feed(BC, BC.Config(batch_size=30_000), mapped, keys, memory_mb=1)
     for name, config in [("marwil", {}), ("cql", {"calibrated": True}), ("awr", {})]:
         algorithm = ALGORITHMS[name]
-        with pytest.raises(InputError, match="relabels all rows .* --data_placement=device"):
+        with pytest.raises(InputError, match=r"relabels all rows .* --data_placement=device"):
             learner.feed(algorithm, algorithm.Config(**config), mapped, keys, memory_mb=1)
     qt_opt = ALGORITHMS["qt_opt"]
     with pytest.raises(InputError, match="targets in \\[0, 1\\]"):

@@ -205,7 +205,7 @@ def test_what_needs_all_rows_or_other_files_is_refused(folder, tmp_path, columns
     with pytest.raises(InputError, match="cannot be chosen from in host memory"):
         data.keep_best_episodes(on_disk(folder), 0.5)
     np.savez(tmp_path / "a.npz", **columns)
-    with pytest.raises(InputError, match="experiments.datasets shard"):
+    with pytest.raises(InputError, match=r"experiments\.datasets shard"):
         data.load(tmp_path / "a.npz", placement="host")
     with pytest.raises(InputError, match="was written for its environment"):
         data.load(folder, env_id="Hopper-v5")
