@@ -91,7 +91,7 @@ class Feed:
             )
         self.spec = dataset.spec.bare()
         self._dataset, self._fields, self._place = dataset, fields, place
-        self._cpu = jax.local_devices(backend="cpu")[0]  # where nothing waits behind training
+        self._cpu = _device_beside()
         self._keys, self._batch_size = jax.device_put(keys, self._cpu), batch_size
         self._ahead = ThreadPoolExecutor(1)
         self._readers = ThreadPoolExecutor(min(num_cores(), MOST_READERS))
@@ -134,6 +134,14 @@ class Feed:
         found = self._dataset.gather(np.asarray(index), self._fields, self._readers)
         rows = Transition(*(found.get(field) for field in Transition._fields))
         return Batches(jax.block_until_ready(self._place(rows)), self.spec)
+
+
+def _device_beside() -> jax.Device:
+    """Where nothing waits behind what is trained: a CPU, unless there is none for JAX."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return jax.local_devices()[0]
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))

@@ -16,7 +16,8 @@ from offrl_jax import cells, divergence, learner
 from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
-from offrl_jax.data.dataset import Data, Dataset, with_discount
+from offrl_jax.data.dataset import Data, with_discount
+from offrl_jax.data.host import HostDataset
 from offrl_jax.data.summary import summary
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
@@ -195,7 +196,11 @@ def train(
         "preprocessing": {k: v.tolist() for k, v in dataset.preprocessing._asdict().items()},
     } | (record or {})
     with contextlib.ExitStack() as stack:
-        evaluation = None
+        evaluation = feed = None
+        if isinstance(dataset, HostDataset):
+            sizes = {"memory_mb": host_memory_mb, "seed_batch": seed_batch}
+            feed = learner.feed(algorithm, config, dataset, keys, **sizes)
+            stack.callback(feed.close)
         if num_evaluation_episodes > 0:
             make = partial(Evaluator, algorithm, dataset, keys.shape, num_evaluation_episodes)
             evaluation = Evaluation(make, evaluation_timeout, stop)
@@ -203,7 +208,7 @@ def train(
         environment = describe_environment(command)
         environment["dataset_fingerprint"] = dataset.spec.fingerprint
         environment["dataset"] = summary(dataset)
-        environment["data_placement"] = "device" if isinstance(dataset, Dataset) else "host"
+        environment["data_placement"] = "device" if feed is None else "host"
         directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
         stack.enter_context(
@@ -218,9 +223,8 @@ def train(
         stack.callback(checkpoints.abandon)
         session = Session(
             *(algorithm, config, dataset, keys, names, directory, checkpoints, log, report),
-            host_memory_mb,
+            feed,
         )
-        stack.callback(session.close)
         ends = list(itertools.accumulate(chunk for chunk, _ in dispatches))
         total = ends[-1]
         if session.step > total:

@@ -18,7 +18,6 @@ from offrl_jax import diagnostics, divergence, learner
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.data.dataset import Data, Dataset
-from offrl_jax.data.host import HostDataset
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts, summarize
 from offrl_jax.evaluation.watchdog import POLL_SECONDS, Failed, Halted, watched
 from offrl_jax.feed import Feed
@@ -52,7 +51,7 @@ class Session:
         checkpoints: Checkpoints,
         log: Callable[[dict[str, Any]], None],
         report: Callable[[int, dict[str, float]], None],
-        host_memory_mb: int,
+        feed: Feed | None = None,
     ):
         """Takes up the newest whole checkpoint; rows and files stay as they are until `begin`.
 
@@ -66,12 +65,11 @@ class Session:
           checkpoints: Where its states go.
           log: Called with every row.
           report: Called with the step and numbers to show.
-          host_memory_mb: For batches of data in host memory.
+          feed: Of batches, where the dataset is not on the device.
         """
         self._algorithm, self._config, self._dataset, self._keys = algorithm, config, dataset, keys
         self._names = names
-        self._host_memory_mb = host_memory_mb
-        self._rows: Dataset | Feed | None = None  # the data where the seeds are
+        self._rows: Dataset | Feed | None = feed  # the data where the seeds are
         self._states: Dataset | None = None  # some of them, to be diagnosed at
         self._directory, self._checkpoints = directory, checkpoints
         self._log, self._report = log, report
@@ -127,7 +125,8 @@ class Session:
             clock = time.perf_counter()
             before = jax.tree.map(jnp.copy, self.state)
             if self._rows is None:
-                self._rows = self._placed(seed_batch)
+                self._rows = learner.replicated(self._dataset, self._keys, seed_batch)
+            if self._states is None:
                 states = diagnostics.states(self._dataset)
                 self._states = learner.replicated(states, self._keys, seed_batch).bare()
             self.state, metrics = learner.learn(
@@ -213,21 +212,6 @@ class Session:
             facts = {"rows": self._directory.marks(), "diverged": self.diverged}
             self._checkpoints.save(self.step, self.state, facts)
         self.saved_step, self._saved_at = self.step, time.monotonic()
-
-    def close(self) -> None:
-        """Gathers no more batches."""
-        if isinstance(self._rows, Feed):
-            self._rows.close()
-
-    def _placed(self, seed_batch: int | None) -> Dataset | Feed:
-        """The data where the seeds are, or what brings them there."""
-        if not isinstance(self._dataset, HostDataset):
-            return learner.replicated(self._dataset, self._keys, seed_batch)
-        return learner.feed(
-            *(self._algorithm, self._config, self._dataset, self._keys),
-            memory_mb=self._host_memory_mb,
-            seed_batch=seed_batch,
-        )
 
     def _add(self, rows: RowFile, row: dict[str, Any], *shown: str) -> None:
         """Keeps and logs a row, and reports the means over living seeds of what it has by seed
