@@ -1,11 +1,13 @@
-"""Shows what a dataset holds, or which datasets there are.
+"""Shows what a dataset holds, or which datasets there are, or writes one as shards.
 
   python -m experiments.datasets list
   python -m experiments.datasets show pointmaze/umaze
   python -m experiments.datasets show hopper_medium-v2.hdf5 --html=hopper.html --json=hopper.json
+  python -m experiments.datasets shard hopper_medium-v2.hdf5 --output=hopper.shards
 
 NAME is what experiments.train takes as --dataset. The card goes to standard output; --html writes
-it as one page with figures, --json with all numbers.
+it as one page with figures, --json with all numbers. Shards
+are a folder that is a dataset's name too, whose rows training can leave on the disk.
 """
 
 import contextlib
@@ -26,27 +28,49 @@ from offrl_jax.types import InputError
 
 flags.DEFINE_string("html", None, "file to write the card to as one HTML page")
 flags.DEFINE_string("json", None, "file to write the card's numbers to")
+flags.DEFINE_string("output", None, "folder to write shards to, ending in .shards")
+flags.DEFINE_integer("rows_per_shard", 1_000_000, "transitions in each shard but the last", 1)
 flags.DEFINE_string("env_id", None, "environment, where the data name none or another")
 flags.DEFINE_list(
     "observation_keys", [], "entries of a Dict observation that make up the data's, in order"
 )
 flags.DEFINE_bool("clip_actions", False, "clip actions outside their bounds, counted in a warning")
 
-OF_SHOW = "html", "json", "env_id", "observation_keys", "clip_actions"
-USAGE = "give `list`, or `show NAME` with a NAME as for --dataset of experiments.train"
+OF_READING = "env_id", "observation_keys", "clip_actions"
+OWN_FLAGS = {
+    "list": (),
+    "show": ("html", "json", *OF_READING),
+    "shard": ("output", "rows_per_shard", *OF_READING),
+}
+USAGE = "give `list`, `show NAME` or `shard NAME` with a NAME as for --dataset of experiments.train"
 
 
 def main(*words: str) -> None:
     match words:
         case ("list",):
-            if given := [name for name in OF_SHOW if FLAGS[name].present]:
-                raise InputError(f"--{given[0]} is of `show NAME`; `list` takes no flag of its own")
+            _check_flags("list")
             print(_listing())
         case ("show", name):
+            _check_flags("show")
             _show(name)
+        case ("shard", name):
+            _check_flags("shard")
+            _shard(name)
         case _:
             asked = repr(" ".join(words)) if words else "nothing"
             raise InputError(f"{asked} was asked of the datasets; {USAGE}")
+
+
+def _check_flags(command: str) -> None:
+    """Raises InputError where a flag of another command is given."""
+    for other, names in OWN_FLAGS.items():
+        for name in names:
+            if FLAGS[name].present and name not in OWN_FLAGS[command]:
+                takes = ", ".join(f"--{own}" for own in OWN_FLAGS[command])
+                raise InputError(
+                    f"--{name} is of `{other} NAME`; `{command}` takes "
+                    f"{takes or 'no flag of its own'}"
+                )
 
 
 def _listing() -> str:
@@ -72,12 +96,7 @@ def _show(name: str) -> None:
     if Path(name).resolve() in {path.resolve() for path in outputs}:
         raise InputError(f"the card of {name} would take the place of its data; give another file")
     with _warned() as warned:
-        dataset = data.load(
-            name,
-            env_id=FLAGS.env_id,
-            observation_keys=tuple(FLAGS.observation_keys),
-            clip_actions=FLAGS.clip_actions,
-        )
+        dataset = _loaded(name)
     found = card(dataset, environments.time_limit(dataset.spec))
     found["warnings"] += warned
     print(dataset_card.text(found))
@@ -89,6 +108,27 @@ def _show(name: str) -> None:
                 partial.write_text(dataset_card.page(found), encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"the card cannot be written ({error}); give another file") from error
+
+
+def _shard(name: str) -> None:
+    if not FLAGS.output:
+        raise InputError("--output is missing; give the path of a folder to make, NAME.shards")
+    dataset = _loaded(name)
+    path = data.shard(dataset, FLAGS.output, rows_per_shard=FLAGS.rows_per_shard)
+    num_shards = -(-len(dataset) // FLAGS.rows_per_shard)
+    print(
+        f"{path}: {len(dataset):,} transitions in {num_shards:,} shards, fingerprint "
+        f"{dataset.spec.fingerprint[:12]}"
+    )
+
+
+def _loaded(name: str) -> data.Dataset:
+    return data.load(
+        name,
+        env_id=FLAGS.env_id,
+        observation_keys=tuple(FLAGS.observation_keys),
+        clip_actions=FLAGS.clip_actions,
+    )
 
 
 @contextlib.contextmanager

@@ -182,6 +182,7 @@ def _trained(
     evaluator = Evaluator(algorithm, dataset, keys.shape, FLAGS.num_evaluation_episodes)
     state = learner.init(algorithm, config, dataset.spec, keys)
     dataset = learner.replicated(dataset, keys)
+    states = diagnostics.states(dataset)
     dispatches = _dispatches(group[0], num_steps)
     total = sum(length for length, _ in dispatches)
     progress = Progress(total)
@@ -194,7 +195,7 @@ def _trained(
         if not evaluates:
             continue
         rollouts = evaluator(config, state)
-        found = diagnostics.diagnose(algorithm, config, dataset, state, behavior)
+        found = diagnostics.diagnose(algorithm, config, states, state, behavior)
         for h, rows in enumerate(evaluations):
             row = summarize(rollouts[h], dataset.spec)
             row |= {name: np.asarray(value[h]).tolist() for name, value in found.items()}

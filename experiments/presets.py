@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from offrl_jax import data
-from offrl_jax.data import Dataset
+from offrl_jax.data import Data
 from offrl_jax.types import InputError
 
 DOMAINS = ("pointmaze", "gym", "antmaze", "adroit", "kitchen", "discrete", "other")
@@ -46,7 +46,7 @@ def find_preset(algorithm: str, domain: str, recipes: Sequence[str] = ()) -> Pre
     return preset
 
 
-def prepared(dataset: Dataset, preset: Preset) -> Dataset:
+def prepared(dataset: Data, preset: Preset) -> Data:
     """The dataset with the preset's transforms of rewards and observations."""
     if preset.scale_rewards_by_return_range:
         dataset = data.scale_rewards_by_return_range(dataset)

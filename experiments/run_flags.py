@@ -9,7 +9,7 @@ from experiments.command_line import FLAGS
 from experiments.presets import DOMAINS, Preset, find_preset, prepared
 from offrl_jax import data, divergence, learner
 from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.data import Dataset, scores
+from offrl_jax.data import Data, scores
 
 flags.DEFINE_string("algorithm", "cql", f"one of {', '.join(ALGORITHMS)}")
 flags.DEFINE_integer("num_steps", None, "updates a seed (default: the preset's)", 1)
@@ -49,6 +49,13 @@ flags.DEFINE_bool("clip_actions", False, "clip actions outside their bounds, cou
 flags.DEFINE_bool(
     "trust_dataset_env", False, "run the code that the data name for an unregistered environment"
 )
+flags.DEFINE_enum(
+    "data_placement",
+    "auto",
+    ("auto", "device", "host"),
+    "host leaves the rows of a .shards folder on the disk; auto: device if they fit",
+)
+flags.DEFINE_integer("host_memory_mb", 512, "for batches of data that are not on the device", 1)
 flags.DEFINE_bool("normalize_observations", None, "standardise observations")
 flags.DEFINE_float("reward_scale", None, "r becomes reward_scale · r + reward_bias")
 flags.DEFINE_float("reward_bias", None, "see reward_scale; AntMaze recipes use 1 and −1")
@@ -59,8 +66,8 @@ flags.DEFINE_float("best_fraction", 1.0, "keep this share of the episodes, by re
 
 PASSED_ON = (  # flags that are arguments of runs.train
     *("num_seeds", "seed", "seed_batch", "num_evaluations", "num_evaluation_episodes"),
-    *("matmul_precision",),
-    *("evaluation_timeout", "checkpoint_seconds", "divergence_limit", "fail_on_divergence"),
+    *("matmul_precision", "host_memory_mb", "evaluation_timeout", "checkpoint_seconds"),
+    *("divergence_limit", "fail_on_divergence"),
 )
 
 
@@ -69,7 +76,7 @@ def passed_on() -> dict[str, Any]:
     return {name: FLAGS[name].value for name in PASSED_ON}
 
 
-def load(name: str) -> Dataset:
+def load(name: str) -> Data:
     """The dataset of that name, as it is."""
     return data.load(
         name,
@@ -77,10 +84,11 @@ def load(name: str) -> Dataset:
         observation_keys=tuple(FLAGS.observation_keys),
         clip_actions=FLAGS.clip_actions,
         trust_dataset_env=FLAGS.trust_dataset_env,
+        placement=FLAGS.data_placement,
     )
 
 
-def preset_for(dataset: Dataset) -> Preset:
+def preset_for(dataset: Data) -> Preset:
     """The chosen preset with the given flags on top."""
     domain = scores.domain(dataset.spec) if FLAGS.preset == "auto" else FLAGS.preset
     preset = find_preset(FLAGS.algorithm, domain, FLAGS.recipe)
@@ -89,7 +97,7 @@ def preset_for(dataset: Dataset) -> Preset:
     return dataclasses.replace(preset, **given)
 
 
-def to_learn_from(dataset: Dataset, preset: Preset) -> Dataset:
+def to_learn_from(dataset: Data, preset: Preset) -> Data:
     """The episodes that are kept, transformed as the preset says."""
     if FLAGS.best_fraction != 1:
         dataset = data.keep_best_episodes(dataset, FLAGS.best_fraction)

@@ -39,7 +39,7 @@ from offrl_jax import backends, environments, learner, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import grid
-from offrl_jax.data import Dataset
+from offrl_jax.data import Data
 from offrl_jax.outcomes import RunFailed, Stopped
 from offrl_jax.reports import sweep as report
 from offrl_jax.reports.study import short_name
@@ -184,7 +184,7 @@ def _name(dataset: str, values: dict[str, Any]) -> str:
 
 
 @functools.lru_cache(maxsize=1)  # jobs on one dataset follow one another
-def _prepared(name: str) -> tuple[Dataset, Preset]:
+def _prepared(name: str) -> tuple[Data, Preset]:
     """The dataset as its jobs learn from it, and the preset that says how."""
     dataset = run_flags.load(name)
     preset = run_flags.preset_for(dataset)

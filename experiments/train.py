@@ -29,7 +29,7 @@ from experiments.signals import stopping
 from offrl_jax import backends, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
-from offrl_jax.data import Dataset
+from offrl_jax.data import Data
 from offrl_jax.data.summary import summary
 from offrl_jax.outcomes import RunFailed
 from offrl_jax.reports.table import diagnostics_table, final_table
@@ -39,7 +39,7 @@ flags.DEFINE_string(
     "dataset",
     "pointmaze/umaze",
     "pointmaze/{umaze,medium,large}[-N], {cartpole,lunarlander,acrobot}/{random,medium,expert,"
-    "mixed,narrow}[-N], a Minari id, or the path of a D4RL-layout HDF5 or an npz",
+    "mixed,narrow}[-N], a Minari id, or the path of a D4RL-layout HDF5, an npz or a .shards folder",
 )
 flags.DEFINE_string(
     "run_dir",
@@ -129,7 +129,7 @@ def _times(result: runs.Result, total: float) -> str:
     return f"{total:.3g} s: {', '.join(texts.values())}"
 
 
-def _headline(dataset: Dataset, card: dict[str, Any]) -> str:
+def _headline(dataset: Data, card: dict[str, Any]) -> str:
     score = card["mean_score"]
     return (
         f"{dataset.spec.name}: {card['transitions']:,} transitions in "

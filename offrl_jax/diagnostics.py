@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from offrl_jax import learner
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.algorithms.bc import BCConfig, bc, policy_of
-from offrl_jax.data.dataset import Dataset, sample
+from offrl_jax.data.dataset import Data, Dataset, draw
 from offrl_jax.types import Array, Float, Key, Metrics, Spec
 
 NUM_STATES = 1024
@@ -21,12 +21,18 @@ SATURATED = 0.99
 NUM_BEHAVIOR_STEPS = 1000
 
 
-def clone_behavior(dataset: Dataset) -> Any:
+def clone_behavior(dataset: Data) -> Any:
     """Parameters of a small β(a|s), tanh-Gaussian or categorical, cloned from the data: a ruler for
     `diagnose`, the same for all runs on the same data."""
     key, config = jax.random.key(0), _behavior_config(dataset.spec)
     state = learner.init(bc, config, dataset.spec, key)
     return learner.learn(bc, config, dataset, state, key, num_steps=NUM_BEHAVIOR_STEPS)[0].actor
+
+
+def states(dataset: Data) -> Dataset:
+    """The 1024 rows that `diagnose` looks at, drawn uniformly and always the same ones."""
+    sample_key, _ = jax.random.split(jax.random.key(0))
+    return dataset.take(draw(sample_key, NUM_STATES, len(dataset)))
 
 
 def _behavior_config(spec: Spec) -> BCConfig:
@@ -38,7 +44,7 @@ def _behavior_config(spec: Spec) -> BCConfig:
 def diagnose(
     algorithm: Algorithm, config: Any, dataset: Dataset, state: Any, behavior: Any
 ) -> Metrics:
-    """Means over 1024 states of the data, always the same ones, for every run at once.
+    """Means over states of the data for every run at once.
 
     diagnostics/policy_gap         mean_k Q_k(s, π(s)) − Q_k(s, a), a the data's, π(s) the mode
     diagnostics/random_gap         the same of uniformly random actions
@@ -54,12 +60,12 @@ def diagnose(
     Args:
       algorithm: Whose state it is.
       config: Its config, stacked where the runs are settings × seeds.
-      dataset: What it learns from.
+      dataset: From `states`.
       state: With axes as in `learner.learn`.
       behavior: From `clone_behavior`.
     """
-    sample_key, random_key = jax.random.split(jax.random.key(0))
-    batch = sample(dataset, sample_key, NUM_STATES)
+    _, random_key = jax.random.split(jax.random.key(0))
+    batch = dataset.transitions
     random = _random_actions(random_key, batch.action.shape, dataset.spec)
     beta = policy_of(_behavior_config(dataset.spec), behavior, batch.observation)
 

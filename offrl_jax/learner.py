@@ -1,6 +1,7 @@
 """The learner: one compiled scan over steps, for one run, S seeds, H settings × S seeds, or N runs
 that each have a setting of their own."""
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,9 +15,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.backends import seed_mesh, updates_a_trip
 from offrl_jax.config import stack, validate
-from offrl_jax.data.dataset import Dataset, sample
+from offrl_jax.data.dataset import Data, Dataset, sample, step_keys
+from offrl_jax.data.host import HostDataset
+from offrl_jax.data.shards import width
+from offrl_jax.feed import Batches, Feed
 from offrl_jax.networks import BFLOAT16
-from offrl_jax.types import InputError, Key, Metrics, Spec
+from offrl_jax.types import Array, InputError, Int, Key, Metrics, Spec, Transition
+
+BRIEF_MEMORY_MB = 64  # for batches where `learn` is given data in host memory
 
 # By name what JAX calls it.
 MATMUL_PRECISIONS = {"default": None, "float32": "float32", "bfloat16": BFLOAT16}
@@ -52,7 +58,7 @@ def _init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
 def learn(
     algorithm: Algorithm,
     config: Any,
-    dataset: Dataset,
+    dataset: Data | Feed,
     state: Any,
     key: Key,
     *,
@@ -61,7 +67,7 @@ def learn(
     matmul_precision: str = "default",
 ) -> tuple[Any, Metrics]:
     """Trains for `num_steps` updates in one dispatch, or one for each phase that they touch, or for
-    each relabelling of the data.
+    each relabelling of the data, or for each piece of batches that a `Feed` has.
 
     Each step folds `state.step` into its run's key, and where training has phases `state.step`
     decides which one it is in, so 20 + 30 steps equal 50: bit for bit, or to rounding where a call
@@ -70,7 +76,8 @@ def learn(
     Args:
       algorithm: One of `offrl_jax.ALGORITHMS`.
       config: Its config; with H settings, one whose float leaves have shape (H,) (`config.stack`).
-      dataset: The data, shared by all runs.
+      dataset: The data, shared by all runs; or what feeds batches of data in host memory (`feed`),
+        made of the same config, key and `seed_batch`, for results that are the same to rounding.
       state: From `init` with the same `config` and shape of `key`; donated, so do not use it again.
       key: A typed key of shape () for one run, (S,) for seeds, or (H, S) for settings × seeds. With
         shape (S,) and a stacked config of H = S each run has a setting of its own (`side_by_side`).
@@ -99,18 +106,41 @@ def learn(
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
     check_matmul_precision(matmul_precision)
     _check_stack(config, key)
-    check_data(algorithm, config, dataset)
+    if isinstance(dataset, HostDataset):
+        brief = feed(
+            *(algorithm, config, dataset, key), seed_batch=seed_batch, memory_mb=BRIEF_MEMORY_MB
+        )
+        options = {
+            "num_steps": num_steps,
+            "seed_batch": seed_batch,
+            "matmul_precision": matmul_precision,
+        }
+        with contextlib.closing(brief):
+            return learn(algorithm, config, brief, state, key, **options)
     mesh = _mesh(key, seed_batch)
     num_seeds = key.shape[-1] if key.ndim else 1
-    parts, (config, dataset, state, key) = [], _placed(mesh, config, dataset, state, key)
-    for phase, length in _stretches(phases_of(algorithm, config), state, num_steps):
+    stretches = _stretches(phases_of(algorithm, config), state, num_steps)
+    is_fed = isinstance(dataset, Feed)
+    if is_fed:
+        stretches = _pieces(stretches, dataset.most_steps)
+        step = int(jnp.ravel(state.step)[0])
+    else:
+        check_data(algorithm, config, dataset)
+        rows = _everywhere(dataset.bare(), mesh)
+    parts, (config, state, key) = [], _placed(mesh, config, state, key)
+    for i, (phase, length) in enumerate(stretches):
+        if is_fed:
+            rows = dataset.take(step, length)
         with jax.default_matmul_precision(MATMUL_PRECISIONS[matmul_precision]):
             state, *part = _learn(
-                *(phase, config, dataset, state, key),
+                *(phase, config, rows, state, key),
                 num_steps=length,
                 seed_batch=seed_batch,
                 mesh=mesh,
             )
+        if is_fed:  # the next call is likely to begin as this one did
+            step += length
+            dataset.prepare(step, stretches[(i + 1) % len(stretches)][1], part)
         parts.append(part)
     metrics = parts[0][0] if len(parts) == 1 else _merged(parts)
     if mesh is not None and num_seeds % mesh.size:
@@ -125,8 +155,10 @@ def lower(
     here, it is not compiled again there."""
     phase, length = _stretches(phases_of(algorithm, config), state, num_steps)[0]
     mesh = _mesh(key, None)
-    arguments = _placed(mesh, config, dataset, state, key)
-    return _learn.lower(phase, *arguments, num_steps=length, seed_batch=None, mesh=mesh)
+    config, state, key = _placed(mesh, config, state, key)
+    rows = _everywhere(dataset.bare(), mesh)
+    arguments = phase, config, rows, state, key
+    return _learn.lower(*arguments, num_steps=length, seed_batch=None, mesh=mesh)
 
 
 def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple[Phase, int]]:
@@ -155,6 +187,22 @@ def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tupl
     return stretches
 
 
+def _pieces(stretches: list[tuple[Phase, int]], most: int) -> list[tuple[Phase, int]]:
+    """The stretches in pieces of at most so many steps, equal ones of whole cycles of updates where
+    that can be."""
+    pieces = []
+    for phase, length in stretches:
+        cycle = len(phase.updates)
+        unit = cycle if cycle <= most else 1
+        num_pieces = -(-length // (most // unit * unit))
+        size = -(-length // (num_pieces * unit)) * unit
+        for start in range(0, length, size):
+            first = start % cycle
+            turned = phase.updates[first:] + phase.updates[:first]
+            pieces.append((phase._replace(updates=turned), min(size, length - start)))
+    return pieces
+
+
 @partial(
     jax.jit,
     static_argnames=("phase", "num_steps", "seed_batch", "mesh"),
@@ -163,7 +211,7 @@ def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tupl
 def _learn(
     phase: Phase,
     config: Any,
-    dataset: Dataset,
+    rows: Dataset | Batches,
     state: Any,
     key: Key,
     *,
@@ -175,39 +223,48 @@ def _learn(
     many steps each was taken."""
     updates = phase.updates
 
-    def run(dataset: Dataset, config: Any, state: Any, key: Key) -> tuple[Any, Metrics, Metrics]:
-        data = dataset
+    def run(
+        config: Any, state: Any, key: Key, rows: Dataset | Batches
+    ) -> tuple[Any, Metrics, Metrics]:
         if phase.relabel is not None:
-            state, data = phase.relabel(config, state, dataset)
+            state, rows = phase.relabel(config, state, rows)
 
         def compiled(update: Callable) -> Callable:
             @jax.jit  # traced once for its metrics and once for the scan otherwise
-            def step(state: Any) -> tuple[Any, Metrics]:
-                sample_key, update_key = jax.random.split(jax.random.fold_in(key, state.step))
-                batch = sample(data, sample_key, config.batch_size)
+            def step(state: Any, i: Int[Array, ""]) -> tuple[Any, Metrics]:
+                sample_key, update_key = step_keys(key, state.step)
+                if isinstance(rows, Batches):
+                    batch = rows.at(i)
+                else:
+                    batch = sample(rows, sample_key, config.batch_size)
                 return update(config, state, batch, update_key)
 
             return step
 
         steps = {update: compiled(update) for update in updates}
 
-        def take(carry: tuple[Any, Metrics], updates: Sequence[Callable]) -> tuple[Any, Metrics]:
+        def take(
+            carry: tuple[Any, Metrics], updates: Sequence[Callable], first: Int[Array, ""]
+        ) -> tuple[Any, Metrics]:
             state, total = carry
-            for update in updates:
-                state, metrics = steps[update](state)
+            for i, update in enumerate(updates):
+                state, metrics = steps[update](state, first + i)
                 total = total | {name: total[name] + metrics[name] for name in metrics}
             return state, total
 
         cycles, rest = divmod(num_steps, len(updates))
         taken = updates * min(cycles, 1) + updates[:rest]
-        reported = {update: jax.eval_shape(steps[update], state)[1] for update in taken}
+        reported = {
+            update: jax.eval_shape(steps[update], state, jnp.int32(0))[1] for update in taken
+        }
         carry = state, {n: jnp.zeros_like(x) for r in reported.values() for n, x in r.items()}
         if cycles:
             unroll = max(1, updates_a_trip() // len(updates))
+            firsts = jnp.arange(cycles, dtype=jnp.int32) * len(updates)
             carry, _ = jax.lax.scan(
-                lambda c, _: (take(c, updates), None), carry, length=cycles, unroll=unroll
+                lambda c, first: (take(c, updates, first), None), carry, firsts, unroll=unroll
             )
-        state, total = take(carry, updates[:rest])
+        state, total = take(carry, updates[:rest], jnp.int32(cycles * len(updates)))
         counts = {
             name: jnp.float32(
                 sum(
@@ -219,14 +276,23 @@ def _learn(
         }
         return state, {name: total[name] / counts[name] for name in total}, counts
 
-    def runs(dataset: Dataset, config: Any, state: Any, key: Key) -> tuple[Any, Metrics, Metrics]:
-        return over_runs(partial(run, dataset), key.ndim, seed_batch)(config, state, key)
+    is_fed = isinstance(rows, Batches)
+
+    def runs(
+        config: Any, state: Any, key: Key, rows: Dataset | Batches
+    ) -> tuple[Any, Metrics, Metrics]:
+        if is_fed:
+            return over_runs(run, key.ndim, seed_batch)(config, state, key, rows)
+        return over_runs(partial(run, rows=rows), key.ndim, seed_batch)(config, state, key)
 
     if mesh is not None:
         everywhere, own = PartitionSpec(), _by_seed(key)
-        in_specs = everywhere, own if _is_by_run(config, key.ndim) else everywhere, own, own
+        in_specs = (
+            *(own if _is_by_run(config, key.ndim) else everywhere, own, own),
+            own if is_fed else everywhere,
+        )
         runs = jax.shard_map(runs, mesh=mesh, in_specs=in_specs, out_specs=own, check_vma=False)
-    return runs(dataset, config, state, key)
+    return runs(config, state, key, rows)
 
 
 def _mesh(key: Key, seed_batch: int | None) -> jax.sharding.Mesh | None:
@@ -237,25 +303,24 @@ def _mesh(key: Key, seed_batch: int | None) -> jax.sharding.Mesh | None:
 
 
 def _placed(
-    mesh: jax.sharding.Mesh | None, config: Any, dataset: Dataset, state: Any, key: Key
-) -> tuple[Any, Dataset, Any, Key]:
-    """What `_learn` takes, where it takes it: the data on every device, each seed on its own, and
-    copies of the last one where the devices would not have as many each."""
-    dataset = dataset.bare()
+    mesh: jax.sharding.Mesh | None, config: Any, state: Any, key: Key
+) -> tuple[Any, Any, Key]:
+    """What `_learn` takes, where it takes it: each seed on its own device, and copies of the last
+    one where the devices would not have as many each."""
     if mesh is None:
-        return config, dataset, state, key
+        return config, state, key
+    if _is_by_run(config, key.ndim):
+        config = _dealt(mesh, key, config)
+    return config, *_dealt(mesh, key, (state, key))
+
+
+def _dealt(mesh: jax.sharding.Mesh, key: Key, tree: Any) -> Any:
+    """What the runs of this key have, on their devices."""
     num_seeds, axis = key.shape[-1], key.ndim - 1
     index = np.minimum(np.arange(num_seeds + -num_seeds % mesh.size), num_seeds - 1)
-    by_seed = NamedSharding(mesh, _by_seed(key))
-
-    def dealt(tree: Any) -> Any:
-        if len(index) > num_seeds:
-            tree = jax.tree.map(lambda x: x[(*[slice(None)] * axis, index)], tree)
-        return jax.device_put(tree, by_seed)
-
-    if _is_by_run(config, key.ndim):
-        config = dealt(config)
-    return config, _everywhere(dataset, mesh), *dealt((state, key))
+    if len(index) > num_seeds:
+        tree = jax.tree.map(lambda x: x[(*[slice(None)] * axis, index)], tree)
+    return jax.device_put(tree, NamedSharding(mesh, _by_seed(key)))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -267,12 +332,62 @@ def _first(num_seeds: int, axis: int, tree: Any) -> Any:
 def replicated(dataset: Dataset, key: Key, seed_batch: int | None = None) -> Dataset:
     """The dataset on every device that `learn` with this key deals seeds to, so that many calls of
     it share one copy."""
-    mesh = _mesh(key, seed_batch)
-    return dataset if mesh is None else _everywhere(dataset, mesh)
+    return _everywhere(dataset, _mesh(key, seed_batch))
 
 
-def _everywhere(dataset: Dataset, mesh: jax.sharding.Mesh) -> Dataset:
+def _everywhere(dataset: Dataset, mesh: jax.sharding.Mesh | None) -> Dataset:
+    if mesh is None:
+        return dataset
     return jax.device_put(dataset, NamedSharding(mesh, PartitionSpec()))
+
+
+def feed(
+    algorithm: Algorithm,
+    config: Any,
+    dataset: HostDataset,
+    key: Key,
+    *,
+    memory_mb: int,
+    seed_batch: int | None = None,
+) -> Feed:
+    """What feeds `learn` with batches of data in host memory, over as many calls as follow on; to
+    be closed after them.
+
+    Args:
+      algorithm: As for `learn`; of a batch only what its updates read is gathered.
+      config: As for `learn`.
+      dataset: The data.
+      key: As for `learn`.
+      memory_mb: For batches, those that are trained on included.
+      seed_batch: As for `learn`.
+
+    Raises:
+      InputError: if the algorithm cannot learn from these data, or the memory is too small.
+    """
+    check_data(algorithm, config, dataset)
+    mesh = _mesh(key, seed_batch)
+    place = jax.device_put if mesh is None else partial(_dealt, mesh, key)
+    fields = _fields_read(algorithm, config, dataset.spec.bare(), key)
+    return Feed(dataset, key, config.batch_size, fields, place, memory_mb)
+
+
+def _fields_read(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> list[str]:
+    """The fields of a batch that some update reads."""
+    config = jax.tree.map(lambda leaf: jnp.ravel(leaf)[0], config)  # of any run
+    key = jnp.ravel(key)[0]
+    state = jax.eval_shape(lambda: algorithm.init(config, spec, key))
+    blank = Transition(
+        *(jnp.zeros((config.batch_size, *width(spec, f))) for f in Transition._fields)
+    )
+    updates = {update for phase in phases_of(algorithm, config) for update in phase.updates}
+    read = set()
+    for update in updates:
+        program = jax.make_jaxpr(lambda b, s, u=update: u(config, s, b, key))(blank, state).jaxpr
+        used = {id(v) for equation in program.eqns for v in equation.invars}
+        used |= {id(v) for v in program.outvars}
+        fields = zip(Transition._fields, program.invars, strict=False)
+        read |= {field for field, variable in fields if id(variable) in used}
+    return [field for field in Transition._fields if field in read]
 
 
 def _by_seed(key: Key) -> PartitionSpec:
@@ -288,9 +403,18 @@ def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
     return merged
 
 
-def check_data(algorithm: Algorithm, config: Any, dataset: Dataset) -> None:
-    """Raises InputError where the algorithm says that it cannot learn from these data. Of what is
-    traced nothing is known, and nothing said."""
+def check_data(algorithm: Algorithm, config: Any, dataset: Data) -> None:
+    """Raises InputError where the algorithm says that it cannot learn from these data, or relabels
+    all rows of data that are not on the device. Of what is traced nothing is known, and nothing
+    said."""
+    if isinstance(dataset, HostDataset) and any(
+        phase.relabel is not None for phase in phases_of(algorithm, config)
+    ):
+        raise InputError(
+            f"{algorithm.name} so configured relabels all rows of its data, which those of "
+            f"{dataset.spec.name} in host memory cannot be; give --data_placement=device, or "
+            "another algorithm"
+        )
     known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((config, dataset)))
     if algorithm.check is not None and known:
         algorithm.check(config, dataset)

@@ -16,7 +16,8 @@ from offrl_jax import cells, divergence, learner
 from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import validate
-from offrl_jax.data.dataset import Dataset, with_discount
+from offrl_jax.data.dataset import Data, with_discount
+from offrl_jax.data.host import HostDataset
 from offrl_jax.data.summary import summary
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
@@ -71,7 +72,7 @@ class Result:
 def train(
     algorithm: Algorithm,
     config: Any,
-    dataset: Dataset,
+    dataset: Data,
     *,
     run_dir: str | Path,
     num_steps: int,
@@ -79,6 +80,7 @@ def train(
     seed: int = 0,
     seed_batch: int | None = None,
     matmul_precision: str = "default",
+    host_memory_mb: int = 512,
     num_evaluations: int = 5,
     num_evaluation_episodes: int = 10,
     evaluation_timeout: float = 300.0,
@@ -122,6 +124,7 @@ def train(
       seed: Seed i of the run is `seed + i`, so three seeds equal three runs of one.
       seed_batch: See `learner.learn`.
       matmul_precision: See `learner.learn`; evaluations and diagnostics are not concerned.
+      host_memory_mb: For batches of a `HostDataset`, those that are trained on included.
       num_evaluations: Evaluations, equally spaced over `num_steps`, the last at the end.
       num_evaluation_episodes: Episodes a seed and evaluation; 0 never makes an environment.
       evaluation_timeout: Seconds for a step of an environment, after which the evaluation counts as
@@ -197,7 +200,11 @@ def train(
         "preprocessing": {k: v.tolist() for k, v in dataset.preprocessing._asdict().items()},
     } | (record or {})
     with contextlib.ExitStack() as stack:
-        evaluation = None
+        evaluation = feed = None
+        if isinstance(dataset, HostDataset):
+            sizes = {"memory_mb": host_memory_mb, "seed_batch": seed_batch}
+            feed = learner.feed(algorithm, config, dataset, keys, **sizes)
+            stack.callback(feed.close)
         if num_evaluation_episodes > 0:
             make = partial(Evaluator, algorithm, dataset, keys.shape, num_evaluation_episodes)
             evaluation = Evaluation(make, evaluation_timeout, stop)
@@ -205,6 +212,7 @@ def train(
         environment = describe_environment(command)
         environment["dataset_fingerprint"] = dataset.spec.fingerprint
         environment["dataset"] = summary(dataset)
+        environment["data_placement"] = "device" if feed is None else "host"
         directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
         stack.enter_context(
@@ -218,7 +226,8 @@ def train(
         checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
         stack.callback(checkpoints.abandon)
         session = Session(
-            algorithm, config, dataset, keys, names, directory, checkpoints, log, report
+            *(algorithm, config, dataset, keys, names, directory, checkpoints, log, report),
+            feed,
         )
         ends = list(itertools.accumulate(chunk for chunk, _ in dispatches))
         total = ends[-1]
@@ -290,7 +299,7 @@ def train(
 def check(
     algorithm: Algorithm,
     configs: Sequence[Any],
-    dataset: Dataset,
+    dataset: Data,
     *,
     num_steps: int,
     num_evaluations: int,

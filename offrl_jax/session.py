@@ -17,9 +17,10 @@ import numpy as np
 from offrl_jax import diagnostics, divergence, learner
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.checkpoint import Checkpoints
-from offrl_jax.data.dataset import Dataset
+from offrl_jax.data.dataset import Data, Dataset
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts, summarize
 from offrl_jax.evaluation.watchdog import POLL_SECONDS, Failed, Halted, watched
+from offrl_jax.feed import Feed
 from offrl_jax.run_directory import RowFile, RunDirectory
 from offrl_jax.types import InputError, Key
 
@@ -43,13 +44,14 @@ class Session:
         self,
         algorithm: Algorithm,
         config: Any,
-        dataset: Dataset,
+        dataset: Data,
         keys: Key,
         names: Sequence[str],
         directory: RunDirectory,
         checkpoints: Checkpoints,
         log: Callable[[dict[str, Any]], None],
         report: Callable[[int, dict[str, float]], None],
+        feed: Feed | None = None,
     ):
         """Takes up the newest whole checkpoint; rows and files stay as they are until `begin`.
 
@@ -63,10 +65,12 @@ class Session:
           checkpoints: Where its states go.
           log: Called with every row.
           report: Called with the step and numbers to show.
+          feed: Of batches, where the dataset is not on the device.
         """
         self._algorithm, self._config, self._dataset, self._keys = algorithm, config, dataset, keys
         self._names = names
-        self._rows: Dataset | None = None  # the data where the seeds are
+        self._rows: Dataset | Feed | None = feed  # the data where the seeds are
+        self._states: Dataset | None = None  # some of them, to be diagnosed at
         self._directory, self._checkpoints = directory, checkpoints
         self._log, self._report = log, report
         self.step, self.diverged = 0, [None] * len(keys)
@@ -128,6 +132,9 @@ class Session:
             before = jax.tree.map(jnp.copy, self.state)
             if self._rows is None:
                 self._rows = learner.replicated(self._dataset, self._keys, seed_batch)
+            if self._states is None:
+                states = diagnostics.states(self._dataset)
+                self._states = learner.replicated(states, self._keys, seed_batch).bare()
             self.state, metrics = learner.learn(
                 *(self._algorithm, self._config, self._rows, self.state, self._keys),
                 num_steps=num_steps,
@@ -150,7 +157,7 @@ class Session:
                 *(
                     self._algorithm,
                     self._config,
-                    self._rows.bare(),
+                    self._states,
                     self.state,
                     self._behavior.result(),
                 )

@@ -34,6 +34,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.twin_delayed": 1.8,
     "offrl_jax.algorithms": 2,
     "offrl_jax.acting": 2.5,
+    "offrl_jax.feed": 2.4,
     "offrl_jax.learner": 2.5,
     "offrl_jax.evaluation": 3,
     "offrl_jax.diagnostics": 3,

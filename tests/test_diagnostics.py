@@ -7,7 +7,7 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, stack
 from offrl_jax.data import from_arrays
-from offrl_jax.diagnostics import clone_behavior, diagnose
+from offrl_jax.diagnostics import clone_behavior, diagnose, states
 from tests.toy import RuleConfig, rule
 
 WEIGHT = np.array([1.0, 2.0, 3.0])  # of three critics
@@ -58,7 +58,7 @@ def behavior(normal):
 
 def diagnosed(dataset, behavior, config, keys, algorithm=known):
     state = init(algorithm, config, dataset.spec, keys)
-    found = diagnose(algorithm, config, dataset, state, behavior)
+    found = diagnose(algorithm, config, states(dataset), state, behavior)
     return {name.removeprefix("diagnostics/"): np.asarray(v) for name, v in found.items()}, state
 
 
@@ -163,7 +163,7 @@ def test_discrete_actions_are_held_against_a_categorical_clone():
     dqn = ALGORITHMS["dqn"]
     config = dqn.Config(critic_hidden_sizes=(8,))
     state = init(dqn, config, dataset.spec, KEY)
-    found = diagnose(dqn, config, dataset, state, clone_behavior(dataset))
+    found = diagnose(dqn, config, states(dataset), state, clone_behavior(dataset))
     assert found["diagnostics/favourite_share"] == 1.0
     assert "diagnostics/action_saturation" not in found
     for name in ("behavior_nll", "data_nll"):

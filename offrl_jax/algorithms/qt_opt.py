@@ -20,7 +20,7 @@ import numpy as np
 from offrl_jax import cross_entropy_method
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
-from offrl_jax.data.dataset import Dataset
+from offrl_jax.data.dataset import Data
 from offrl_jax.losses.td import cross_entropy_loss, ensemble_loss, polyak, td_target
 from offrl_jax.networks import critic_values, init_critics
 from offrl_jax.optimizers import OPTIMIZERS, optimizer_step
@@ -69,7 +69,7 @@ def init(config: QTOptConfig, spec: Spec, key: Key) -> QTOptState:
     )
 
 
-def check(config: QTOptConfig, dataset: Dataset) -> None:
+def check(config: QTOptConfig, dataset: Data) -> None:
     """Cross-entropy is a loss of targets in [0, 1]. r + γ (1 − d) Q is there for every Q in [0, 1]
     if and only if 0 ≤ r and r + γ (1 − d) ≤ 1.
 
@@ -79,15 +79,15 @@ def check(config: QTOptConfig, dataset: Dataset) -> None:
     cross_entropy_method.check_numbers(config.num_samples, config.num_elites, config.num_rounds)
     if config.loss != "cross_entropy":
         return
-    reward, terminal = (
-        np.asarray(x) for x in (dataset.transitions.reward, dataset.transitions.terminal)
-    )
     discount = np.max(config.discount).astype(np.float32)  # as targets are computed
-    highest = reward + discount * (1 - terminal)
-    if (reward < 0).any() or (highest > 1).any():
+    lowest, highest_reward, highest = np.inf, -np.inf, -np.inf
+    for reward, terminal in dataset.parts("reward", "terminal"):
+        lowest, highest_reward = min(lowest, reward.min()), max(highest_reward, reward.max())
+        highest = max(highest, (reward + discount * (1 - terminal)).max())
+    if lowest < 0 or highest > 1:
         raise InputError(
-            f"loss=cross_entropy needs targets in [0, 1], but with rewards of {reward.min():g} to "
-            f"{reward.max():g} they reach from {min(reward.min(), 0):g} to {highest.max():g}; take "
+            f"loss=cross_entropy needs targets in [0, 1], but with rewards of {lowest:g} to "
+            f"{highest_reward:g} they reach from {min(lowest, 0):g} to {highest:g}; take "
             "loss=mse, or scale the rewards to at most 1 at true ends and 1 − discount elsewhere"
         )
 

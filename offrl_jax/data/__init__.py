@@ -1,6 +1,7 @@
 """Offline data: sources → `Dataset`, its transforms and its sampling."""
 
 from offrl_jax.data.dataset import (
+    Data,
     Dataset,
     episode_returns,
     from_arrays,
@@ -11,10 +12,14 @@ from offrl_jax.data.dataset import (
     transform_rewards,
     with_discount,
 )
+from offrl_jax.data.host import HostDataset
+from offrl_jax.data.shards import shard
 from offrl_jax.data.sources import load
 
 __all__ = [
+    "Data",
     "Dataset",
+    "HostDataset",
     "episode_returns",
     "from_arrays",
     "keep_best_episodes",
@@ -22,6 +27,7 @@ __all__ = [
     "normalize_observations",
     "sample",
     "scale_rewards_by_return_range",
+    "shard",
     "transform_rewards",
     "with_discount",
 ]

@@ -7,7 +7,7 @@ a true end stops the bootstrap, a time-out does not, and nothing crosses an epis
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
@@ -38,14 +38,53 @@ class Preprocessing(NamedTuple):
         )
 
 
+class Data:
+    """N transitions in episode order, wherever they lie: what a `Dataset` and a `HostDataset` have
+    in common.
+
+    Attributes:
+      preprocessing: The transforms applied so far.
+      spec: Shapes, bounds, environment, references.
+      discount: γ of `return_to_go`.
+    """
+
+    preprocessing: Preprocessing
+    spec: Spec
+    discount: float
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def num_episodes(self) -> int:
+        raise NotImplementedError
+
+    def parts(self, *fields: str) -> Iterator[tuple[np.ndarray, ...]]:
+        """Fields of `Transition`, or `episode`, of all rows in order, as many rows at a time as lie
+        together in memory."""
+        raise NotImplementedError
+
+    def take(self, index: Int[Array | np.ndarray, "M"]) -> "Dataset":
+        """The rows of that index, on the device."""
+        raise NotImplementedError
+
+    def with_observations(self, step: Preprocessing, preprocessing: Preprocessing) -> "Data":
+        """The data as `preprocessing` says, of whose observations `step` is what is new."""
+        raise NotImplementedError
+
+    def with_rewards(self, scale: float, bias: float, preprocessing: Preprocessing) -> "Data":
+        """The data as `preprocessing` says, of whose rewards scale · r + bias is what is new."""
+        raise NotImplementedError
+
+
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["transitions", "episode", "preprocessing"],
     meta_fields=["spec", "discount"],
 )
 @dataclasses.dataclass(frozen=True)
-class Dataset:
-    """N transitions in episode order.
+class Dataset(Data):
+    """N transitions in episode order, on the device.
 
     Attributes:
       transitions: Fields of shape (N, ...), transformed as `preprocessing` says.
@@ -72,10 +111,43 @@ class Dataset:
     def num_episodes(self) -> int:
         return int(self.episode[-1]) + 1
 
+    def parts(self, *fields: str) -> Iterator[tuple[np.ndarray, ...]]:
+        columns = self.transitions._asdict() | {"episode": self.episode}
+        yield tuple(np.asarray(columns[field]) for field in fields)
+
+    def take(self, index: Int[Array | np.ndarray, "M"]) -> "Dataset":
+        rows = jax.tree.map(lambda x: x[index], self.transitions)
+        return dataclasses.replace(self, transitions=rows, episode=self.episode[index])
+
+    def with_observations(self, step: Preprocessing, preprocessing: Preprocessing) -> "Dataset":
+        transitions = self.transitions._replace(
+            observation=step.normalize(self.transitions.observation),
+            next_observation=step.normalize(self.transitions.next_observation),
+        )
+        return dataclasses.replace(self, transitions=transitions, preprocessing=preprocessing)
+
+    def with_rewards(self, scale: float, bias: float, preprocessing: Preprocessing) -> "Dataset":
+        reward = self.transitions.reward * scale + bias
+        returns = returns_to_go(np.asarray(reward), np.asarray(self.episode), self.discount)
+        transitions = self.transitions._replace(reward=reward, return_to_go=jnp.asarray(returns))
+        return dataclasses.replace(self, transitions=transitions, preprocessing=preprocessing)
+
+
+def step_keys(key: Key, step: Int[Array, ""]) -> tuple[Key, Key]:
+    """Of a run's key and step, the key that its batch is drawn with and the one that its update
+    takes."""
+    sample_key, update_key = jax.random.split(jax.random.fold_in(key, step))
+    return sample_key, update_key
+
+
+def draw(key: Key, batch_size: int, num_rows: int) -> Int[Array, "B"]:
+    """The rows of a uniform batch with replacement."""
+    return jax.random.randint(key, (batch_size,), 0, num_rows)
+
 
 def sample(dataset: Dataset, key: Key, batch_size: int) -> Transition:
     """A uniform batch with replacement; pure, on the dataset's device."""
-    index = jax.random.randint(key, (batch_size,), 0, len(dataset))
+    index = draw(key, batch_size, len(dataset))
     return jax.tree.map(lambda x: x[index], dataset.transitions)
 
 
@@ -203,7 +275,7 @@ def from_arrays(
             )
         rows = Transition(*(field[known] for field in rows))
         episode = np.unique(episode[known], return_inverse=True)[1].astype(np.int32)
-    rows = rows._replace(return_to_go=_returns_to_go(rows.reward, episode, discount))
+    rows = rows._replace(return_to_go=returns_to_go(rows.reward, episode, discount))
 
     spec = Spec(
         observation_size=observation.shape[1],
@@ -228,40 +300,49 @@ def from_arrays(
     return Dataset(rows, episode, preprocessing, spec, discount)
 
 
-def normalize_observations(dataset: Dataset) -> Dataset:
+def normalize_observations(dataset: Data) -> Data:
     """Standardises observations: (s − mean) / (std + 1e-3), as TD3+BC and CORL do.
 
     Features that never vary come out as 0, with a warning.
     """
-    observation = np.asarray(dataset.transitions.observation)
-    constant = np.flatnonzero(observation.min(0) == observation.max(0))
+    mean, variance, low, high = _moments(dataset)
+    constant = np.flatnonzero(low == high)
     if len(constant):
         logging.warning(
             "%d of %d observation features of %s never vary (columns %s); what differs from them "
             "later is divided by %g",
-            *(len(constant), observation.shape[1], dataset.spec.name),
+            *(len(constant), len(mean), dataset.spec.name),
             ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else ""),
             STD_FLOOR,
         )
-    mean = observation.mean(0, dtype=np.float64)
-    std = observation.std(0, dtype=np.float64) + STD_FLOOR
     old = dataset.preprocessing
     step = old._replace(
         observation_mean=jnp.asarray(mean, jnp.float32),
-        observation_std=jnp.asarray(std, jnp.float32),
-    )
-    transitions = dataset.transitions._replace(
-        observation=step.normalize(dataset.transitions.observation),
-        next_observation=step.normalize(dataset.transitions.next_observation),
+        observation_std=jnp.asarray(np.sqrt(variance) + STD_FLOOR, jnp.float32),
     )
     preprocessing = old._replace(
         observation_mean=old.observation_mean + old.observation_std * step.observation_mean,
         observation_std=old.observation_std * step.observation_std,
     )
-    return dataclasses.replace(dataset, transitions=transitions, preprocessing=preprocessing)
+    return dataset.with_observations(step, preprocessing)
 
 
-def transform_rewards(dataset: Dataset, *, scale: float = 1.0, bias: float = 0.0) -> Dataset:
+def _moments(dataset: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, variance, least and greatest of each observation feature, (O,) each, joined from those
+    of the parts (Chan, Golub and LeVeque 1983)."""
+    mean, variance, low, high, count = 0.0, 0.0, np.inf, -np.inf, 0
+    for (x,) in dataset.parts("observation"):
+        count += len(x)
+        share = len(x) / count
+        away = x.mean(0, dtype=np.float64) - mean
+        variance = (1 - share) * variance + share * x.var(0, dtype=np.float64)
+        variance = variance + share * (1 - share) * away**2
+        mean = mean + share * away
+        low, high = np.minimum(low, x.min(0)), np.maximum(high, x.max(0))
+    return mean, variance, low, high
+
+
+def transform_rewards(dataset: Data, *, scale: float = 1.0, bias: float = 0.0) -> Data:
     """r ← scale · r + bias, with a new return-to-go; AntMaze recipes use (1, −1) and (10, −5).
 
     Where nothing terminates this maps Q to scale · Q + bias / (1 − γ), so penalty weights and
@@ -277,22 +358,15 @@ def transform_rewards(dataset: Dataset, *, scale: float = 1.0, bias: float = 0.0
             f"rewards cannot become {scale} r + {bias}; give finite numbers, scale not 0"
         )
     old = dataset.preprocessing
-    reward = dataset.transitions.reward * scale + bias
-    transitions = dataset.transitions._replace(
-        reward=reward,
-        return_to_go=jnp.asarray(
-            _returns_to_go(np.asarray(reward), np.asarray(dataset.episode), dataset.discount)
-        ),
-    )
     preprocessing = old._replace(
         reward_scale=old.reward_scale * scale, reward_bias=old.reward_bias * scale + bias
     )
-    return dataclasses.replace(dataset, transitions=transitions, preprocessing=preprocessing)
+    return dataset.with_rewards(scale, bias, preprocessing)
 
 
-def scale_rewards_by_return_range(dataset: Dataset) -> Dataset:
+def scale_rewards_by_return_range(dataset: Data) -> Data:
     """r ← r · 1000 / (max return − min return), the Gym locomotion transform of IQL."""
-    returns = _sums(dataset, np.asarray(dataset.transitions.reward, np.float64))
+    returns = _sums(dataset)
     spread = returns.max() - returns.min()
     if spread <= 1e-6 * max(1.0, np.abs(returns).max()):
         raise InputError(
@@ -302,20 +376,28 @@ def scale_rewards_by_return_range(dataset: Dataset) -> Dataset:
     return transform_rewards(dataset, scale=1000.0 / spread)
 
 
-def with_discount(dataset: Dataset, discount: float) -> Dataset:
+def with_discount(dataset: Data, discount: float) -> Data:
     """The dataset with its returns-to-go discounted by γ = `discount`."""
     if discount == dataset.discount:
         return dataset
     return transform_rewards(dataclasses.replace(dataset, discount=float(discount)))
 
 
-def keep_best_episodes(dataset: Dataset, fraction: float) -> Dataset:
+def keep_best_episodes(dataset: Data, fraction: float) -> Dataset:
     """The episodes with the highest undiscounted return: percentile behaviour cloning's filter.
 
     Args:
       dataset: The data to choose from.
       fraction: Share of the episodes to keep, in (0, 1]; at least one is kept.
+
+    Raises:
+      InputError: if the share is none, or the data are not on the device.
     """
+    if not isinstance(dataset, Dataset):
+        raise InputError(
+            f"episodes of {dataset.spec.name} cannot be chosen from in host memory; choose before "
+            "the data are written as shards, or load them with --data_placement=device"
+        )
     if not 0 < fraction <= 1:
         raise InputError(f"the share of episodes to keep is {fraction}; give a number in (0, 1]")
     returns = episode_returns(dataset)
@@ -327,16 +409,18 @@ def keep_best_episodes(dataset: Dataset, fraction: float) -> Dataset:
     return dataclasses.replace(dataset, transitions=transitions, episode=jnp.asarray(episode))
 
 
-def episode_returns(dataset: Dataset) -> np.ndarray:
+def episode_returns(dataset: Data) -> np.ndarray:
     """Undiscounted return of each episode in raw reward units, (episodes,)."""
     scale, bias = (float(dataset.preprocessing[i]) for i in (2, 3))
-    raw = (np.asarray(dataset.transitions.reward, np.float64) - bias) / scale
-    return _sums(dataset, raw)
+    return _sums(dataset, scale, bias)
 
 
-def _sums(dataset: Dataset, reward: np.ndarray) -> np.ndarray:
-    """Sum of a reward over each episode, (episodes,)."""
-    return np.bincount(np.asarray(dataset.episode), weights=reward)
+def _sums(dataset: Data, scale: float = 1.0, bias: float = 0.0) -> np.ndarray:
+    """Sum of (r − bias) / scale over each episode, (episodes,)."""
+    sums = np.zeros(dataset.num_episodes)
+    for reward, episode in dataset.parts("reward", "episode"):
+        np.add.at(sums, episode, (reward.astype(np.float64) - bias) / scale)
+    return sums
 
 
 def fingerprint(*arrays: np.ndarray) -> str:
@@ -348,12 +432,16 @@ def fingerprint(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _returns_to_go(reward: np.ndarray, episode: np.ndarray, discount: float) -> np.ndarray:
-    """R_t = r_t + γ R_{t+1} within each episode."""
+def returns_to_go(
+    reward: np.ndarray, episode: np.ndarray, discount: float, after: float = 0.0
+) -> np.ndarray:
+    """R_t = r_t + γ R_{t+1} within each episode, the last one followed by R = `after`."""
     returns = np.empty(len(reward), np.float32)
     starts = np.flatnonzero(np.diff(episode, prepend=-1))
     for start, stop in zip(starts, [*starts[1:], len(reward)], strict=True):
         backwards = reward[start:stop][::-1].astype(np.float64).tolist()
+        if stop == len(reward):
+            backwards[0] += discount * after
         returns[start:stop] = list(accumulate(backwards, lambda later, r: r + discount * later))[
             ::-1
         ]

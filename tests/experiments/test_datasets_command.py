@@ -13,13 +13,15 @@ from tests import commands, files
 BAD = {
     "nothing": ([], "nothing was asked"),
     "typo": (["shwo", "pointmaze/umaze"], "'shwo pointmaze/umaze' was asked"),
-    "no name": (["show"], "give `list`, or `show NAME`"),
+    "no name": (["show"], "give `list`, `show NAME` or"),
     "unknown": (["show", "pointmaze/umase"], "did you mean pointmaze/umaze?"),
     "no folder": (["show", "a.hdf5", "--html=no/such/folder.html"], "cannot be written"),
     "one file": (["show", "a.hdf5", "--html=a.out", "--json=./a.out"], "are both a.out"),
     "the data": (["show", "a.hdf5", "--json=./a.hdf5"], "the place of its data"),
     "list to a file": (["list", "--json=a.json"], "--json is of `show NAME`"),
     "list with keys": (["list", "--observation_keys="], "--observation_keys is of `show NAME`"),
+    "shards nowhere": (["shard", "a.hdf5"], "--output is missing"),
+    "page of shards": (["shard", "a.hdf5", "--html=a"], "--html is of `show NAME`; `shard` takes"),
     "no flag": (["list", "--htlm=x"], "did you mean --html?"),
 }
 
@@ -53,6 +55,8 @@ def done(folder):
         "outputs": ["show", path, f"--html={folder}/card.html", f"--json={folder}/card.json"],
         "outside": ["show", outside],
         "odd": ["show", odd, f"--html={folder}/odd.html", f"--json={folder}/odd.json"],
+        "shard": ["shard", path, f"--output={folder}/new.shards", "--rows_per_shard=8"],
+        "shown": ["show", f"{folder}/new.shards", f"--json={folder}/new.json"],
         "clipped": ["show", outside, "--clip_actions"],
     }
     return commands.run_apart(
@@ -72,6 +76,14 @@ def test_a_file_is_shown_as_text_page_and_numbers(folder, done):
     page = (folder / "card.html").read_text()
     assert found["fingerprint"] in printed["out"] and found["fingerprint"] in page
     assert "a&amp;b.hdf5" in page and "a&b.hdf5" not in page
+
+
+def test_a_dataset_is_written_as_shards_which_are_the_same_dataset(folder, done):
+    assert done["shard"]["code"] == done["shown"]["code"] == 0, (done["shard"], done["shown"])
+    assert "20 transitions in 3 shards" in done["shard"]["out"]
+    assert len([path for path in (folder / "new.shards").iterdir() if path.is_dir()]) == 3
+    shown, of_file = (json.loads((folder / f"{x}.json").read_text()) for x in ("new", "card"))
+    assert {k for k, v in shown.items() if v != of_file[k]} == {"name"}
 
 
 def test_a_name_that_is_no_unicode_is_shown_with_a_question_mark(folder, done):

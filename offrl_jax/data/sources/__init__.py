@@ -5,9 +5,11 @@ import logging
 import os
 from types import ModuleType
 
-from offrl_jax.data import cache
-from offrl_jax.data.dataset import Dataset
-from offrl_jax.data.sources import d4rl_hdf5, generated, minari, npz
+from offrl_jax.data import cache, memory
+from offrl_jax.data.dataset import Data, with_discount
+from offrl_jax.data.host import HostDataset
+from offrl_jax.data.shards import COLUMNS, row_bytes
+from offrl_jax.data.sources import d4rl_hdf5, generated, minari, npz, shards
 from offrl_jax.types import InputError
 
 # Asked in this order. Each has matches(name); stamp(name), what changes with its content; and
@@ -23,14 +25,16 @@ def load(
     discount: float = 0.99,
     clip_actions: bool = False,
     trust_dataset_env: bool = False,
-) -> Dataset:
+    placement: str = "device",
+) -> Data:
     """Loads a dataset by name, from the cache where it has been read before.
 
     Args:
-      name: A path ending in .npz (D4RL or OGBench keys), .hdf5 or .h5 (D4RL layout);
-        `pointmaze/{umaze,medium,large}` or `{cartpole,lunarlander,acrobot}/{random,medium,expert,
-        mixed,narrow}`, optionally followed by `-N` for N transitions; or a Minari id such as
-        `mujoco/hopper/medium-v0`, downloaded unless it is there.
+      name: A path ending in .npz (D4RL or OGBench keys), .hdf5 or .h5 (D4RL layout) or .shards (a
+        folder written by `data.shard`); `pointmaze/{umaze,medium,large}` or
+        `{cartpole,lunarlander,acrobot}/{random,medium,expert,mixed,narrow}`, optionally followed by
+        `-N` for N transitions; or a Minari id such as `mujoco/hopper/medium-v0`, downloaded unless
+        it is there.
       env_id: The environment to evaluate in, in place of the one the data name.
       observation_keys: Entries of a Dict observation to concatenate, in this order, where the
         choice made from the data is not wanted.
@@ -38,11 +42,26 @@ def load(
       clip_actions: Whether actions outside their bounds are clipped, with a warning, not refused.
       trust_dataset_env: Whether the environment may be made by code that the data name, where its
         id is not registered.
+      placement: `device` for a `Dataset`; of a folder of shards also `host` for a `HostDataset`,
+        or `auto` for that where the device has not the room for all rows.
 
     Raises:
       InputError: if the name is unknown (with the nearest known one) or the data cannot be used.
     """
     name = os.fspath(name)
+    if shards.matches(name):
+        if env_id or observation_keys:
+            raise InputError(
+                f"{name} was written for its environment; give env_id and observation_keys where "
+                "the shards are made"
+            )
+        folder = shards.open_folder(name, trust_dataset_env=trust_dataset_env)
+        return with_discount(_placed(folder, placement), discount)
+    if placement == "host":
+        raise InputError(
+            f"{name} is no folder of shards, which alone can stay in host memory; write one with "
+            f"`python -m experiments.datasets shard {name} --output=NAME.shards`"
+        )
     source = next((source for source in SOURCES if source.matches(name)), None)
     if source is None:
         raise InputError(_unknown(name))
@@ -62,6 +81,24 @@ def load(
     fields = recording.fields | {"fingerprint": dataset.spec.fingerprint}
     cache.write(entry, recording._replace(fields=fields))
     return dataset
+
+
+def _placed(folder: HostDataset, placement: str) -> Data:
+    """Where the shards are wanted.
+
+    Raises:
+      InputError: if that is the device and it has not the room.
+    """
+    size, limit = len(folder) * row_bytes(folder.spec, COLUMNS), memory.on_device()
+    if placement == "host" or (placement == "auto" and size > limit):
+        return folder
+    if size > limit:
+        raise InputError(
+            f"the rows of {folder.spec.name} take {memory.gib(size)} but the device has room for "
+            f"{memory.gib(limit)}; experiments.train and experiments.sweep learn from them with "
+            "--data_placement=host, other uses need fewer rows"
+        )
+    return folder.on_device()
 
 
 def known() -> dict[str, bool]:
@@ -87,6 +124,6 @@ def _unknown(name: str) -> str:
         folders.setdefault(folder, []).append(task)
     ours = ", ".join(f"{folder}/{{{','.join(tasks)}}}" for folder, tasks in folders.items())
     return (
-        f"dataset {name!r} is neither a .npz, .hdf5 or .h5 file, nor one of {ours}, nor a Minari "
-        f"id (namespace/name-v0){hint}"
+        f"dataset {name!r} is neither a .npz, .hdf5 or .h5 file, nor a .shards folder, nor one of "
+        f"{ours}, nor a Minari id (namespace/name-v0){hint}"
     )
