@@ -151,7 +151,9 @@ def _rows(parts: Sequence[Part], name: str, own: slice) -> Iterator[dict[str, An
     places = [(k, j) for k, part in enumerate(parts) for j in range(len(part.facts["diverged"]))]
     for step in sorted(set().union(*files)):
         by_run = [(files[k].get(step), j) for k, j in places[own]]
-        told = sorted((row for row, _ in by_run if row is not None), key=lambda r: "failed" not in r)
+        told = sorted(
+            (row for row, _ in by_run if row is not None), key=lambda r: "failed" not in r
+        )
         others = [rows[step] for rows in files if step in rows]  # these have ended
         yield {
             key: [_nulls(x[0]) if row is None else row[key][j] for row, j in by_run]

@@ -155,6 +155,8 @@ def train(
     """
     clock = time.perf_counter()
     configs = config if isinstance(config, list) else [config]
+    if part[1] > 1 and not setting_dirs:
+        raise InputError("parts are of settings; give a list of them, perhaps of one")
     if len(setting_dirs) != (len(configs) if isinstance(config, list) else 0):
         raise InputError(
             f"{len(setting_dirs)} setting_dirs for {len(configs)} settings; give a list of these "
