@@ -66,7 +66,7 @@ flags.DEFINE_integer(
     "job", None, "train only the one of this number, beside others that do so; no table", 1
 )
 flags.DEFINE_enum(
-    "launcher", "none", ("none", "local", "slurm"), "what runs the jobs, by submitit, all at once"
+    "launcher", "none", ("none", "local", "slurm", "ray"), "what runs the jobs, all at once"
 )
 flags.DEFINE_list("launcher_options", [], "such as timeout_min=600,slurm_partition=gpu,mem_gb=32")
 
