@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -108,7 +109,11 @@ def _by_ray(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         given = {"max_retries": -1} | dict(_option(option) for option in options)
-        ray.init(address=given.pop("address", None), log_to_driver=False)
+        address = given.pop("address", None)
+        host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+        if host:  # Ray itself would wait for minutes
+            socket.create_connection((host, int(port)), timeout=30).close()
+        ray.init(address=address, log_to_driver=False)
         task = ray.remote(code_of).options(**given)
         for name in commands:
             submit(name)
