@@ -72,7 +72,7 @@ def _by_submitit(
         executor = submitit.AutoExecutor(folder, cluster=cluster)
         executor.update_parameters(**dict(_option(option) for option in options))
         jobs = {name: executor.submit(Task(command)) for name, command in commands.items()}
-    except (RuntimeError, NameError, ValueError, TypeError, OSError) as error:
+    except (RuntimeError, NameError, ValueError, TypeError, AssertionError, OSError) as error:
         raise _refused(cluster, options, error) from error
     for name, job in jobs.items():
         say(f"{name} is {cluster} {job.job_id}; its output goes to {job.paths.stderr}")

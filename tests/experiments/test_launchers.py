@@ -62,13 +62,15 @@ def test_a_task_whose_machine_is_taken_away_saves_and_goes_on(tmp_path):
 
 
 def test_a_task_whose_time_is_over_saves_and_goes_on(tmp_path):
-    """submitit's own time-out, 10 seconds after the start and 20 before its end."""
-    options = ["timeout_min=0.5", "local_signal_delay_s=20"]
-    assert run({"a": python(STOPPABLE, tmp_path)}, tmp_path / "tasks", "local", options) == {}
+    """submitit's own time-out: its signal 10 seconds after the start, 20 before the end."""
+    executor = submitit.LocalExecutor(tmp_path / "tasks")
+    executor.update_parameters(timeout_min=0.5, signal_delay_s=20)
+    job = executor.submit(Task(python(STOPPABLE, tmp_path)))
+    assert job.exception() is None
     assert (tmp_path / "saved").exists() and (tmp_path / "went_on").exists()
 
 
-@pytest.mark.parametrize("option", ["timeout_min", "no_such_thing=1"])
+@pytest.mark.parametrize("option", ["timeout_min", "timeout_min=0.5", "no_such_thing=1"])
 def test_options_that_submitit_does_not_know_are_a_sentence(tmp_path, option):
     with pytest.raises(InputError, match=rf"launcher_options={option} cannot be used"):
         run({}, tmp_path / "tasks", "local", [option])
@@ -168,8 +170,9 @@ def test_a_sweep_by_tasks_has_the_table_of_one_process(tmp_path):
 
 @pytest.mark.slow
 def test_a_sweep_out_of_time_is_queued_again_and_goes_on(tmp_path):
+    """submitit signals it 30 seconds before its minute is over, every minute."""
     flags = ["--num_steps=200000", "--grid.learning_rate=1e-3,3e-4", "--config.batch_size=64"]
-    options = "--launcher_options=timeout_min=1.5,local_signal_delay_s=30"
+    options = "--launcher_options=timeout_min=1"
     sweeps(tmp_path, flags, local=[options])
     logs = [path.read_text() for path in (tmp_path / "local" / "tasks").glob("*.err")]
     assert any("SIGTERM: stopping when this chunk" in log for log in logs)
