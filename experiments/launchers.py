@@ -110,15 +110,15 @@ def _by_ray(
         folder.mkdir(parents=True, exist_ok=True)
         given = {"max_retries": -1} | dict(_option(option) for option in options)
         address = given.pop("address", None)
+        task = ray.remote(code_of).options(**given)
         host, _, port = (address or "").removeprefix("ray://").rpartition(":")
         if host:  # Ray itself would wait for minutes
             socket.create_connection((host, int(port)), timeout=30).close()
         ray.init(address=address, log_to_driver=False)
-        task = ray.remote(code_of).options(**given)
         for name in commands:
             submit(name)
             say(f"{name} is a task of Ray; its output goes to {outputs[name]}")
-    except (RuntimeError, ValueError, TypeError, OSError) as error:
+    except Exception as error:  # Ray raises that itself where it cannot start
         ray.shutdown()
         raise _refused(cluster, options, error) from error
     failed = {}
