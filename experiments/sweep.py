@@ -99,11 +99,13 @@ def main() -> None:
         )
     check_sweep_dir(FLAGS.sweep_dir or _default_sweep_dir())
     with hosts.joined() as place:
-        _sweep(place)
+        failed = _sweep(place)
+    if failed is not None:
+        raise RunFailed(failed)
 
 
-def _sweep(place: hosts.Place) -> None:
-    """This process's part of it."""
+def _sweep(place: hosts.Place) -> str | None:
+    """This process's part of it; why the sweep counts as failed, if it does."""
     clock = time.perf_counter()
     algorithm = ALGORITHMS[FLAGS.algorithm]
     sweep_dir = check_sweep_dir(FLAGS.sweep_dir or _default_sweep_dir())
