@@ -128,23 +128,23 @@ def _sweep(place: hosts.Place) -> str | None:
     )
     if FLAGS.launcher != "none":
         _launch(jobs, sweep_dir, settings)
-    numbers = range(1, len(jobs) + 1) if FLAGS.job is None else [FLAGS.job]
-    is_shared = FLAGS.job is not None or place.num_processes > 1
+    alone = FLAGS.job if FLAGS.launcher == "none" else None
+    numbers = range(1, len(jobs) + 1) if alone is None else [alone]
+    is_shared = alone is not None or place.num_processes > 1
     with contextlib.closing(SweepDirectory(sweep_dir, settings, shared=is_shared)) as directory:
         _train(numbers, jobs, directory, floats, place)
-        if FLAGS.job is not None:
-            print(
-                f"job {FLAGS.job} is done; without --job the command makes the table when all are"
-            )
-            return
+        if alone is not None:
+            print(f"job {alone} is done; without --job the command makes the table when all are")
+            return None
         if place.process_id > 0:
             print("done; process 0 makes the table")
-            return
+            return None
         rows = _table(jobs, directory, floats)
     print(f"\nwall time {time.perf_counter() - clock:.3g} s\nsweep directory: {sweep_dir}")
     failed = [row.run.name for row in rows if row.ending == "failed"]
     if failed and (len(failed) == len(rows) or FLAGS.fail_on_divergence):
-        raise RunFailed(f"{len(failed)} of {len(rows)} runs failed, {failed[0]} the first")
+        return f"{len(failed)} of {len(rows)} runs failed, {failed[0]} the first"
+    return None
 
 
 def _axes(config_type: type, place: hosts.Place) -> dict[str, tuple]:
