@@ -6,7 +6,8 @@
 
 Settings that differ in numbers alone train in one program, with all of their seeds, which are dealt
 out to all devices. Each dataset, each value of another setting (sizes such as 64x64, switches,
-names) and each discount is a job of its own; jobs run one after another.
+names) and each discount is a job of its own; jobs run one after another. With --coordinator several
+processes, on hosts that share --sweep_dir, train a part of each job's runs.
 
 Each setting leaves a run directory, runs/NAME in the sweep's, as experiments.train does; the table
 of all goes to table.txt, table.csv, table.json and table.png. The same command with the same
@@ -23,19 +24,19 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
 
-from experiments import launchers, run_flags
+from experiments import hosts, launchers, run_flags
 from experiments.command_line import FLAGS, config_overrides, grid_values, launch
 from experiments.presets import Preset
 from experiments.progress import Progress
 from experiments.signals import stopping
-from offrl_jax import backends, environments, learner, runs
+from offrl_jax import backends, cells, environments, learner, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import grid
@@ -44,10 +45,12 @@ from offrl_jax.outcomes import RunFailed, Stopped
 from offrl_jax.reports import sweep as report
 from offrl_jax.reports.study import short_name
 from offrl_jax.reports.wording import plural
+from offrl_jax.run_directory import DONE
 from offrl_jax.sweep_directory import SweepDirectory, check_sweep_dir
 from offrl_jax.types import InputError
 
 flags.adopt_module_key_flags(run_flags)
+flags.adopt_module_key_flags(hosts)
 flags.DEFINE_list(
     "datasets", ["pointmaze/umaze"], "as --dataset of experiments.train; several are several jobs"
 )
@@ -63,7 +66,7 @@ flags.DEFINE_integer(
     "job", None, "train only the one of this number, beside others that do so; no table", 1
 )
 flags.DEFINE_enum(
-    "launcher", "none", ("none", "local", "slurm"), "what runs the jobs, by submitit, all at once"
+    "launcher", "none", ("none", "local", "slurm", "ray"), "what runs the jobs, all at once"
 )
 flags.DEFINE_list("launcher_options", [], "such as timeout_min=600,slurm_partition=gpu,mem_gb=32")
 
@@ -89,39 +92,62 @@ class Job:
 
 
 def main() -> None:
+    if FLAGS.coordinator is not None and (FLAGS.sweep_dir is None or FLAGS.launcher != "none"):
+        raise InputError(
+            "--coordinator needs the --sweep_dir that all processes share, and goes without "
+            "--launcher"
+        )
+    check_sweep_dir(FLAGS.sweep_dir or _default_sweep_dir())
+    with hosts.joined() as place:
+        failed = _sweep(place)
+    if failed is not None:
+        raise RunFailed(failed)
+
+
+def _sweep(place: hosts.Place) -> str | None:
+    """This process's part of it; why the sweep counts as failed, if it does."""
     clock = time.perf_counter()
     algorithm = ALGORITHMS[FLAGS.algorithm]
     sweep_dir = check_sweep_dir(FLAGS.sweep_dir or _default_sweep_dir())
-    axes = _axes(algorithm.Config)
+    axes = _axes(algorithm.Config, place)
     floats = [name for name in axes if _is_float(algorithm.Config, name)]
     num_together = math.prod(len(axes[name]) for name in floats)
-    backends.use_cores(num_together * FLAGS.num_seeds)
+    own = cells.share(num_together * FLAGS.num_seeds, (place.process_id, place.num_processes))
+    backends.use_cores(own.stop - own.start)
     jobs = list(_jobs(axes, floats))
     if FLAGS.job is not None and FLAGS.job > len(jobs):
         raise InputError(f"job={FLAGS.job} but the sweep has {plural(len(jobs), 'job')}")
-    settings = _checked(jobs, axes)
+    settings = _checked(jobs, axes, place)
+    of_several = (
+        f", runs {own.start + 1} to {own.stop} of each here" if place.num_processes > 1 else ""
+    )
     print(
         f"{algorithm.name}: {plural(len(jobs), 'job')} of {plural(num_together, 'setting')} × "
-        f"{plural(FLAGS.num_seeds, 'seed')}",
+        f"{plural(FLAGS.num_seeds, 'seed')}{of_several}",
         flush=True,
     )
     if FLAGS.launcher != "none":
         _launch(jobs, sweep_dir, settings)
-    elif FLAGS.job is not None:
-        with contextlib.closing(SweepDirectory(sweep_dir, settings, shared=True)) as directory:
-            _train([FLAGS.job], jobs, directory, floats)
-        print(f"job {FLAGS.job} is done; without --job the command makes the table when all are")
-        return
-    with contextlib.closing(SweepDirectory(sweep_dir, settings)) as directory:
-        _train(range(1, len(jobs) + 1), jobs, directory, floats)
+    alone = FLAGS.job if FLAGS.launcher == "none" else None
+    numbers = range(1, len(jobs) + 1) if alone is None else [alone]
+    is_shared = alone is not None or place.num_processes > 1
+    with contextlib.closing(SweepDirectory(sweep_dir, settings, shared=is_shared)) as directory:
+        _train(numbers, jobs, directory, floats, place)
+        if alone is not None:
+            print(f"job {alone} is done; without --job the command makes the table when all are")
+            return None
+        if place.process_id > 0:
+            print("done; process 0 makes the table")
+            return None
         rows = _table(jobs, directory, floats)
     print(f"\nwall time {time.perf_counter() - clock:.3g} s\nsweep directory: {sweep_dir}")
     failed = [row.run.name for row in rows if row.ending == "failed"]
     if failed and (len(failed) == len(rows) or FLAGS.fail_on_divergence):
-        raise RunFailed(f"{len(failed)} of {len(rows)} runs failed, {failed[0]} the first")
+        return f"{len(failed)} of {len(rows)} runs failed, {failed[0]} the first"
+    return None
 
 
-def _axes(config_type: type) -> dict[str, tuple]:
+def _axes(config_type: type, place: hosts.Place) -> dict[str, tuple]:
     """The grid: values by field.
 
     Raises:
@@ -135,7 +161,7 @@ def _axes(config_type: type) -> dict[str, tuple]:
         raise InputError(
             f"datasets={','.join(FLAGS.datasets)} are none or repeat one; name each once"
         )
-    if not axes and len(FLAGS.datasets) == 1:
+    if not axes and len(FLAGS.datasets) == 1 and place.num_processes == 1:
         raise InputError(
             "there is nothing to sweep: give values of some setting, such as "
             f"--grid.{dataclasses.fields(config_type)[0].name}=…, or several --datasets"
@@ -191,7 +217,7 @@ def _prepared(name: str) -> tuple[Data, Preset]:
     return run_flags.to_learn_from(dataset, preset), preset
 
 
-def _checked(jobs: list[Job], axes: dict[str, tuple]) -> dict[str, Any]:
+def _checked(jobs: list[Job], axes: dict[str, tuple], place: hosts.Place) -> dict[str, Any]:
     """What the sweep is, for `sweep.json`.
 
     Raises:
@@ -206,6 +232,7 @@ def _checked(jobs: list[Job], axes: dict[str, tuple]) -> dict[str, Any]:
         "matmul_precision": FLAGS.matmul_precision,
         "divergence_limit": FLAGS.divergence_limit,
         "fail_on_divergence": FLAGS.fail_on_divergence,
+        **({"num_processes": place.num_processes} if place.num_processes > 1 else {}),
         "datasets": {},
     }
     for job in jobs:
@@ -213,6 +240,7 @@ def _checked(jobs: list[Job], axes: dict[str, tuple]) -> dict[str, Any]:
         runs.check(
             *(algorithm, job.configs, dataset),
             num_steps=preset.num_steps,
+            num_parts=place.num_processes,
             **{
                 name: FLAGS[name].value
                 for name in ("num_evaluations", "num_seeds", "seed", "seed_batch")
@@ -235,42 +263,88 @@ def _checked(jobs: list[Job], axes: dict[str, tuple]) -> dict[str, Any]:
 
 
 def _train(
-    numbers: Iterable[int], jobs: list[Job], directory: SweepDirectory, floats: list[str]
+    numbers: Iterable[int],
+    jobs: list[Job],
+    directory: SweepDirectory,
+    floats: list[str],
+    place: hosts.Place,
 ) -> None:
-    """The jobs of these numbers, counted from 1, as far as they are not done."""
-    algorithm = ALGORITHMS[FLAGS.algorithm]
-    with stopping() as stop:
+    """The jobs of these numbers, counted from 1, as far as they are not done; with several
+    processes this one's part of them, of which the first makes runs when all are done."""
+    with stopping() as asked:
+
+        def stop() -> bool:
+            return asked() or place.is_alone()
+
         for number in numbers:
-            job = jobs[number - 1]
-            if not all(map(directory.is_done, job.names)):
-                dataset, preset = _prepared(job.dataset)
-                what = f"job {number} of {len(jobs)}"
+            job, what = jobs[number - 1], f"job {number} of {len(jobs)}"
+            part_dir = directory.job_dir(number)
+            if place.num_processes > 1:
+                part_dir = directory.part_dirs(number, place.num_processes)[place.process_id]
+            # In this order, since process 0 removes parts when runs are there.
+            if not (part_dir / DONE).exists() and not _is_done(job, directory):
                 print(f"{what}: {job.dataset}{_fixed(job, floats)}", flush=True)
-                phases = phases_of(algorithm, job.configs[0])
-                pretraining = sum(phase.num_steps or 0 for phase in phases)
-                with contextlib.closing(Progress(pretraining + preset.num_steps)) as progress:
-                    try:
-                        runs.train(
-                            algorithm,
-                            job.configs,
-                            dataset,
-                            run_dir=directory.job_dir(number),
-                            setting_dirs=[directory.run_dir(name) for name in job.names],
-                            num_steps=preset.num_steps,
-                            **run_flags.passed_on(),
-                            allow_config_change=True,  # seed_batch: the sweep's are compared
-                            record=run_flags.record(preset),
-                            command=sys.argv,
-                            report=progress,
-                            stop=stop,
-                        )
-                    except Stopped as error:
-                        done = str(error).partition("; ")[0]
-                        raise Stopped(
-                            f"{what} {done}; the same command with --sweep_dir={directory.path} "
-                            "goes on"
-                        ) from None
-            directory.forget_job(number)
+                try:
+                    _train_part(job, part_dir, directory, place, stop)
+                except Stopped as error:
+                    done = str(error).partition("; ")[0]
+                    raise Stopped(
+                        f"{what} {done}; the same command with --sweep_dir={directory.path} goes on"
+                    ) from None
+            if place.num_processes == 1:
+                directory.forget_job(number)
+        if place.num_processes > 1:
+            for number in numbers:
+                _put_together(number, jobs[number - 1], directory, place, stop)
+
+
+def _train_part(
+    job: Job, part_dir: Path, directory: SweepDirectory, place: hosts.Place, stop: Callable
+) -> None:
+    """The runs of a job that are this process's."""
+    algorithm = ALGORITHMS[FLAGS.algorithm]
+    dataset, preset = _prepared(job.dataset)
+    pretraining = sum(phase.num_steps or 0 for phase in phases_of(algorithm, job.configs[0]))
+    with contextlib.closing(Progress(pretraining + preset.num_steps)) as progress:
+        runs.train(
+            algorithm,
+            job.configs,
+            dataset,
+            run_dir=part_dir,
+            setting_dirs=[directory.run_dir(name) for name in job.names],
+            part=(place.process_id, place.num_processes),
+            num_steps=preset.num_steps,
+            **run_flags.passed_on(),
+            allow_config_change=True,  # seed_batch: the sweep's are compared
+            record=run_flags.record(preset),
+            command=sys.argv,
+            report=progress,
+            stop=stop,
+        )
+
+
+def _put_together(
+    number: int, job: Job, directory: SweepDirectory, place: hosts.Place, stop: Callable
+) -> None:
+    """Waits for a job's runs, which process 0 makes of the parts of all."""
+    if place.process_id == 0 and not _is_done(job, directory):
+        part_dirs = directory.part_dirs(number, place.num_processes)
+        place.wait(lambda: all((path / DONE).exists() for path in part_dirs), stop)
+        runs.leave_parts(
+            *(ALGORITHMS[FLAGS.algorithm], job.configs, _prepared(job.dataset)[0]),
+            part_dirs=part_dirs,
+            setting_dirs=[directory.run_dir(name) for name in job.names],
+            num_seeds=FLAGS.num_seeds,
+            seed=FLAGS.seed,
+            fail_on_divergence=FLAGS.fail_on_divergence,
+        )
+    place.wait(lambda: _is_done(job, directory), stop)
+    if place.process_id == 0:
+        directory.forget_job(number)
+
+
+def _is_done(job: Job, directory: SweepDirectory) -> bool:
+    return all(map(directory.is_done, job.names))
 
 
 def _launch(jobs: list[Job], sweep_dir: Path, settings: dict[str, Any]) -> None:
@@ -280,11 +354,7 @@ def _launch(jobs: list[Job], sweep_dir: Path, settings: dict[str, Any]) -> None:
       RunFailed: if some failed.
     """
     with contextlib.closing(SweepDirectory(sweep_dir, settings, shared=True)) as directory:
-        numbers = [
-            number
-            for number, job in enumerate(jobs, 1)
-            if not all(map(directory.is_done, job.names))
-        ]
+        numbers = [n for n, job in enumerate(jobs, 1) if not _is_done(job, directory)]
         command = [sys.executable, "-m", "experiments.sweep", *sys.argv[1:]]
         command += [f"--sweep_dir={directory.path}", "--launcher=none"]
         tasks = {f"job {number}": [*command, f"--job={number}"] for number in numbers}

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to; what is there when the block ends well takes the place of `path`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")  # of all hosts' own
     try:
         yield partial
         with partial.open("rb+") as file:

@@ -21,8 +21,8 @@ def unknown_flags(module: str, rest: str) -> list[str]:
     `--grid.` ones; `--noNAME` is a flag where NAME is a boolean one."""
     path = ROOT / module.replace(".", "/")
     source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-    if "adopt_module_key_flags(run_flags)" in source:
-        source += (ROOT / "experiments/run_flags.py").read_text()
+    for name in re.findall(r"adopt_module_key_flags\((\w+)\)", source):
+        source += (ROOT / f"experiments/{name}.py").read_text()
     defined = re.findall(r"(?:flags\.DEFINE_\w+|parser\.add_argument)\(\s*\"(?:--)?(\w+)\"", source)
     booleans = re.findall(r"flags\.DEFINE_bool\(\s*\"(\w+)\"", source)
     known = {"help", *defined, *(f"no{name}" for name in booleans)}

@@ -67,6 +67,8 @@ FLOORS = {  # longest prefix decides
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
     "experiments.report": 5.5,
+    "experiments.host_link": 5.3,
+    "experiments.hosts": 5.3,
     "experiments.launchers": 5.3,
     "experiments.run_flags": 5.3,
     "experiments.select": 5.5,
