@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from offrl_jax import divergence, learner
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.checkpoint import Checkpoints, Damaged
-from offrl_jax.data.dataset import Dataset
+from offrl_jax.data.dataset import Data
 from offrl_jax.outcomes import RunFailed
 from offrl_jax.policy import save_policy
 from offrl_jax.run_directory import CONFIG, DONE, RunDirectory
@@ -46,7 +46,7 @@ def share(num_runs: int, part: tuple[int, int]) -> slice:
 
 
 def finished_part(
-    path: Path, algorithm: Algorithm, configs: Sequence[Any], dataset: Dataset, keys: Key
+    path: Path, algorithm: Algorithm, configs: Sequence[Any], dataset: Data, keys: Key
 ) -> Part:
     """What `runs.train` with a `part` has left, perhaps by another process.
 
@@ -82,7 +82,7 @@ def leave(
     run_dirs: Sequence[Path],
     algorithm: Algorithm,
     configs: Sequence[Any],
-    dataset: Dataset,
+    dataset: Data,
     parts: Sequence[Part],
     fail_on_divergence: bool,
 ) -> None:

@@ -310,7 +310,7 @@ def train(
 def leave_parts(
     algorithm: Algorithm,
     configs: Sequence[Any],
-    dataset: Dataset,
+    dataset: Data,
     *,
     part_dirs: Sequence[Path],
     setting_dirs: Sequence[Path],
