@@ -116,7 +116,7 @@ def plot_accidents(path: Path, curves: Sequence[Curve], title: str) -> None:
             steps = 1 + np.arange(total.shape[1])
             _band(so_far, steps, total, color, curve.method)
             smooth = _smoothed(curve.accidents)
-            _band(each, 1 + np.arange(WINDOW - 1, total.shape[1]), smooth, color, curve.method)
+            _band(each, steps[-smooth.shape[1] :], smooth, color, curve.method)
         so_far.set(xlabel="iterations", ylabel="accidents so far", ylim=(0, None))
         so_far.legend(frameon=False, fontsize=8)
         each.set(xlabel="iterations", ylabel=f"accidents an iteration, mean of {WINDOW}")
@@ -178,8 +178,8 @@ def _band(axes: Any, steps: np.ndarray, values: np.ndarray, color: str, label: s
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    windows = np.lib.stride_tricks.sliding_window_view(values, WINDOW, axis=1)
-    return windows.mean(-1)
+    width = min(WINDOW, values.shape[1])
+    return np.lib.stride_tricks.sliding_window_view(values, width, axis=1).mean(-1)
 
 
 def _interval(values: np.ndarray) -> Interval:

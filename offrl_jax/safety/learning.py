@@ -161,7 +161,7 @@ def update(
     state = state._replace(replay=replay.append(state.replay, rollout.experience()))
     metrics = _episodes(rollout) | {"shield/threshold": _threshold(config, state)}
     if uses_critic(config):
-        state, found = _critic_phase(config, state, critic_key)
+        state, found = _critic_phase(config, state, critic_key, config.num_critic_steps)
         metrics |= found
     start_key, policy_key = jax.random.split(policy_key)
     estimate = accident_value(config, state, rollout, start_key)
@@ -180,6 +180,13 @@ def update(
     return state._replace(step=state.step + 1), metrics | found
 
 
+def pretrained(config: SafetyConfig, state: SafetyState, rollout: Rollout, key: Key) -> SafetyState:
+    """The state before the first iteration: the rows in the buffer, and the critic trained on
+    them."""
+    state = state._replace(replay=replay.append(state.replay, rollout.experience()))
+    return _critic_phase(config, state, key, config.num_pretraining_steps)[0]
+
+
 def uses_critic(config: SafetyConfig) -> bool:
     """Whether anything depends on the accident critic, and so on its first, random rows."""
     return config.shielded or config.constrained
@@ -194,9 +201,7 @@ def accident_value(
         weight, found = rollout.end, rollout.cost
     else:
         observation = _flat(rollout.observation)
-        action = _draws(
-            policy_of(config, state.actor, observation), key, config.num_policy_actions
-        )
+        action = _draws(policy_of(config, state.actor, observation), key, config.num_policy_actions)
         q = _clipped_q(config, state, observation, action)
         weight, found = rollout.is_first, jnp.mean(q, axis=1).reshape(rollout.reward.shape)
     total = jnp.sum(weight)
@@ -302,7 +307,7 @@ def raised_multiplier(
 
 
 def _critic_phase(
-    config: SafetyConfig, state: SafetyState, key: Key
+    config: SafetyConfig, state: SafetyState, key: Key, num_steps: int
 ) -> tuple[SafetyState, Metrics]:
     def step(critic: AccidentCritic, key: Key) -> tuple[AccidentCritic, Metrics]:
         batch_key, here_key, next_key, uniform_key = jax.random.split(key, 4)
@@ -313,7 +318,7 @@ def _critic_phase(
         )
         return critic_step(config, critic, batch, here, there, uniform_key)
 
-    keys = jax.random.split(key, config.num_critic_steps)
+    keys = jax.random.split(key, num_steps)
     critic, metrics = jax.lax.scan(step, state.critic, keys)
     return state._replace(critic=critic), jax.tree.map(jnp.mean, metrics)
 

@@ -1,12 +1,13 @@
 """The whole loop in one program: many worlds side by side, many seeds side by side."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.safety import learning, replay, worlds
+from offrl_jax.safety import learning, worlds
 from offrl_jax.safety.learning import Rollout, SafetyState
 from offrl_jax.safety.settings import SafetyConfig
 from offrl_jax.safety.shield import Choice
@@ -67,23 +68,23 @@ def evaluate(
 
 
 def _start(config: SafetyConfig, task: Task, key: Key) -> tuple[Session, Metrics]:
-    init_key, reset_key, random_key = jax.random.split(key, 3)
+    init_key, reset_key, random_key, critic_key = jax.random.split(key, 4)
     state = learning.init(config, task.spec, init_key)
     accidents = jnp.zeros(())
     if learning.uses_critic(config):
         num = -(-config.num_random_transitions // config.num_world_steps)
-        session = _fresh(config, task, state, random_key, num)
-        _, rollout = _collect(config, task, learning.act_at_random, session, random_key)
-        state = state._replace(replay=replay.append(state.replay, rollout.experience()))
+        session = _fresh(worlds.scattered, task, state, random_key, num)
+        _, rollout = _collect(
+            config, task, learning.act_at_random, session, random_key, worlds.scattered
+        )
+        state = learning.pretrained(config, state, rollout, critic_key)
         accidents = jnp.sum(rollout.cost)
-    session = _fresh(config, task, state, reset_key, config.num_worlds)
+    session = _fresh(worlds.reset, task, state, reset_key, config.num_worlds)
     return session, {"episodes/accidents": accidents}
 
 
-def _fresh(
-    config: SafetyConfig, task: Task, state: SafetyState, key: Key, num_worlds: int
-) -> Session:
-    fresh = jax.vmap(partial(worlds.reset, task))(jax.random.split(key, num_worlds))
+def _fresh(reset: Callable, task: Task, state: SafetyState, key: Key, num_worlds: int) -> Session:
+    fresh = jax.vmap(partial(reset, task))(jax.random.split(key, num_worlds))
     return Session(state, fresh, jnp.zeros(num_worlds), jnp.ones(num_worlds))
 
 
@@ -100,7 +101,12 @@ def _train(
 
 
 def _collect(
-    config: SafetyConfig, task: Task, act: learning.Actor, session: Session, key: Key
+    config: SafetyConfig,
+    task: Task,
+    act: learning.Actor,
+    session: Session,
+    key: Key,
+    reset: Callable = worlds.reset,
 ) -> tuple[Session, Rollout]:
     """`num_world_steps` of every world, which starts anew where an episode ends."""
 
@@ -125,7 +131,7 @@ def _collect(
             is_fallback=choice.is_fallback,
             num_refused=choice.num_refused,
         )
-        fresh = jax.vmap(partial(worlds.reset, task))(jax.random.split(reset_key, end.shape[0]))
+        fresh = jax.vmap(partial(reset, task))(jax.random.split(reset_key, end.shape[0]))
         now = jax.tree.map(
             lambda new, old: jnp.where(end.reshape(-1, *(1,) * (old.ndim - 1)) > 0, new, old),
             *(fresh, after.world),

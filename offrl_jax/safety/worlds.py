@@ -129,6 +129,16 @@ def reset(task: Task, key: Key) -> World:
     return World(jnp.concatenate([place, rest]), jnp.int32(0))
 
 
+def scattered(task: Task, key: Key) -> World:
+    """Anywhere outside traps, moving at random: where the first, random rows start from."""
+    place_key, motion_key = jax.random.split(key)
+    places = jax.random.uniform(place_key, (32, 2), minval=-1.0, maxval=1.0)
+    is_free = jax.vmap(lambda place: jnp.all(edge_distances(task, place) > 0.0))(places)
+    unit = jax.random.uniform(motion_key, (2,), minval=-1.0, maxval=1.0)
+    motion = unit if task.body == "point" else unit * jnp.array([jnp.pi, 1.0])
+    return World(jnp.concatenate([places[jnp.argmax(is_free)], motion]), jnp.int32(0))
+
+
 def step(task: Task, world: World, action: Float[Array, "2"], key: Key) -> Step:
     """One step of an action in [−1, 1]², clipped to it.
 

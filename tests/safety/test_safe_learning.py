@@ -22,6 +22,7 @@ TINY = {
     "num_random_transitions": 16,
     "num_shield_actions": 5,
     "num_critic_steps": 2,
+    "num_pretraining_steps": 2,
     "num_value_steps": 2,
     "batch_size": 16,
     "replay_size": 100,
@@ -81,9 +82,11 @@ def collected():
         session, _ = training._start(config, TASK, jax.random.key(1))
         _, rollout = training._collect(config, TASK, learning.act, session, jax.random.key(2))
         state = session.state
-        return config, state._replace(
-            replay=replay.append(state.replay, rollout.experience())
-        ), rollout
+        return (
+            config,
+            state._replace(replay=replay.append(state.replay, rollout.experience())),
+            rollout,
+        )
 
     return collect
 
