@@ -79,7 +79,7 @@ def backtrack(
     shrink: Scalar,
     num_tries: int,
 ) -> Line:
-    """θ + shrink^j · step with the first j < `num_tries` that is allowed; θ itself if there is none.
+    """θ + shrink^j · step with the first j < `num_tries` that is allowed; θ itself if none is.
 
     Args:
       params: θ.

@@ -34,7 +34,7 @@ def rows(counts):
 
 def minimum(mdp, cost, form, alpha, policy=POLICY, behavior=BEHAVIOR):
     """Where the losses' gradient leads a table, the data and π's actions being exact."""
-    states, actions = cost.shape
+    states = cost.shape[0]
     pi = jnp.tile(jnp.array(policy) / sum(policy), (states, 1))
     data, drawn = rows(behavior), rows(policy)
     state = jnp.repeat(jnp.arange(states), len(data))
