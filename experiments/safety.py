@@ -24,7 +24,6 @@ from absl import flags
 
 from experiments import resumable
 from experiments.command_line import FLAGS, config_overrides, launch
-from experiments.configs.safety import DEFAULT, SETTINGS
 from experiments.progress import Progress
 from offrl_jax import runs
 from offrl_jax.config import validate
@@ -33,6 +32,10 @@ from offrl_jax.safety import training, worlds
 from offrl_jax.safety.settings import METHODS, SafetyConfig
 from offrl_jax.types import InputError, Key
 
+DEFAULT = [
+    *("csc", "unconstrained", "lagrangian", "no_shield", "ordinary_sign", "csc_pointwise"),
+    "reinforce",
+]
 flags.DEFINE_enum("task", "point", tuple(worlds.TASKS), "what moves among the traps")
 flags.DEFINE_string("output", None, "folder of the results (default: one under runs/)")
 flags.DEFINE_list("methods", DEFAULT, f"of {', '.join(METHODS)}")
@@ -93,7 +96,7 @@ def _configs() -> dict[str, SafetyConfig]:
         if name in configs:
             raise InputError(f"{flag} is asked for twice in methods")
         given = config_overrides(SafetyConfig)
-        configs[name] = SafetyConfig(**SETTINGS[FLAGS.task] | given | own)
+        configs[name] = SafetyConfig(**given | own)
         validate(configs[name])
     return configs
 

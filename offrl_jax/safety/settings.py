@@ -12,8 +12,8 @@ class SafetyConfig:
     discount: float = setting(0.99, "γ of the task", low=0, high=1)
     advantage_decay: float = setting(0.95, "λ of GAE", low=0, high=1)
     accident_discount: float = setting(0.7, "γ of accidents", low=0, high=1)
-    accident_limit: float = setting(0.3, "χ, the highest V_C allowed", low=0, high=1)
-    conservative_weight: float = setting(0.001, "α of the accident critic; 0 is a plain one", low=0)
+    accident_limit: float = setting(0.4, "χ, the highest V_C allowed", low=0, high=1)
+    conservative_weight: float = setting(5e-4, "α of the accident critic; 0 is a plain one", low=0)
     kl_limit: float = setting(0.01, "δ, the largest KL(π_old‖π) of a step", low=0)
     damping: float = setting(0.01, "added to the Fisher matrix", low=0)
     backtracking: float = setting(0.7, "a refused step is shortened by this", low=0, high=1)
@@ -43,7 +43,7 @@ class SafetyConfig:
         "trust_region", "natural gradient within δ, or one step of Adam", choices=POLICY_STEPS
     )
     num_shield_actions: int = setting(100, "draws before the least dangerous is taken", low=1)
-    num_policy_actions: int = setting(4, "sampled actions of π a state in expectations", low=1)
+    num_policy_actions: int = setting(2, "sampled actions of π a state in expectations", low=1)
     num_fisher_states: int = setting(512, "states of the Fisher matrix", low=1)
     num_conjugate_steps: int = setting(10, "steps of the conjugate gradient", low=1)
     num_backtracks: int = setting(20, "lengths of a step that are tried", low=1)
@@ -54,8 +54,8 @@ class SafetyConfig:
     num_random_transitions: int = setting(1024, "of random actions, before the first one", low=1)
     num_pretraining_steps: int = setting(1000, "updates of Q_C on those", low=1)
     num_worlds: int = setting(64, "worlds at once", low=1)
-    num_world_steps: int = setting(64, "steps of each an iteration", low=1)
-    hidden_sizes: tuple[int, ...] = setting((64, 64), "hidden layers of all networks", low=1)
+    num_world_steps: int = setting(32, "steps of each an iteration", low=1)
+    hidden_sizes: tuple[int, ...] = setting((32, 32), "hidden layers of all networks", low=1)
 
 
 METHODS: dict[str, tuple[str, dict]] = {  # name on the command line: (in tables, its choices)

@@ -75,20 +75,17 @@ def test_advantages_are_those_of_the_sum():
 
 @pytest.fixture(scope="module")
 def collected():
-    """A config, a state and a rollout of the policy, by method."""
+    """A config, a state and a rollout of its policy."""
+    config = method("csc")
 
-    def collect(name, **changes):
-        config = method(name, **changes)
-        session, _ = training._start(config, TASK, jax.random.key(1))
-        _, rollout = training._collect(config, TASK, learning.act, session, jax.random.key(2))
+    def collect(key):
+        session, _ = training._start(config, TASK, key)
+        _, rollout = training._collect(config, TASK, learning.act, session, key)
         state = session.state
-        return (
-            config,
-            state._replace(replay=replay.append(state.replay, rollout.experience())),
-            rollout,
-        )
+        state = state._replace(replay=replay.append(state.replay, rollout.experience()))
+        return state, rollout
 
-    return collect
+    return config, *jax.jit(collect)(jax.random.key(1))
 
 
 def kl_after(config, state, rollout, advantage):
@@ -99,7 +96,7 @@ def kl_after(config, state, rollout, advantage):
 
 
 def test_the_policys_step_stays_within_the_limit_and_improves(collected):
-    config, state, rollout = collected("csc")
+    config, state, rollout = collected
     advantage = jnp.asarray(np.random.default_rng(0).normal(size=32), jnp.float32)
     for limit in (1e-3, 1e-2, 0.1):
         new, found = kl_after(
@@ -115,7 +112,8 @@ def test_the_policys_step_stays_within_the_limit_and_improves(collected):
 
 
 def test_the_multiplier_rises_under_violation_and_falls_to_no_less_than_zero(collected):
-    config, state, rollout = collected("csc", multiplier_learning_rate=5.0)
+    config, state, rollout = collected
+    config = dataclasses.replace(config, multiplier_learning_rate=5.0)
     advantage = jnp.ones(32)
     for violation in (0.5, -0.05):
         broken = state._replace(accident_value=jnp.float32(config.accident_limit + violation))
@@ -128,8 +126,9 @@ def test_the_multiplier_rises_under_violation_and_falls_to_no_less_than_zero(col
 
 def test_a_step_that_would_bring_accidents_is_refused(collected):
     """Q_C falls where it likes; the limit is made so tight that only what lowers Q_C passes."""
-    config, state, rollout = collected("csc", initial_multiplier=0.0, accident_limit=0.0)
-    state = state._replace(accident_value=jnp.float32(0.0))
+    config, state, rollout = collected
+    config = dataclasses.replace(config, accident_limit=0.0)
+    state = state._replace(accident_value=jnp.float32(0.0), multiplier=jnp.float32(0.0))
     observation = rollout.observation.reshape(32, -1)
     policy = learning.policy_of(config, state.actor, observation)
     # What pays is what Q_C calls dangerous.
@@ -147,7 +146,7 @@ def test_a_step_that_would_bring_accidents_is_refused(collected):
 
 
 def test_the_accident_value_is_that_of_first_states_or_of_episodes(collected):
-    config, state, rollout = collected("csc")
+    config, state, rollout = collected
     key = jax.random.key(4)
     by_episodes = dataclasses.replace(config, accident_estimate="episodes")
     cost = jnp.zeros_like(rollout.cost).at[2, 0].set(1.0)
@@ -170,7 +169,7 @@ def test_the_accident_value_is_that_of_first_states_or_of_episodes(collected):
 
 
 def test_collected_rows_are_one_chain_with_starts_where_episodes_ended(collected):
-    _, _, rollout = collected("csc")
+    _, _, rollout = collected
     going_on = np.asarray(rollout.end[:-1] == 0)
     np.testing.assert_allclose(
         rollout.observation[1:][going_on], rollout.next_observation[:-1][going_on], atol=1e-6
@@ -185,34 +184,54 @@ def test_collected_rows_are_one_chain_with_starts_where_episodes_ended(collected
     assert rollout.truncation.sum() > 0  # after six steps
 
 
-@pytest.mark.parametrize("name", ["csc", "csc_logsumexp", "unconstrained", "reinforce"])
-def test_the_loop_runs_in_one_program_for_all_seeds(name):
-    config = method(name)
-    session, first = training.start(config, TASK, KEYS)
-    if name == "csc":
-        assert first["episodes/accidents"].shape == (2,)
-        np.testing.assert_array_equal(session.state.replay.num_added, [16, 16])
-    session, metrics = training.train(config, TASK, session, KEYS, num_iterations=2)
+@pytest.fixture(scope="module")
+def trained():
+    """Two iterations of two seeds, at once."""
+    config = method("csc")
+    session, before = training.start(config, TASK, KEYS)
+    return config, before, *training.train(config, TASK, session, KEYS, num_iterations=2)
+
+
+def test_the_loop_runs_in_one_program_for_all_seeds(trained):
+    config, before, session, metrics = trained
+    assert before["episodes/accidents"].shape == (2,)
     np.testing.assert_array_equal(session.state.step, [2, 2])
+    np.testing.assert_array_equal(session.state.replay.num_added, 16 + 2 * 32)
     for label, rows in metrics.items():
         assert rows.shape == (2, 2), label
         assert np.isfinite(rows).all(), label
-    if name != "reinforce":
-        assert (metrics["policy/kl"] <= config.kl_limit * 1.001).all()
-    if name == "unconstrained":
-        assert (metrics["policy/multiplier"] == 1).all() and (metrics["shield/refused"] == 0).all()
-    if name == "csc":
-        found = training.evaluate(config, TASK, session.state, KEYS, num_episodes=3)
-        assert found["return"].shape == (2,)
-        assert ((found["accidents"] + found["goals"]) <= 1).all()
+    assert (metrics["policy/kl"] <= config.kl_limit * 1.001).all()
+    for leaf in jax.tree.leaves(session.state.actor):
+        assert not np.allclose(leaf[0], leaf[1])
+    found = training.evaluate(config, TASK, session.state, KEYS, num_episodes=3)
+    assert found["return"].shape == (2,)
+    assert ((found["accidents"] + found["goals"]) <= 1).all()
 
 
-def test_two_and_one_iterations_are_three():
-    config = method("csc")
-    whole, _ = training.start(config, TASK, KEYS)
+def test_one_and_one_iterations_are_two(trained):
+    config, _, whole, _ = trained
     parts, _ = training.start(config, TASK, KEYS)
-    whole, _ = training.train(config, TASK, whole, KEYS, num_iterations=2)
     for _ in range(2):
         parts, _ = training.train(config, TASK, parts, KEYS, num_iterations=1)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_an_unconstrained_learner_has_neither_shield_nor_multiplier_nor_random_rows():
+    config = method("reinforce")
+    session, before = training.start(config, TASK, KEYS)
+    assert (session.state.replay.num_added == 0).all() and (before["episodes/accidents"] == 0).all()
+    session, metrics = training.train(config, TASK, session, KEYS, num_iterations=1)
+    assert (metrics["policy/multiplier"] == 1).all() and (metrics["shield/refused"] == 0).all()
+    assert (metrics["policy/kl"] > 0).all() and "critic/penalty" not in metrics
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_can_be_traced(name):
+    config = method(name)
+    jax.eval_shape(
+        lambda keys: training.train.__wrapped__(
+            config, TASK, training.start.__wrapped__(config, TASK, keys)[0], keys, num_iterations=1
+        ),
+        KEYS,
+    )
