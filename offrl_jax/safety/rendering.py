@@ -1,5 +1,7 @@
 """Pictures of a world as arrays, in NumPy alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from offrl_jax.safety.worlds import Task, World
@@ -17,7 +19,7 @@ def rendered(task: Task, world: World, size: int = 200) -> np.ndarray:
     axis = (np.arange(size) + 0.5) / size * 2 - 1
     x, y = np.meshgrid(axis, -axis)  # the first row is the top
 
-    def disc(place: tuple, radius: float) -> np.ndarray:
+    def disc(place: Sequence[float] | np.ndarray, radius: float) -> np.ndarray:
         return np.hypot(x - place[0], y - place[1]) <= radius
 
     picture = np.broadcast_to(GROUND, (size, size, 3)).copy()

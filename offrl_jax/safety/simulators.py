@@ -13,7 +13,7 @@ from offrl_jax.safety import learning, worlds
 from offrl_jax.safety.learning import Rollout, SafetyState
 from offrl_jax.safety.rendering import rendered
 from offrl_jax.safety.settings import SafetyConfig
-from offrl_jax.types import InputError, Key, Metrics, Spec
+from offrl_jax.types import InputError, Key, Spec
 
 
 def gymnasium_world(task_name: str, render_mode: str | None = None) -> Any:
@@ -149,7 +149,7 @@ def start_on_host(config: SafetyConfig, envs: HostWorlds, key: Key) -> SafetySta
 
 def train_on_host(
     config: SafetyConfig, envs: HostWorlds, state: SafetyState, key: Key, *, num_iterations: int
-) -> tuple[SafetyState, list[Metrics]]:
+) -> tuple[SafetyState, list[dict[str, np.ndarray]]]:
     """So many iterations of one seed: as `training.train`, but that simulators step on the host."""
     found = []
     for _ in range(num_iterations):

@@ -24,7 +24,7 @@ from tests import finite
 
 POLICY, BEHAVIOR = (1, 6, 3), (5, 3, 2)  # of ten rows each
 ALPHA = 0.03
-CONFIG = SafetyConfig(hidden_sizes=(8,), num_policy_actions=3)
+CONFIG = SafetyConfig(hidden_sizes=(8,), num_policy_actions=3, accident_discount=0.9)
 SPEC = Spec(2, 1, (-1.0,), (1.0,))
 
 
