@@ -101,7 +101,7 @@ def _configs() -> dict[str, SafetyConfig]:
     return configs
 
 
-def _trained(config: SafetyConfig, task: worlds.Task, keys: Key) -> dict[str, Any]:
+def _trained(config: SafetyConfig, task: worlds.TrapTask, keys: Key) -> dict[str, Any]:
     """What every iteration measured, {name: (S, T)}, with what was before and after them."""
     session, first = training.start(config, task, keys)
     progress, found = Progress(FLAGS.num_iterations), []

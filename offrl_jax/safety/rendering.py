@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from offrl_jax.safety.worlds import Task, World
+from offrl_jax.safety.worlds import TrapTask, World
 
 GROUND, TRAP, GOAL, BODY, NOSE = (
     np.array(c, np.uint8)
@@ -13,7 +13,7 @@ GROUND, TRAP, GOAL, BODY, NOSE = (
 BODY_RADIUS = 0.05
 
 
-def rendered(task: Task, world: World, size: int = 200) -> np.ndarray:
+def rendered(task: TrapTask, world: World, size: int = 200) -> np.ndarray:
     """A world from above, (size, size, 3) bytes: traps red, the goal green, the agent blue with a
     yellow nose that points where it moves, or where a car is heading."""
     axis = (np.arange(size) + 0.5) / size * 2 - 1

@@ -11,7 +11,7 @@ from offrl_jax.safety import learning, worlds
 from offrl_jax.safety.learning import Rollout, SafetyState
 from offrl_jax.safety.settings import SafetyConfig
 from offrl_jax.safety.shield import Choice
-from offrl_jax.safety.worlds import Task, World
+from offrl_jax.safety.worlds import TrapTask, World
 from offrl_jax.types import Array, Float, Key, Metrics
 
 
@@ -32,7 +32,7 @@ class Session(NamedTuple):
 
 
 @partial(jax.jit, static_argnames="task")
-def start(config: SafetyConfig, task: Task, keys: Key) -> tuple[Session, Metrics]:
+def start(config: SafetyConfig, task: TrapTask, keys: Key) -> tuple[Session, Metrics]:
     """Sessions of S seeds, with random rows where the method has a critic, and the accidents that
     those took, "episodes/accidents" (S,)."""
     return jax.vmap(partial(_start, config, task))(keys)
@@ -40,7 +40,7 @@ def start(config: SafetyConfig, task: Task, keys: Key) -> tuple[Session, Metrics
 
 @partial(jax.jit, static_argnames=("task", "num_iterations"), donate_argnames="session")
 def train(
-    config: SafetyConfig, task: Task, session: Session, keys: Key, *, num_iterations: int
+    config: SafetyConfig, task: TrapTask, session: Session, keys: Key, *, num_iterations: int
 ) -> tuple[Session, Metrics]:
     """So many iterations of every seed in one dispatch.
 
@@ -60,14 +60,14 @@ def train(
 
 @partial(jax.jit, static_argnames=("task", "num_episodes"))
 def evaluate(
-    config: SafetyConfig, task: Task, state: SafetyState, keys: Key, *, num_episodes: int
+    config: SafetyConfig, task: TrapTask, state: SafetyState, keys: Key, *, num_episodes: int
 ) -> Metrics:
     """Episodes of every seed's policy, which acts by its mode, through the shield if it has one:
     mean return, and the shares that ended in an accident or at the goal, (S,)."""
     return jax.vmap(partial(_evaluate, config, task, num_episodes))(state, keys)
 
 
-def _start(config: SafetyConfig, task: Task, key: Key) -> tuple[Session, Metrics]:
+def _start(config: SafetyConfig, task: TrapTask, key: Key) -> tuple[Session, Metrics]:
     init_key, reset_key, random_key, critic_key = jax.random.split(key, 4)
     state = learning.init(config, task.spec, init_key)
     accidents = jnp.zeros(())
@@ -83,13 +83,15 @@ def _start(config: SafetyConfig, task: Task, key: Key) -> tuple[Session, Metrics
     return session, {"episodes/accidents": accidents}
 
 
-def _fresh(reset: Callable, task: Task, state: SafetyState, key: Key, num_worlds: int) -> Session:
+def _fresh(
+    reset: Callable, task: TrapTask, state: SafetyState, key: Key, num_worlds: int
+) -> Session:
     fresh = jax.vmap(partial(reset, task))(jax.random.split(key, num_worlds))
     return Session(state, fresh, jnp.zeros(num_worlds), jnp.ones(num_worlds))
 
 
 def _train(
-    config: SafetyConfig, task: Task, num_iterations: int, session: Session, key: Key
+    config: SafetyConfig, task: TrapTask, num_iterations: int, session: Session, key: Key
 ) -> tuple[Session, Metrics]:
     def iteration(session: Session, _: None) -> tuple[Session, Metrics]:
         collect_key, update_key = jax.random.split(jax.random.fold_in(key, session.state.step))
@@ -102,7 +104,7 @@ def _train(
 
 def _collect(
     config: SafetyConfig,
-    task: Task,
+    task: TrapTask,
     act: learning.Actor,
     session: Session,
     key: Key,
@@ -145,7 +147,7 @@ def _collect(
 
 
 def _evaluate(
-    config: SafetyConfig, task: Task, num_episodes: int, state: SafetyState, key: Key
+    config: SafetyConfig, task: TrapTask, num_episodes: int, state: SafetyState, key: Key
 ) -> Metrics:
     def step(carry: tuple, key: Key) -> tuple[tuple, None]:
         now, running, totals = carry
@@ -165,6 +167,6 @@ def _evaluate(
     return dict(zip(names, jnp.mean(totals, axis=1), strict=True))
 
 
-def _steps(task: Task, now: World, choice: Choice, key: Key) -> worlds.Step:
+def _steps(task: TrapTask, now: World, choice: Choice, key: Key) -> worlds.Step:
     keys = jax.random.split(key, choice.action.shape[0])
     return jax.vmap(partial(worlds.step, task))(now, choice.action, keys)

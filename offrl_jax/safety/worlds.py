@@ -50,7 +50,7 @@ class Step(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class TrapTask:
     """A world's layout. Hashable: part of the jit key.
 
     Attributes:
@@ -79,7 +79,7 @@ class Task:
 
 
 TASKS = {
-    "point": Task(
+    "point": TrapTask(
         name="point",
         body="point",
         traps=(
@@ -94,7 +94,7 @@ TASKS = {
         noise=0.05,
         max_episode_steps=60,
     ),
-    "car": Task(
+    "car": TrapTask(
         name="car",
         body="car",
         traps=(
@@ -111,14 +111,14 @@ TASKS = {
 }
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str) -> TrapTask:
     """Raises InputError if there is none of that name."""
     if name not in TASKS:
         raise InputError(f"there is no task {name!r}; there are {', '.join(TASKS)}")
     return TASKS[name]
 
 
-def reset(task: Task, key: Key) -> World:
+def reset(task: TrapTask, key: Key) -> World:
     """A start, at rest; the car looks to the right, more or less."""
     place_key, heading_key = jax.random.split(key)
     low_x, high_x, low_y, high_y = task.start
@@ -129,7 +129,7 @@ def reset(task: Task, key: Key) -> World:
     return World(jnp.concatenate([place, rest]), jnp.int32(0))
 
 
-def scattered(task: Task, key: Key) -> World:
+def scattered(task: TrapTask, key: Key) -> World:
     """Anywhere outside traps, moving at random: where the first, random rows start from."""
     place_key, motion_key = jax.random.split(key)
     places = jax.random.uniform(place_key, (32, 2), minval=-1.0, maxval=1.0)
@@ -139,7 +139,7 @@ def scattered(task: Task, key: Key) -> World:
     return World(jnp.concatenate([places[jnp.argmax(is_free)], motion]), jnp.int32(0))
 
 
-def step(task: Task, world: World, action: Float[Array, "2"], key: Key) -> Step:
+def step(task: TrapTask, world: World, action: Float[Array, "2"], key: Key) -> Step:
     """One step of an action in [−1, 1]², clipped to it.
 
     The point: v ← v + h (2 a − 2 v) + noise. The car (a bicycle of length 0.15): its speed
@@ -171,7 +171,7 @@ def step(task: Task, world: World, action: Float[Array, "2"], key: Key) -> Step:
     return Step(after, reward, cost, terminal, truncation)
 
 
-def observe(task: Task, world: World) -> Float[Array, "O"]:
+def observe(task: TrapTask, world: World) -> Float[Array, "O"]:
     """Place (2); velocity and 0, or cosine and sine of the heading and the speed (3); the way to
     the goal (2); of each trap its direction times exp(−3 d), d being its edge's distance (2). The
     car sees directions as from its seat."""
@@ -189,11 +189,11 @@ def observe(task: Task, world: World) -> Float[Array, "O"]:
     return jnp.concatenate([place, motion, ways[0], seen.ravel()])
 
 
-def edge_distances(task: Task, place: Float[Array, "2"]) -> Float[Array, "traps"]:
+def edge_distances(task: TrapTask, place: Float[Array, "2"]) -> Float[Array, "traps"]:
     """From the place to each trap's edge, negative inside."""
     traps = jnp.array(task.traps)
     return jnp.linalg.norm(traps[:, :2] - place[None], axis=1) - traps[:, 2]
 
 
-def _distance(task: Task, place: Float[Array, "2"]) -> Float[Array, ""]:
+def _distance(task: TrapTask, place: Float[Array, "2"]) -> Float[Array, ""]:
     return jnp.linalg.norm(jnp.array(task.goal[:2]) - place)
