@@ -7,6 +7,7 @@ import io
 import itertools
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,12 @@ FAILED_CODE = 3  # the run could not be written, or its seeds diverged
 STOPPED_CODE = 75  # by a signal, all saved: BSD's EX_TEMPFAIL, which asks to be tried again
 
 
-def launch(main: Callable[..., None]) -> None:
+def launch(main: Callable[..., None], config_type: type | None = None) -> None:
     """Parses the flags, runs `main`, on the words beside them if it takes any (`*words`), and
-    answers what is no fault of the program with one line and an exit code of its own."""
+    answers what is no fault of the program with one line and an exit code of its own.
+
+    The fields of `config_type`, or of the config of the flag `--algorithm`, are flags too.
+    """
 
     def guarded(argv: list[str]) -> None:
         if not FLAGS["verbosity"].present:
@@ -49,7 +53,7 @@ def launch(main: Callable[..., None]) -> None:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names of folders may be no Unicode
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=partial(_parse, config_type))
 
 
 def config_overrides(config_type: type) -> dict[str, Any]:
@@ -64,15 +68,16 @@ def grid_values(config_type: type) -> dict[str, tuple]:
     return {name: given for name, given in values.items() if given is not None}
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(config_type: type | None, argv: list[str]) -> list[str]:
     FLAGS.set_gnu_getopt(True)  # flags may follow other words
     try:
         argv = FLAGS.read_flags_from_files(argv)
         if "algorithm" in FLAGS:
             config_type = _algorithm_of(argv)
+        if config_type is not None:
             _define_config_flags(config_type)
-            if "sweep_dir" in FLAGS:
-                _define_grid_flags(config_type)
+        if "sweep_dir" in FLAGS:
+            _define_grid_flags(config_type)
         return FLAGS(argv)
     except InputError as error:
         _fail(error)

@@ -12,10 +12,7 @@ whose settings differ in numbers alone. A run that was stopped goes on with the 
 not finished, given the same command and --output.
 """
 
-import contextlib
 import dataclasses
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from experiments import resumable
 from experiments.command_line import FLAGS, launch
 from experiments.configs.overestimation import DEFAULT, METHODS, SCALES
 from experiments.presets import find_preset, prepared
@@ -35,8 +33,6 @@ from offrl_jax.config import stack, validate
 from offrl_jax.data import Dataset, scores
 from offrl_jax.data.dataset import with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, summarize
-from offrl_jax.files import finite, replacing
-from offrl_jax.provenance import describe_environment
 from offrl_jax.reports import value_bias
 from offrl_jax.types import InputError, Key
 
@@ -96,7 +92,8 @@ def main() -> None:
         "preprocessing": {k: v.tolist() for k, v in dataset.preprocessing._asdict().items()},
         "rows": {r.name: [r.algorithm, dataclasses.asdict(r.config)] for r in rows},
     }
-    done = _finished(output, settings, dataset)
+    facts = {"dataset_fingerprint": dataset.spec.fingerprint}
+    done = resumable.finished(output, settings, facts)
     groups = _groups([row for row in rows if row.name not in done])
     print(f"{len(rows)} methods, {len(groups)} programs to train", flush=True)
     behavior = diagnostics.clone_behavior(dataset) if groups else None
@@ -105,7 +102,7 @@ def main() -> None:
         print(", ".join(names), flush=True)
         trained = _trained(group, dataset, behavior, keys, num_steps)
         done |= dict(zip(names, trained, strict=True))
-        _save(output / "curves.jsonl", done)
+        resumable.save(output, done)
     curves = [_curve(row.name, done[row.name]) for row in rows]
     value_bias.write_csv(output / "overestimation.csv", curves)
     text = value_bias.markdown(curves)
@@ -203,43 +200,6 @@ def _trained(
     progress.close()
     evaluator.close()
     return evaluations
-
-
-def _finished(
-    output: Path, settings: dict[str, Any], dataset: Dataset
-) -> dict[str, list[dict[str, Any]]]:
-    """What a stopped run with the same settings left in the folder; makes it if there is none.
-
-    Raises:
-      InputError: if the folder holds something else.
-    """
-    path, text = output / "config.json", json.dumps(settings, indent=2)
-    if not path.exists():
-        runs.check_run_dir(output).mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        environment = describe_environment(sys.argv)
-        environment["dataset_fingerprint"] = dataset.spec.fingerprint
-        (output / "environment.json").write_text(json.dumps(environment, indent=2))
-        return {}
-    if path.read_text() != text:
-        raise InputError(
-            f"output {output} holds a run with other settings, see its config.json; give another"
-        )
-    curves = output / "curves.jsonl"
-    lines = curves.read_text().splitlines() if curves.exists() else []
-    done = {}
-    for line in lines:
-        with contextlib.suppress(json.JSONDecodeError):  # what cannot be read is trained again
-            row = json.loads(line)
-            done[row["method"]] = row["evaluations"]
-    return done
-
-
-def _save(path: Path, done: dict[str, list[dict[str, Any]]]) -> None:
-    """A line a method, all or nothing."""
-    with replacing(path) as partial, partial.open("w") as file:
-        for method, evaluations in done.items():
-            file.write(json.dumps(finite({"method": method, "evaluations": evaluations})) + "\n")
 
 
 def _curve(name: str, evaluations: list[dict[str, Any]]) -> value_bias.Curve:

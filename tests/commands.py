@@ -35,7 +35,7 @@ def run(command: ModuleType, *flags: str) -> dict[str, Any]:
     sys.argv = [command.__name__, *flags]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            launch(command.main)
+            launch(command.main, getattr(command, "CONFIG", None))
         except SystemExit as stop:
             code = stop.code or 0
         except Exception as error:

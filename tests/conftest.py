@@ -38,6 +38,7 @@ install_import_hook(
         "offrl_jax.algorithms",
         "offrl_jax.data.dataset",
         "offrl_jax.diagnostics",
+        "offrl_jax.safety",
         "offrl_jax.tabular",
     ],
     "beartype.beartype",

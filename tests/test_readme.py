@@ -24,7 +24,7 @@ def test_every_command_names_flags_that_exist():
     used = {module.removeprefix("experiments.") for module, _ in found}
     assert used == {
         *("train", "relabel", "overestimation", "benchmark", "compare", "d3rlpy_speed"),
-        *("collect", "datasets", "export", "select", "report", "notebooks", "sweep"),
+        *("collect", "datasets", "export", "select", "report", "notebooks", "safety", "sweep"),
     }
     for module, rest in found:
         assert not unknown_flags(module, rest), rest

@@ -1,0 +1,1 @@
+"""Safe exploration: learning with a bounded chance of accidents while it learns."""

@@ -1,0 +1,152 @@
+"""The accident critic: Q_C of a cost of 1 at accidents, made to err on the safe side.
+
+Citation: Bharadhwaj et al. 2021, Conservative Safety Critics for Exploration, arXiv:2010.14497.
+Checked against: the fixed points of `offrl_jax.tabular.safety`; the authors published no code.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from offrl_jax.losses.conservative import logmeanexp
+from offrl_jax.losses.td import polyak, td_target
+from offrl_jax.networks import critic_values, init_critics
+from offrl_jax.optimizers import adam_step
+from offrl_jax.safety.replay import Experience
+from offrl_jax.safety.settings import SafetyConfig
+from offrl_jax.types import Array, Float, Key, Metrics, Spec
+
+
+class AccidentCritic(NamedTuple):
+    """Q_C with what its training needs."""
+
+    params: Any  # an ensemble of one
+    target: Any
+    optimizer: Any
+
+
+def init_accident_critic(config: SafetyConfig, spec: Spec, key: Key) -> AccidentCritic:
+    """A fresh critic, its target equal to it."""
+    params = init_critics(config.hidden_sizes, 1, spec, key)
+    return AccidentCritic(params, params, optax.adam(config.critic_learning_rate).init(params))
+
+
+def accident_q(
+    config: SafetyConfig,
+    params: Any,
+    observation: Float[Array, "B O"],
+    action: Float[Array, "B *N A"],
+) -> Float[Array, "B *N"]:
+    """Q̂_C(s, a), for one action a state or several."""
+    return critic_values(config.hidden_sizes, params, observation, action)[0]
+
+
+def bellman_loss(q: Float[Array, "B"], target: Float[Array, "B"]) -> Float[Array, ""]:
+    """½ E_D ( Q_C − B^π Q̄_C )²."""
+    return 0.5 * jnp.mean(jnp.square(q - target))
+
+
+def conservative_penalty(
+    form: str,
+    q_data: Float[Array, "B"],
+    q_policy: Float[Array, "B N"],
+    q_uniform: Float[Array, "B M"],
+) -> Float[Array, ""]:
+    """What α multiplies beside `bellman_loss`, at N actions of π and M uniform ones a state.
+
+    value:     E_D Q_C − E_{s~D, a~π} Q_C
+               raises π's actions and lowers the data's: V̂_C ≥ V_C, by α (I − γ P_π)⁻¹ χ²(π‖β).
+               Single actions with π < β come out *below* the truth.
+    pointwise: −E_{s~D, a~μ} Q_C, μ uniform
+               raises all and lowers none: Q̂_C ≥ Q_C at every action, which a shield reads.
+    logsumexp: E_D [ log E_{a~½(μ+π)} e^{−Q_C(s, a)} ] + E_D Q_C
+               CQL(H) of −Q_C: raises what looks safe. (−log E e^{Q_C} would have no minimum.)
+    ordinary:  E_{s~D, a~π} Q_C − E_D Q_C
+               the sign of CQL, which the lecture and some code print: V̂_C ≤ V_C. For comparison.
+
+    Source: Bharadhwaj et al. 2021, arXiv:2010.14497, the critic's update of section 3.
+    Departs from the paper: the forms beside `value`.
+    """
+    if form == "value":
+        return jnp.mean(q_data) - jnp.mean(q_policy)
+    if form == "pointwise":
+        return -jnp.mean(q_uniform)
+    if form == "logsumexp":
+        everything = jnp.concatenate([q_policy, q_uniform], axis=1)
+        return jnp.mean(logmeanexp(-everything)) + jnp.mean(q_data)
+    return jnp.mean(q_policy) - jnp.mean(q_data)
+
+
+def accident_target(
+    batch: Experience, next_q: Float[Array, "B N"], config: SafetyConfig
+) -> Float[Array, "B"]:
+    """y = C + γ (1 − d) E_{a′~π} Q̄_C(s′, a′), in [0, 1] if `clip_accidents`.
+
+    V_C is a probability, so that an upper bound stays one under the clip.
+    """
+    target = td_target(
+        batch.cost, batch.terminal, jnp.mean(next_q, axis=1), config.accident_discount
+    )
+    return jnp.clip(target, 0.0, 1.0) if config.clip_accidents else target
+
+
+def critic_loss(
+    params: Any,
+    target_params: Any,
+    batch: Experience,
+    policy_action: Float[Array, "B N A"],
+    next_action: Float[Array, "B N A"],
+    key: Key,
+    config: SafetyConfig,
+) -> tuple[Float[Array, ""], Metrics]:
+    """½ E_D ( Q_C − B^π Q̄_C )² + α · `conservative_penalty`, with N uniform actions a state.
+
+    With `clip_accidents` the penalty pushes no Q_C out of [0, 1], where no probability is: off the
+    data nothing else would stop it.
+
+    Args:
+      params: Of Q_C.
+      target_params: Of Q̄_C.
+      batch: Of D.
+      policy_action: Of π at s.
+      next_action: Of π at s′.
+      key: Of the uniform actions.
+      config: The settings.
+    """
+    uniform = jax.random.uniform(key, policy_action.shape, minval=-1.0, maxval=1.0)
+    next_q = accident_q(config, target_params, batch.next_observation, next_action)
+    target = accident_target(batch, next_q, config)
+    actions = jnp.concatenate([batch.action[:, None], policy_action, uniform], axis=1)
+    q = accident_q(config, params, batch.observation, actions)
+    pushed = jnp.clip(q, 0.0, 1.0) if config.clip_accidents else q
+    q_policy, q_uniform = jnp.split(pushed[:, 1:], 2, axis=1)
+    bellman = bellman_loss(q[:, 0], target)
+    penalty = conservative_penalty(config.penalty, pushed[:, 0], q_policy, q_uniform)
+    return bellman + config.conservative_weight * penalty, {
+        "critic/bellman_loss": bellman,
+        "critic/penalty": penalty,
+        "critic/q_data": jnp.mean(q[:, 0]),
+        "critic/q_policy": jnp.mean(q_policy),
+        "critic/q_uniform": jnp.mean(q_uniform),
+    }
+
+
+def critic_step(
+    config: SafetyConfig,
+    critic: AccidentCritic,
+    batch: Experience,
+    policy_action: Float[Array, "B N A"],
+    next_action: Float[Array, "B N A"],
+    key: Key,
+) -> tuple[AccidentCritic, Metrics]:
+    """One step of Adam on `critic_loss`, after which the target follows."""
+    gradient, metrics = jax.grad(critic_loss, has_aux=True)(
+        critic.params, critic.target, batch, policy_action, next_action, key, config
+    )
+    params, optimizer = adam_step(
+        config.critic_learning_rate, gradient, critic.params, critic.optimizer
+    )
+    target = polyak(critic.target, params, config.target_update_rate)
+    return AccidentCritic(params, target, optimizer), metrics

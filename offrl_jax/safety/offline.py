@@ -1,0 +1,179 @@
+"""Accident critics of fixed data, and shields for policies that were learned offline.
+
+Nothing is collected: the critic evaluates a trained policy's accidents on a dataset whose
+transitions have a cost, and the policy then acts through the shield.
+"""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.data.dataset import Dataset
+from offrl_jax.safety import shield
+from offrl_jax.safety.critic import (
+    AccidentCritic,
+    accident_q,
+    critic_step,
+    init_accident_critic,
+)
+from offrl_jax.safety.replay import Experience
+from offrl_jax.safety.settings import SafetyConfig
+from offrl_jax.types import Array, Float, InputError, Int, Key, Metrics
+
+TERMINAL = "terminal"
+
+
+def costs(dataset: Dataset, cost: np.ndarray | str) -> Float[Array, "N"]:
+    """The data's costs: a column of zeros and ones, or "terminal" where every true end of an
+    episode is an accident, as Hopper's falls are.
+
+    Raises:
+      InputError: if the column has another length or other values, or holds no accident at all.
+    """
+    name = dataset.spec.name
+    if isinstance(cost, str):
+        if cost != TERMINAL:
+            raise InputError(f'cost={cost!r}; give a column of costs, or "{TERMINAL}"')
+        column = np.asarray(dataset.transitions.terminal)
+    else:
+        column = np.asarray(cost)
+    if column.shape != (len(dataset),):
+        raise InputError(
+            f"the cost has shape {column.shape} but {name} has {len(dataset)} transitions; give "
+            "one number each"
+        )
+    if not np.isin(column, (0, 1)).all():
+        raise InputError(f"the cost of {name} has values other than 0 and 1; mark accidents by 1")
+    if not column.any():
+        raise InputError(
+            f"{name} holds no accident, of which a critic could learn; give other data"
+        )
+    return jnp.asarray(column, jnp.float32)
+
+
+def learn_accident_critic(
+    config: SafetyConfig,
+    dataset: Dataset,
+    cost: np.ndarray | str,
+    algorithm: Algorithm,
+    algorithm_config: Any,
+    state: Any,
+    key: Key,
+    *,
+    num_steps: int,
+) -> tuple[AccidentCritic, Metrics]:
+    """Q̂_C of one trained policy, by `num_steps` updates on the data.
+
+    Args:
+      config: Its α, penalty, discount and networks.
+      dataset: As the policy's learner saw it, continuous actions.
+      cost: See `costs`. A transition with a cost counts as the episode's end.
+      algorithm: Whose policy it is.
+      algorithm_config: Its config.
+      state: The policy's state, of one seed.
+      key: Of everything random.
+      num_steps: Updates of `critic_step`.
+
+    Returns:
+      The critic, and metrics averaged over the last tenth of the steps.
+
+    Raises:
+      InputError: for costs that cannot be used, or discrete actions.
+    """
+    if dataset.spec.discrete:
+        raise InputError(
+            f"{dataset.spec.name} has discrete actions; a shield needs continuous ones"
+        )
+    column = costs(dataset, cost)
+    rows = dataset.transitions
+    data = Experience(
+        rows.observation,
+        rows.action,
+        rows.next_observation,
+        column,
+        jnp.maximum(rows.terminal, column),
+    )
+    act = partial(algorithm.act, algorithm_config)
+    return _learned(config, data, dataset.spec.bare(), act, state, key, num_steps)
+
+
+@partial(jax.jit, static_argnames=("spec", "act", "num_steps"))
+def _learned(
+    config: SafetyConfig,
+    data: Experience,
+    spec: Any,
+    act: Any,
+    state: Any,
+    key: Key,
+    num_steps: int,
+) -> tuple[AccidentCritic, Metrics]:
+    def drawn(observation: Array, key: Key) -> Array:
+        keys = jax.random.split(key, config.num_policy_actions)
+        return jnp.stack([act(state, observation, k) for k in keys], axis=1)
+
+    def step(critic: AccidentCritic, key: Key) -> tuple[AccidentCritic, Metrics]:
+        batch_key, here_key, next_key, uniform_key = jax.random.split(key, 4)
+        index = jax.random.randint(batch_key, (config.batch_size,), 0, data.cost.shape[0])
+        batch = jax.tree.map(lambda x: x[index], data)
+        here = drawn(batch.observation, here_key)
+        there = drawn(batch.next_observation, next_key)
+        return critic_step(config, critic, batch, here, there, uniform_key)
+
+    init_key, key = jax.random.split(key)
+    critic = init_accident_critic(config, spec, init_key)
+    critic, metrics = jax.lax.scan(step, critic, jax.random.split(key, num_steps))
+    return critic, jax.tree.map(lambda x: jnp.mean(x[-max(num_steps // 10, 1) :]), metrics)
+
+
+class Shielded(NamedTuple):
+    """A trained policy's state beside its accident critic, as `shielded` acts on them; of S seeds,
+    with their axis in front of both."""
+
+    step: Int[Array, ""]
+    policy: Any
+    accident: Any  # `AccidentCritic.params`
+
+
+def shielded_state(state: Any, critic: AccidentCritic) -> Shielded:
+    """What the algorithm that `shielded` makes takes for its state."""
+    return Shielded(state.step, state, critic.params)
+
+
+@cache  # a new function of the same rule would be compiled anew
+def shielded(
+    algorithm: Algorithm, config: SafetyConfig, *, epsilon: float, spread: float = 0.2
+) -> Algorithm:
+    """The algorithm acting through a shield, on states of `shielded_state`.
+
+    Its own action stands where Q̂_C(s, a) ≤ ε. Else others are drawn, at most `num_shield_actions`
+    in all: its own draws (or, of a deterministic policy, its action) with normal noise, clipped.
+    Where none is safe enough, the least dangerous is taken. It goes wherever an algorithm does:
+    `Evaluator`, `policy.Policy`, `diagnostics`.
+
+    Args:
+      algorithm: Of continuous actions.
+      config: Of the critic.
+      epsilon: ε: dangers are discounted by the critic's γ, and conservative ones add α's share.
+      spread: Standard deviation of the noise.
+    """
+
+    def act(
+        own: Any, state: Shielded, observation: Float[Array, "B O"], key: Key | None
+    ) -> Float[Array, "B A"]:
+        first = algorithm.act(own, state.policy, observation, key)
+        draw_key, noise_key = jax.random.split(jax.random.key(0) if key is None else key)
+        keys = jax.random.split(draw_key, config.num_shield_actions)
+        drawn = jax.vmap(partial(algorithm.act, own, state.policy, observation))(keys)
+        noise = spread * jax.random.normal(noise_key, drawn.shape)
+        others = jnp.swapaxes(jnp.clip(drawn + noise, -1.0, 1.0), 0, 1)
+        action = jnp.concatenate([first[:, None], others[:, 1:]], axis=1)
+        q = accident_q(config, state.accident, observation, action)
+        return shield.choose(action, q, epsilon).action
+
+    return algorithm._replace(
+        name=f"{algorithm.name}_shielded", act=act, value=None, q_values=None, check=None
+    )
