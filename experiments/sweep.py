@@ -223,16 +223,16 @@ def _checked(jobs: list[Job], axes: dict[str, tuple], place: hosts.Place) -> dic
     Raises:
       InputError: if some job cannot be run.
     """
-    algorithm = ALGORITHMS[FLAGS.algorithm]
+    algorithm, precision = ALGORITHMS[FLAGS.algorithm], FLAGS.matmul_precision
     settings = {
         "algorithm": algorithm.name,
         "grid": axes,
         **{name: FLAGS[name].value for name in ("num_seeds", "seed", "num_evaluations")},
         "num_evaluation_episodes": FLAGS.num_evaluation_episodes,
-        "matmul_precision": FLAGS.matmul_precision,
         "divergence_limit": FLAGS.divergence_limit,
         "fail_on_divergence": FLAGS.fail_on_divergence,
         **({"num_processes": place.num_processes} if place.num_processes > 1 else {}),
+        **({"matmul_precision": precision} if precision != "default" else {}),
         "datasets": {},
     }
     for job in jobs:

@@ -64,6 +64,7 @@ class Feed:
         fields: Sequence[str],
         place: Callable[[Any], Any],
         memory_mb: int,
+        purpose: Any,
     ):
         """Args:
         dataset: Where the rows are.
@@ -72,6 +73,7 @@ class Feed:
         fields: Of `Transition`, those that are read.
         place: Puts arrays with the runs' axes in front where training takes them.
         memory_mb: Memory granted.
+        purpose: What trains on the batches; `check` compares.
 
         Raises:
           InputError: if not even one step's batches have room in it, or there are too many rows.
@@ -87,16 +89,29 @@ class Feed:
         if self.most_steps < 1:
             raise InputError(
                 f"host_memory_mb={memory_mb} does not hold the batches of a step of {keys.size} "
-                f"runs; give at least {-(-step_bytes // 2**20)}, or a smaller batch"
+                f"runs; give at least {-(-step_bytes // 2**20)} (from Python, to learner.feed), or "
+                "a smaller batch"
             )
         self.spec = dataset.spec.bare()
+        self._purpose = purpose
         self._dataset, self._fields, self._place = dataset, fields, place
         self._cpu = _device_beside()
         self._keys, self._batch_size = jax.device_put(keys, self._cpu), batch_size
-        self._ahead = ThreadPoolExecutor(1)
+        self._ahead: ThreadPoolExecutor | None = ThreadPoolExecutor(1)
         self._readers = ThreadPoolExecutor(min(num_cores(), MOST_READERS))
         self._training: Any = None
         self._next: tuple[int, int, Future] | None = None
+
+    def check(self, purpose: Any, keys: Key) -> None:
+        """Raises InputError unless it was made for this purpose and these keys, and is open."""
+        same = purpose == self._purpose and keys.shape == self._keys.shape
+        if not same or (jax.random.key_data(keys) != jax.random.key_data(self._keys)).any():
+            raise InputError(
+                "the feed was made for another algorithm, config, seed_batch or key; make one of "
+                "the same as learn is given"
+            )
+        if self._ahead is None:
+            raise InputError("the feed is closed; make another")
 
     def take(self, step: int, num_steps: int) -> Batches:
         """The batches of these steps, which are there if they were prepared."""
@@ -117,9 +132,12 @@ class Feed:
         self._next = step, num_steps, gathered
 
     def close(self) -> None:
-        self._forget()
-        self._ahead.shutdown()
-        self._readers.shutdown()
+        """Lets its threads end."""
+        if self._ahead is not None:
+            self._forget()
+            self._ahead.shutdown()
+            self._readers.shutdown()
+            self._ahead = None
 
     def _forget(self) -> None:
         if self._next is not None:

@@ -24,8 +24,11 @@ from offrl_jax.types import Array, InputError, Int, Key, Metrics, Spec, Transiti
 
 BRIEF_MEMORY_MB = 64  # for batches where `learn` is given data in host memory
 
-# By name what JAX calls it.
-MATMUL_PRECISIONS = {"default": None, "float32": "float32", "bfloat16": BFLOAT16}
+MATMUL_PRECISIONS: dict[str, Callable] = {
+    "default": contextlib.nullcontext,
+    "float32": partial(jax.default_matmul_precision, "float32"),
+    "bfloat16": partial(jax.default_matmul_precision, BFLOAT16),
+}
 
 
 def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
@@ -84,9 +87,9 @@ def learn(
       num_steps: Updates; another number is another compile.
       seed_batch: How many of the S seeds to train at once, one batch after another, where memory
         holds no more; a divisor of S. Results are the same to rounding.
-      matmul_precision: One of `MATMUL_PRECISIONS`: "default", the backend's own; "float32", in
-        full; "bfloat16", in which hidden layers are computed, and products summed in float32.
-        Parameters, optimisers, what networks give and losses are float32.
+      matmul_precision: One of `MATMUL_PRECISIONS`: "default", as JAX is set, the backend's own if
+        it is not; "float32", in full; "bfloat16", in which hidden layers are computed, and products
+        summed in float32. Parameters, optimisers, what networks give and losses are float32.
 
     With several devices and no `seed_batch` the seeds are dealt out to them, to the same results
     but for rounding: to as many as `backends.seed_mesh` says, each of which gets as many, the last
@@ -106,6 +109,11 @@ def learn(
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
     check_matmul_precision(matmul_precision)
     _check_stack(config, key)
+    if isinstance(dataset, HostDataset | Feed) and isinstance(state.step, jax.core.Tracer):
+        raise InputError(
+            "data in host memory are fed to programs from outside, so `learn` cannot be traced "
+            "with them; call it outside of jax.jit and jax.vmap"
+        )
     if isinstance(dataset, HostDataset):
         brief = feed(
             *(algorithm, config, dataset, key), seed_batch=seed_batch, memory_mb=BRIEF_MEMORY_MB
@@ -122,6 +130,7 @@ def learn(
     stretches = _stretches(phases_of(algorithm, config), state, num_steps)
     is_fed = isinstance(dataset, Feed)
     if is_fed:
+        dataset.check(_purpose(algorithm, config, seed_batch), key)
         stretches = _pieces(stretches, dataset.most_steps)
         step = int(jnp.ravel(state.step)[0])
     else:
@@ -131,7 +140,7 @@ def learn(
     for i, (phase, length) in enumerate(stretches):
         if is_fed:
             rows = dataset.take(step, length)
-        with jax.default_matmul_precision(MATMUL_PRECISIONS[matmul_precision]):
+        with MATMUL_PRECISIONS[matmul_precision]():
             state, *part = _learn(
                 *(phase, config, rows, state, key),
                 num_steps=length,
@@ -151,8 +160,8 @@ def learn(
 def lower(
     algorithm: Algorithm, config: Any, dataset: Dataset, state: Any, key: Key, *, num_steps: int
 ) -> jax.stages.Lowered:
-    """The first program that `learn` dispatches for the same arguments, to be looked at; compiled
-    here, it is not compiled again there."""
+    """The first program that `learn` dispatches for the same arguments, the data on the device, to
+    be looked at; compiled here, it is not compiled again there."""
     phase, length = _stretches(phases_of(algorithm, config), state, num_steps)[0]
     mesh = _mesh(key, None)
     config, state, key = _placed(mesh, config, state, key)
@@ -368,7 +377,13 @@ def feed(
     mesh = _mesh(key, seed_batch)
     place = jax.device_put if mesh is None else partial(_dealt, mesh, key)
     fields = _fields_read(algorithm, config, dataset.spec.bare(), key)
-    return Feed(dataset, key, config.batch_size, fields, place, memory_mb)
+    purpose = _purpose(algorithm, config, seed_batch)
+    return Feed(dataset, key, config.batch_size, fields, place, memory_mb, purpose)
+
+
+def _purpose(algorithm: Algorithm, config: Any, seed_batch: int | None) -> tuple:
+    """What decides which batches are taken, and where."""
+    return algorithm, jax.tree.structure(config), seed_batch
 
 
 def _fields_read(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> list[str]:

@@ -200,7 +200,7 @@ def train(
         "num_seeds": num_seeds,
         "seed": seed,
         "seed_batch": seed_batch,
-        "matmul_precision": matmul_precision,
+        **({} if matmul_precision == "default" else {"matmul_precision": matmul_precision}),
         "num_evaluations": num_evaluations,
         "num_evaluation_episodes": num_evaluation_episodes,
         "divergence_limit": divergence_limit,

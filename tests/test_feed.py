@@ -135,7 +135,7 @@ def test_batches_are_uniform_over_unequal_shards(mapped):
     dataset = data.HostDataset(
         files, mapped.stored, mapped.stored_discount, mapped.preprocessing, mapped.spec, 0.99
     )
-    made = feed.Feed(dataset, jax.random.key(3), 400, ["reward"], lambda x: x, 64)
+    made = feed.Feed(dataset, jax.random.key(3), 400, ["reward"], lambda x: x, 64, None)
     with contextlib.closing(made):
         reward = made.take(0, 100).transitions.reward
     counts = np.bincount(reward.astype(int).ravel(), minlength=240)
@@ -242,3 +242,27 @@ def test_a_run_has_the_rows_of_one_on_the_device_and_goes_on_where_it_was(
     result = run(tmp_path / "cut", toy)
     assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "alone")
     assert_close(result.state, alone.state, rtol=0)
+
+
+def test_a_feed_of_something_else_is_refused(mapped):
+    key = jax.random.key(0)
+    with fed(BC, BC_CONFIG, mapped, key) as made:
+        for algorithm, config, other_key in (
+            (TD3_BC, TD3_BC.Config(**SMALL), key),
+            (BC, BC.Config(batch_size=4, hidden_sizes=(8,)), key),
+            (BC, BC_CONFIG, jax.random.key(1)),
+            (BC, BC_CONFIG, jax.random.split(key, 2)),
+        ):
+            state = init(algorithm, config, mapped.spec, other_key)
+            with pytest.raises(InputError, match="made for another algorithm, config"):
+                learn(algorithm, config, made, state, other_key, num_steps=1)
+    state = init(BC, BC_CONFIG, mapped.spec, key)
+    with pytest.raises(InputError, match="the feed is closed"):
+        learn(BC, BC_CONFIG, made, state, key, num_steps=1)
+
+
+def test_data_in_host_memory_cannot_be_traced_with(mapped):
+    key = jax.random.key(0)
+    state = init(BC, BC_CONFIG, mapped.spec, key)
+    with pytest.raises(InputError, match="cannot be traced"):
+        jax.jit(lambda state: learn(BC, BC_CONFIG, mapped, state, key, num_steps=1))(state)

@@ -329,6 +329,25 @@ def test_bfloat16_learns_the_values_of_a_chain():
     assert differ.critic["params"]["kernel"] and differ.value["params"]["head"]["kernel"]
 
 
+def test_by_default_jax_decides_the_precision():
+    seen = []
+
+    def update_seeing(config, state, batch, key):
+        seen.append(jax.config.jax_default_matmul_precision)
+        return update(config, state, batch, key)
+
+    seeing = COUNT._replace(update=update_seeing)
+    for precision in ("default", "float32"):
+        state = init(seeing, CountConfig(), random_dataset().spec, jax.random.key(0))
+        with jax.default_matmul_precision("bfloat16"):
+            learn(
+                *(seeing, CountConfig(), random_dataset(), state, jax.random.key(0)),
+                num_steps=1,
+                matmul_precision=precision,
+            )
+    assert set(seen) == {"bfloat16", "float32"}
+
+
 def test_an_unknown_precision_is_said(state):
     with pytest.raises(InputError, match="matmul_precision='float16' is not one of default, fl"):
         learn(
