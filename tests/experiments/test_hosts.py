@@ -24,7 +24,7 @@ SWEEP = (
     "--config.batch_size=8",
     "--config.hidden_sizes=8",
 )
-SMALL = (*SWEEP, "--num_steps=80", "--num_seeds=1", "--num_evaluations=40")  # and as many saves
+SMALL = (*SWEEP, "--num_steps=24", "--num_seeds=1", "--num_evaluations=12")  # and as many saves
 TWO = "--grid.learning_rate=1e-2,3e-4"
 NEAR = {"rtol": 2e-4, "atol": 1e-6}
 REFUSED = {  # case: flags beside SMALL, and words of the sentence
@@ -132,23 +132,24 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(folder):
+def two(folder):
+    processes = Processes(folder, "two", *SMALL, TWO)
+    processes.finish()
+    return processes
+
+
+@pytest.fixture(scope="module")
+def one(folder, two):
     """What one process leaves, and what it says to bad input."""
     cases = {"one": [*SMALL, TWO, f"--sweep_dir={folder / 'one'}"]}
     for name, (flags, _) in REFUSED.items():
         refused = [*SMALL, TWO, "--initialization_timeout=1", *flags]
         cases[name] = [*refused, f"--sweep_dir={folder / 'refused'}"]
+    cases["another number"] = [*SMALL, TWO, f"--sweep_dir={two.path}"]
     cases["nowhere"] = [*SMALL, TWO, "--coordinator=auto"]
     with socket.create_server(("localhost", 0)) as taken:
         cases["taken port"].append(f"--coordinator=localhost:{taken.getsockname()[1]}")
         return run_apart("sweep", cases, OFFRL_JAX_CACHE=str(folder / "cache"))
-
-
-@pytest.fixture(scope="module")
-def two(folder, one):
-    processes = Processes(folder, "two", *SMALL, TWO)
-    processes.finish()
-    return processes
 
 
 def test_two_processes_equal_one(folder, one, two):
@@ -171,9 +172,8 @@ def test_two_processes_equal_one(folder, one, two):
             np.testing.assert_allclose(weights[key], others[key], **NEAR)
 
 
-def test_another_number_of_processes_is_refused(folder, two):
-    flags = [*SMALL, TWO, f"--sweep_dir={two.path}"]
-    found = run_apart("sweep", {"again": flags}, OFFRL_JAX_CACHE=str(folder / "cache"))["again"]
+def test_another_number_of_processes_is_refused(one):
+    found = one["another number"]
     assert found["code"] == 2 and "num_processes was 2, now null" in found["err"]
 
 
@@ -240,11 +240,11 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_one_process_is_killed_and_all_are_started_again(folder, two, number, seen):
     """Where the coordinator lives it is noticed at once; elsewhere by JAX after 100 seconds."""
-    after = int(os.environ.get("ROWS", 9))
+    after = int(os.environ.get("ROWS", 3))
     processes = Processes(folder, f"killed-{number}-{after}", *SMALL, TWO)
     killed_and_finished(processes, number, after)
     assert_same(processes.path, two.path)
-    seen(f"process {number} killed after {after} of 40 rows, the same to the byte")
+    seen(f"process {number} killed after {after} of 12 rows, the same to the byte")
 
 
 @pytest.mark.slow
@@ -284,10 +284,13 @@ def slurm_link(port, i):
 def test_slurm_tells_every_task_its_place_and_its_device():
     """One that was left while it waited for the others is gone, and in nobody's way."""
     port = free_port()
-    with slurm_link(port, 0) as left:
+    left = slurm_link(port, 0)
+    try:
         wait_for(port, left)
         left.stdin.close()
         assert left.wait(timeout=20) == 1
+    finally:
+        left.kill()
     links = [slurm_link(port, i) for i in range(2)]
     for link in links:
         link.stdin.write("end\n")  # which each waits for the other to read
