@@ -3,13 +3,14 @@
 It joins them by jax.distributed, compares by a collective (gloo) that all were given the same
 flags, says who it is in one line of JSON, and stays until it reads "end", then for the others to
 say so as well. It ends with an error as soon as JAX's coordination service misses one of them, and
-at once if the process that started it is gone.
+at once, also while it waits for them to come, if the process that started it goes before "end".
 """
 
 import json
 import os
 import signal
 import sys
+import threading
 
 import jax
 import numpy as np
@@ -21,6 +22,8 @@ FOREVER = 10**6  # seconds; whoever started this gives up earlier
 def main(coordinator: str, num_processes: str, process_id: str, digest: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # for the process beside it to heed
+    ended = threading.Event()
+    threading.Thread(target=_listen, args=(ended,), daemon=True).start()
     given = {}
     if coordinator != "auto":
         given = {
@@ -40,15 +43,20 @@ def main(coordinator: str, num_processes: str, process_id: str, digest: str) -> 
     place = {
         "process_id": jax.process_index(),
         "num_processes": jax.process_count(),
-        "cuda_devices": jax.config.values[
-            "jax_cuda_visible_devices"
-        ],  # a cluster may give it some of them
+        # A cluster may give it some of them.
+        "cuda_devices": jax.config.values["jax_cuda_visible_devices"],
         "given_others": others,
     }
     print(json.dumps(place), flush=True)
+    ended.wait()
+    jax.distributed.shutdown()
+
+
+def _listen(ended: threading.Event) -> None:
+    """Leaves at once unless "end" is what comes."""
     if sys.stdin.readline() != "end\n":
         os._exit(1)
-    jax.distributed.shutdown()
+    ended.set()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from absl import flags
 
 from experiments.command_line import FLAGS
 from experiments.messages import say
+from experiments.signals import stopping
 from offrl_jax.outcomes import Stopped
 from offrl_jax.types import InputError
 
@@ -46,11 +47,13 @@ class Place:
       process_id: From 0.
       num_processes: Of the job.
       is_alone: Whether another one is gone.
+      begin: To be called when training begins: from there on it is said when another one is gone.
     """
 
     process_id: int = 0
     num_processes: int = 1
     is_alone: Callable[[], bool] = lambda: False
+    begin: Callable[[], None] = lambda: None
 
     def wait(self, is_over: Callable[[], bool], stop: Callable[[], bool]) -> None:
         """Returns when it is over.
@@ -71,7 +74,7 @@ def joined() -> Iterator[Place]:
 
     Raises:
       InputError: if they cannot be found, or were given other flags.
-      Stopped: at the end, if another one is gone.
+      Stopped: if asked to before all have come; at the end, if another one is gone.
     """
     _check_flags()
     if FLAGS.coordinator is None:
@@ -90,20 +93,21 @@ def joined() -> Iterator[Place]:
         start_new_session=True,  # Ctrl-C is for this process
     )
     lines: queue.Queue[str] = queue.Queue()
-    gone, ending = threading.Event(), threading.Event()
+    gone, training, ending = threading.Event(), threading.Event(), threading.Event()
 
     def listen() -> None:
         said = (line for line in link.stdout if line.startswith("{"))  # gloo prints there too
         lines.put(next(said, ""))
         link.stdout.read()
+        gone.set()
+        training.wait()  # a process that is refused says why, and nothing of chunks
         if not ending.is_set():
             say("another process of this job is gone: stopping when this chunk is done and saved")
-        gone.set()
 
     threading.Thread(target=listen, daemon=True).start()
     try:
         place = _place(lines)
-        yield Place(place["process_id"], place["num_processes"], gone.is_set)
+        yield Place(place["process_id"], place["num_processes"], gone.is_set, training.set)
         ending.set()
         with contextlib.suppress(OSError):  # it is gone
             link.stdin.write("end\n")
@@ -125,8 +129,13 @@ def _check_flags() -> None:
             f"coordinator={FLAGS.coordinator}, num_processes={count} and process_id={i} do not go "
             "together; give all three, or --coordinator=auto alone, or none"
         )
-    if has_address and not FLAGS.coordinator.rpartition(":")[2].isdecimal():
-        raise InputError(f"coordinator={FLAGS.coordinator} has no port; give HOST:PORT")
+    if has_address:
+        host, _, port = FLAGS.coordinator.rpartition(":")
+        if not (host.strip() and port.isdecimal() and 1 <= int(port[:6]) <= 65535):
+            raise InputError(
+                f"coordinator={FLAGS.coordinator} is no address of process 0; give HOST:PORT, with "
+                "a port from 1 to 65535"
+            )
     if has_count and i >= count:
         raise InputError(f"process_id={i} of num_processes={count}; they count from 0")
 
@@ -136,24 +145,31 @@ def _place(lines: queue.Queue[str]) -> dict:
 
     Raises:
       InputError: if it says nothing in time, or nothing good.
+      Stopped: if asked to.
     """
     wanted = "" if FLAGS.num_processes is None else f"{FLAGS.num_processes} "
     where = f"the {wanted}processes at coordinator={FLAGS.coordinator}"
     say(f"waiting for {where}, for at most {FLAGS.initialization_timeout} s")
-    try:
-        line = lines.get(timeout=FLAGS.initialization_timeout)
-    except queue.Empty as error:
+    deadline = time.monotonic() + FLAGS.initialization_timeout
+    with stopping(when="soon") as stop:
+        while lines.empty() and not stop() and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+    if stop():
+        raise Stopped("stopped before all processes had come; start all again")
+    if lines.empty():
         raise InputError(
             f"{where} did not all come within --initialization_timeout="
             f"{FLAGS.initialization_timeout} s; start all of them, with an address of the first "
             "that the others reach, or give a longer time"
-        ) from error
-    place = json.loads(line or '{"error": "the connection broke off"}')
-    if "error" in place:
-        raise InputError(
-            f"{where} cannot be joined ({place['error']}); give --coordinator=HOST:PORT, "
-            "--num_processes and --process_id"
         )
+    place = json.loads(lines.get() or '{"error": "the connection broke off"}')
+    if "error" in place:
+        advice = (
+            "give --coordinator=HOST:PORT, --num_processes and --process_id"
+            if FLAGS.coordinator == "auto"
+            else "perhaps another program has that port on the host of process 0; give all another"
+        )
+        raise InputError(f"{where} cannot be joined ({place['error']}); {advice}")
     if place["given_others"]:
         raise InputError(
             f"process {place['given_others'][0]} was given other flags than process 0; start all "

@@ -271,6 +271,7 @@ def _train(
 ) -> None:
     """The jobs of these numbers, counted from 1, as far as they are not done; with several
     processes this one's part of them, of which the first makes runs when all are done."""
+    place.begin()
     with stopping() as asked:
 
         def stop() -> bool:

@@ -1,5 +1,6 @@
 """A sweep by two processes, which meet at an address of this machine."""
 
+import contextlib
 import json
 import os
 import signal
@@ -23,14 +24,20 @@ SWEEP = (
     "--config.batch_size=8",
     "--config.hidden_sizes=8",
 )
-SMALL = (*SWEEP, "--num_steps=80", "--num_seeds=1", "--num_evaluations=40")  # and as many saves
+SMALL = (*SWEEP, "--num_steps=24", "--num_seeds=1", "--num_evaluations=12")  # and as many saves
 TWO = "--grid.learning_rate=1e-2,3e-4"
 NEAR = {"rtol": 2e-4, "atol": 1e-6}
 REFUSED = {  # case: flags beside SMALL, and words of the sentence
     "no number": (["--coordinator=localhost:1"], "give all three, or --coordinator=auto alone"),
     "no coordinator": (["--num_processes=2", "--process_id=0"], "give all three"),
     "auto and numbers": (["--coordinator=auto", "--num_processes=2", "--process_id=0"], "alone"),
-    "no port": (["--coordinator=a", "--num_processes=2", "--process_id=0"], "give HOST:PORT"),
+    **{
+        address: (
+            [f"--coordinator={address}", "--num_processes=1", "--process_id=0"],
+            f"coordinator={address} is no address of process 0; give HOST:PORT",
+        )
+        for address in ("a", "8476", ":8476", "localhost:0", "localhost:65536")
+    },
     "too high": (
         ["--coordinator=localhost:1", "--num_processes=2", "--process_id=2"],
         "process_id=2 of num_processes=2; they count from 0",
@@ -40,6 +47,10 @@ REFUSED = {  # case: flags beside SMALL, and words of the sentence
         "did not all come within --initialization_timeout=1 s",
     ),
     "no cluster": (["--coordinator=auto", "--initialization_timeout=99"], "cannot be joined"),
+    "taken port": (
+        ["--num_processes=2", "--process_id=0", "--initialization_timeout=99"],  # and coordinator
+        "perhaps another program has that port",
+    ),
     "launcher": (["--coordinator=auto", "--launcher=local"], "goes without --launcher"),
 }
 
@@ -50,6 +61,18 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+def wait_for(port, process):
+    """Returns when somebody listens there, as process 0 does for the others."""
+    while True:
+        assert process.poll() is None
+        with (
+            contextlib.suppress(ConnectionRefusedError),
+            socket.create_connection(("localhost", port)),
+        ):
+            return
+        time.sleep(0.01)
+
+
 class Processes:
     """The same command several times, as processes that share it."""
 
@@ -57,15 +80,15 @@ class Processes:
         self.path, self.number = folder / name, number
         self._folder, self._flags = folder, [*flags, f"--sweep_dir={self.path}"]
 
-    def start(self, *, own=((), ())):
-        """Starts all, each perhaps with flags of its own."""
-        address = f"localhost:{free_port()}"
+    def start(self, *, port=None, only=None, own=((), ())):
+        """Starts all or the first ones, each perhaps with flags of its own."""
+        address = f"localhost:{port or free_port()}"
         environment = os.environ | {
             "OFFRL_JAX_CACHE": str(self._folder / "cache"),
             "JAX_ENABLE_COMPILATION_CACHE": "true",
         }
         self.running = []
-        for i in range(self.number):
+        for i in range(only or self.number):
             place = f"--coordinator={address}", f"--num_processes={self.number}"
             command = [sys.executable, "-m", "experiments.sweep", *self._flags, *place]
             with self._log(i).open("ab") as log:
@@ -109,21 +132,24 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def one(folder):
+def two(folder):
+    processes = Processes(folder, "two", *SMALL, TWO)
+    processes.finish()
+    return processes
+
+
+@pytest.fixture(scope="module")
+def one(folder, two):
     """What one process leaves, and what it says to bad input."""
     cases = {"one": [*SMALL, TWO, f"--sweep_dir={folder / 'one'}"]}
     for name, (flags, _) in REFUSED.items():
         refused = [*SMALL, TWO, "--initialization_timeout=1", *flags]
         cases[name] = [*refused, f"--sweep_dir={folder / 'refused'}"]
+    cases["another number"] = [*SMALL, TWO, f"--sweep_dir={two.path}"]
     cases["nowhere"] = [*SMALL, TWO, "--coordinator=auto"]
-    return run_apart("sweep", cases, OFFRL_JAX_CACHE=str(folder / "cache"))
-
-
-@pytest.fixture(scope="module")
-def two(folder, one):
-    processes = Processes(folder, "two", *SMALL, TWO)
-    processes.finish()
-    return processes
+    with socket.create_server(("localhost", 0)) as taken:
+        cases["taken port"].append(f"--coordinator=localhost:{taken.getsockname()[1]}")
+        return run_apart("sweep", cases, OFFRL_JAX_CACHE=str(folder / "cache"))
 
 
 def test_two_processes_equal_one(folder, one, two):
@@ -146,16 +172,16 @@ def test_two_processes_equal_one(folder, one, two):
             np.testing.assert_allclose(weights[key], others[key], **NEAR)
 
 
-def test_another_number_of_processes_is_refused(folder, two):
-    flags = [*SMALL, TWO, f"--sweep_dir={two.path}"]
-    found = run_apart("sweep", {"again": flags}, OFFRL_JAX_CACHE=str(folder / "cache"))["again"]
+def test_another_number_of_processes_is_refused(one):
+    found = one["another number"]
     assert found["code"] == 2 and "num_processes was 2, now null" in found["err"]
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_places_are_one_sentence_before_anything_is_written(folder, one, case):
     found, words = one[case], REFUSED[case][1]
-    last = found["err"].splitlines()[-1]
+    *before, last = found["err"].splitlines()
+    assert all(line.startswith("waiting for ") for line in before)
     assert found["code"] == 2 and last.startswith("error: ") and words in last, found
     assert not (folder / "refused").exists()
 
@@ -167,9 +193,14 @@ def test_processes_need_a_directory_that_they_share(one):
     )
 
 
-def test_other_flags_are_refused_by_all(folder):
-    processes = Processes(folder, "others", *SMALL, TWO)
-    processes.start(own=((), ("--seed=1",)))
+def test_one_that_waits_can_be_stopped_and_other_flags_are_refused_by_all(folder):
+    processes, port = Processes(folder, "others", *SMALL, TWO), free_port()
+    processes.start(port=port, only=1)
+    wait_for(port, processes.running[0])
+    processes.running[0].send_signal(signal.SIGINT)
+    assert processes.codes() == [STOPPED_CODE] and "Traceback" not in processes.log(0)
+    assert "stopped before all processes had come" in processes.log(0)
+    processes.start(port=port, own=((), ("--seed=1",)))
     assert processes.codes() == [2, 2]
     words = "process 1 was given other flags than process 0"
     assert all(words in processes.log(i) for i in range(2)) and not processes.path.exists()
@@ -209,11 +240,11 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_one_process_is_killed_and_all_are_started_again(folder, two, number, seen):
     """Where the coordinator lives it is noticed at once; elsewhere by JAX after 100 seconds."""
-    after = int(os.environ.get("ROWS", 9))
+    after = int(os.environ.get("ROWS", 3))
     processes = Processes(folder, f"killed-{number}-{after}", *SMALL, TWO)
     killed_and_finished(processes, number, after)
     assert_same(processes.path, two.path)
-    seen(f"process {number} killed after {after} of 40 rows, the same to the byte")
+    seen(f"process {number} killed after {after} of 12 rows, the same to the byte")
 
 
 @pytest.mark.slow
@@ -229,26 +260,38 @@ def test_two_processes_told_to_stop_save_and_go_on(folder, two):
     assert_same(processes.path, two.path)
 
 
-def test_slurm_tells_every_task_its_place_and_its_device(tmp_path):
-    """As jax.distributed reads what srun sets; this machine stands in for a node."""
-    environment = os.environ | {
-        "SLURM_JOB_ID": "1",
-        "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_NTASKS": "2",
-        "JAX_COORDINATOR_PORT": str(free_port()),
-    }
-    links = [
-        subprocess.Popen(
-            [sys.executable, "-m", "experiments.host_link", "auto", "None", "None", "ab"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=ROOT,
-            text=True,
-            env=environment | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)},
-        )
-        for i in range(2)
-    ]
+def slurm_link(port, i):
+    """The link of one of two tasks, as srun would start it; this machine stands in for a node."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.host_link", "auto", "None", "None", "ab"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        text=True,
+        env=os.environ
+        | {
+            "SLURM_JOB_ID": "1",
+            "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_NTASKS": "2",
+            "SLURM_PROCID": str(i),
+            "SLURM_LOCALID": str(i),
+            "JAX_COORDINATOR_PORT": str(port),
+        },
+    )
+
+
+def test_slurm_tells_every_task_its_place_and_its_device():
+    """One that was left while it waited for the others is gone, and in nobody's way."""
+    port = free_port()
+    left = slurm_link(port, 0)
+    try:
+        wait_for(port, left)
+        left.stdin.close()
+        assert left.wait(timeout=20) == 1
+    finally:
+        left.kill()
+    links = [slurm_link(port, i) for i in range(2)]
     for link in links:
         link.stdin.write("end\n")  # which each waits for the other to read
         link.stdin.flush()
