@@ -6,8 +6,8 @@
   python -m experiments.datasets shard hopper_medium-v2.hdf5 --output=hopper.shards
 
 NAME is what experiments.train takes as --dataset. The card goes to standard output; --html writes
-it as one page with figures, --json with all numbers. Shards
-are a folder that is a dataset's name too, whose rows training can leave on the disk.
+it as one page with figures, --json with all numbers. Shards are a folder that is a dataset's name
+too, whose rows training can leave on the disk.
 """
 
 import contextlib
@@ -123,12 +123,7 @@ def _shard(name: str) -> None:
 
 
 def _loaded(name: str) -> data.Dataset:
-    return data.load(
-        name,
-        env_id=FLAGS.env_id,
-        observation_keys=tuple(FLAGS.observation_keys),
-        clip_actions=FLAGS.clip_actions,
-    )
+    return data.load(name, **{flag: FLAGS[flag].value for flag in OF_READING})
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import mmap
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -11,9 +12,10 @@ from concurrent.futures import Executor
 import jax.numpy as jnp
 import numpy as np
 
+from offrl_jax.data import memory
 from offrl_jax.data.dataset import Data, Dataset, Preprocessing, returns_to_go
-from offrl_jax.data.shards import dtype, row_bytes, width
-from offrl_jax.types import Array, Int, Spec, Transition
+from offrl_jax.data.shards import dtype, row_bytes, shard_name, width
+from offrl_jax.types import Array, InputError, Int, Spec, Transition
 
 PART_BYTES = 2**23  # of a file that are resident at a time
 
@@ -47,6 +49,12 @@ class HostDataset(Data):
         return int(self.files[-1]["episode"][-1]) + 1
 
     def parts(self, *fields: str) -> Iterator[tuple[np.ndarray, ...]]:
+        """As `Data.parts`.
+
+        Raises:
+          InputError: if `episode` is among the fields and its numbers are not in order.
+        """
+        last = -1
         at_once = max(1, PART_BYTES // row_bytes(self.spec, fields))
         for shard in range(len(self.files)):
             columns = [self._columns(field)[shard] for field in fields]
@@ -55,11 +63,18 @@ class HostDataset(Data):
                 rows = [np.array(column[start : start + at_once]) for column in columns]
                 for column in columns:
                     _release(column)
+                if "episode" in fields:
+                    episode = rows[fields.index("episode")]
+                    if episode[0] < 0 or not np.isin(np.diff(episode, prepend=last), (0, 1)).all():
+                        raise InputError(
+                            f"episodes of {self.spec.name} are not in order in shard "
+                            f"{shard_name(shard)}; write the shards again from their source"
+                        )
+                    last = episode[-1]
                 yield tuple(change(x) for change, x in zip(changes, rows, strict=True))
 
     def take(self, index: Int[Array | np.ndarray, "M"]) -> Dataset:
-        index = np.asarray(index)
-        columns = self.gather(index, (*Transition._fields, "episode"))
+        columns = self.gather(np.asarray(index), (*Transition._fields, "episode"))
         columns = {field: jnp.asarray(x) for field, x in columns.items()}
         episode = columns.pop("episode")
         spec, discount = self.spec, self.discount
@@ -94,13 +109,21 @@ class HostDataset(Data):
         Files are read from front to back, a stretch of each at a time, and forgotten behind.
 
         Args:
-          index: Of rows, in any order and shape.
+          index: Of rows, from 0 to N − 1, in any order and shape.
           fields: Of `Transition`, or `episode`.
           pool: What reads the files; None for this thread.
+
+        Raises:
+          InputError: if the index holds anything but whole numbers from 0 to N − 1.
         """
         flat = index.reshape(-1)
         order = np.argsort(flat)
         rows = flat[order]
+        if rows.dtype.kind not in "iu" or (rows[:1] < 0).any() or (rows[-1:] >= len(self)).any():
+            raise InputError(
+                f"rows of {self.spec.name} are asked for that are no whole numbers from 0 to "
+                f"{len(self) - 1}; give such an index"
+            )
         bounds = np.searchsorted(rows, self._starts)
         found = {
             field: np.empty((flat.size, *width(self.spec, field)), dtype(field)) for field in fields
@@ -135,7 +158,8 @@ class HostDataset(Data):
         if field in ("observation", "next_observation"):
             mean, std = self._observation_change
             if (mean != 0).any() or (std != 1).any():
-                return lambda x: (x - mean) / std
+                inverse = 1 / std  # as XLA divides by a broadcast row, so that bits are the same
+                return lambda x: (x - mean) * inverse
         if field == "reward" or (field == "return_to_go" and not self._has_other_returns):
             scale, bias = self._reward_change
             return lambda x: x * scale + bias
@@ -161,8 +185,7 @@ class HostDataset(Data):
     @functools.cached_property
     def _returns(self) -> list[np.ndarray]:
         """Returns-to-go in a file that is gone with them, from the last row to the first."""
-        file = tempfile.TemporaryFile()  # noqa: SIM115, the mapping keeps it
-        whole = np.memmap(file, dtype("return_to_go"), "w+", shape=(len(self),))
+        whole = _unnamed(len(self), dtype("return_to_go"))
         change, following, after = self._change("reward"), -1, 0.0
         at_once = PART_BYTES // row_bytes(self.spec, ("reward", "episode"))
         for shard in reversed(range(len(self.files))):
@@ -196,6 +219,25 @@ def _read(
         if start < stop:
             out[places[start:stop]] = change(column.take(rows[start:stop], axis=0))
             _release(column)
+
+
+def _unnamed(length: int, dtype: np.dtype) -> np.ndarray:
+    """An array in a file without a name, all of whose room on the disk is taken at once.
+
+    Raises:
+      InputError: if there is no such room.
+    """
+    size = length * dtype.itemsize
+    try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115, the mapping keeps it
+        if hasattr(os, "posix_fallocate"):  # else a disk that fills up later ends the process
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "w+", shape=(length,))
+    except OSError as error:
+        raise InputError(
+            f"returns-to-go take {memory.gib(size)} in a temporary file ({error}); free so much, "
+            "or name another folder in TMPDIR"
+        ) from error
 
 
 def _release(column: np.ndarray) -> None:

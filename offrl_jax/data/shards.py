@@ -10,6 +10,7 @@ An episode may go on in the next shard.
 """
 
 import dataclasses
+import glob
 import hashlib
 import os
 import shutil
@@ -36,28 +37,29 @@ def shard(
 ) -> Path:
     """Writes data as a folder of shards, whose path is a dataset's name from then on.
 
-    It appears whole or not at all. Given a generator no more than what it gives at a time is in
-    memory.
+    It appears whole or not at all; what a process that was killed left of it beside that path is
+    removed. Given a generator no more than what it gives at a time is in memory.
 
     Args:
       datasets: One, or several of the same task and transforms, whose episodes follow on.
-      path: Of the folder to make, ending in .shards.
+      path: Of the folder to make, ending in .shards, that nothing else is writing.
       rows_per_shard: Transitions in each shard but the last.
 
     Raises:
-      InputError: if the path cannot be written to, or the data do not belong together.
+      InputError: if the path cannot be written to, or what is given are no data or such as do not
+        belong together.
     """
-    path = Path(path).expanduser()
-    if path.suffix != SUFFIX or path.exists() or not path.absolute().parent.is_dir():
-        why = "exists already" if path.exists() else "is no new folder ending in .shards"
-        raise InputError(f"shards cannot be written to {path}, which {why}; give another path")
-    if rows_per_shard < 1:
-        raise InputError(f"rows_per_shard={rows_per_shard}; give at least 1")
-    partial = path.absolute().with_name(f".{path.name}.{os.getpid()}")
+    if not isinstance(rows_per_shard, int | np.integer) or rows_per_shard < 1:
+        raise InputError(f"rows_per_shard={rows_per_shard!r}; give a whole number from 1 on")
+    path, partial = _begun(path)
     writer = None
     try:
-        partial.mkdir()
-        for dataset in [datasets] if isinstance(datasets, Data) else datasets:
+        for dataset in datasets if isinstance(datasets, Iterable) else [datasets]:
+            if not isinstance(dataset, Data):
+                raise InputError(
+                    f"{type(dataset).__name__} is no dataset to write to {path}; give what "
+                    "data.load or data.from_arrays returns"
+                )
             writer = writer or _Writer(partial, dataset, rows_per_shard)
             writer.add(dataset)
         if writer is None:
@@ -73,6 +75,25 @@ def shard(
             writer.close()
         shutil.rmtree(partial, ignore_errors=True)
     return path
+
+
+def _begun(path: str | os.PathLike) -> tuple[Path, Path]:
+    """The path to write to and, beside it, an empty folder that is to become what is there."""
+    try:
+        path = Path(path).expanduser()
+        if path.suffix != SUFFIX or not path.absolute().parent.is_dir():
+            raise ValueError("it is no new folder ending in .shards")
+        if path.exists():
+            raise ValueError("it exists already")
+        partial = path.absolute().with_name(f".{path.name}.{os.getpid()}")
+        for leftover in partial.parent.glob(f".{glob.escape(path.name)}.*"):
+            shutil.rmtree(leftover)
+        partial.mkdir()
+    except (OSError, ValueError, RuntimeError) as error:  # no room, no name, no such user
+        raise InputError(
+            f"shards cannot be written to {str(path)[:80]!r} ({error}); give another path"
+        ) from error
+    return path, partial
 
 
 def width(spec: Spec, field: str) -> tuple[int, ...]:

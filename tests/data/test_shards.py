@@ -1,6 +1,7 @@
 """Folders of shards: what is written is what is read, by parts or whole, and what is damaged is
 told."""
 
+import errno
 import json
 import os
 import shutil
@@ -82,6 +83,29 @@ def test_transforms_of_rows_on_the_disk_are_those_on_the_device(folder, tiny_par
         assert found[name] == (value if value is None else pytest.approx(value, rel=1e-5)), name
 
 
+def test_normalised_rows_of_the_disk_are_those_of_the_device_to_the_bit(folder):
+    normalised = (data.normalize_observations(x) for x in (on_disk(folder), random_dataset()))
+    found, expected = (x.take(np.arange(ROWS)).transitions.observation for x in normalised)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("index", [[-1], [0, ROWS], [1.0], [True] * 5, [2**31]])
+def test_only_rows_that_there_are_can_be_taken(folder, index):
+    with pytest.raises(InputError, match=r"noise\.shards .* whole numbers from 0 to 239"):
+        on_disk(folder).take(np.array(index))
+
+
+def test_no_room_for_returns_is_said_before_they_are_written(folder, monkeypatch):
+    def full(file, start, size):
+        assert (start, size) == (0, 4 * ROWS)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    dataset = data.transform_rewards(on_disk(folder), bias=1.0)
+    with pytest.raises(InputError, match=r"No space left .* TMPDIR"):
+        dataset.take(np.arange(3))
+
+
 def test_transformed_data_are_stored_as_they_are_and_transformed_further(tmp_path, tiny_parts):
     prepared = CHANGES["all"](random_dataset())
     path = data.shard(prepared, tmp_path / "prepared.shards", rows_per_shard=100)
@@ -112,30 +136,81 @@ def test_data_that_do_not_belong_together_leave_nothing(tmp_path):
     for others, words in [
         ([random_dataset(action_size=2)], "of another task"),
         ([data.normalize_observations(random_dataset())], "transformed in another way"),
-        ([random_dataset(), None], "'NoneType' object"),
+        ([None], "NoneType is no dataset"),
     ]:
         stream = (d for d in [random_dataset(), *others])
-        with pytest.raises((InputError, AttributeError), match=words):
+        with pytest.raises(InputError, match=words):
             data.shard(stream, tmp_path / "a.shards")
         assert not os.listdir(tmp_path)
-    with pytest.raises(InputError, match="there are no data"):
-        data.shard([], tmp_path / "a.shards")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [([], "there are no data"), ("c", "str is no"), ([np.zeros(3)], "ndarray is no"), (3, "int")],
+)
+def test_what_is_no_data_is_not_written(tmp_path, given, words):
+    with pytest.raises(InputError, match=words):
+        data.shard(given, tmp_path / "a.shards")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("rows", [0, 2.5, None, "7"])
+def test_shards_have_a_whole_number_of_rows(tmp_path, rows):
+    with pytest.raises(InputError, match="rows_per_shard="):
+        data.shard(random_dataset(), tmp_path / "a.shards", rows_per_shard=rows)
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("a.npz", "ending in .shards"), ("no/a.shards", "no new folder"), ("b.shards", "exists")],
+    [
+        ("{}/a.npz", "ending in .shards"),
+        ("{}/no/a.shards", "no new folder"),
+        ("{}/b.shards", "exists"),
+        ("{}/" + 300 * "a" + ".shards", "too long"),
+        ("{}/a\0.shards", "null"),
+        ("~no-such-user/a.shards", "home directory"),
+    ],
 )
 def test_shards_need_a_new_path(tmp_path, path, words):
     (tmp_path / "b.shards").mkdir()
     with pytest.raises(InputError, match=words):
-        data.shard(random_dataset(), tmp_path / path)
+        data.shard(random_dataset(), path.format(tmp_path))
+    assert os.listdir(tmp_path) == ["b.shards"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    for name in (".a.shards.123", ".b.shards.123"):
+        (tmp_path / name / "00000").mkdir(parents=True)
+    data.shard(random_dataset(), tmp_path / "a.shards")
+    assert sorted(os.listdir(tmp_path)) == [".b.shards.123", "a.shards"]
 
 
 def described(**changes):
     def change(folder):
         path = folder / "dataset.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def inside(part, **changes):
+    def change(folder):
+        path = folder / "dataset.json"
+        whole = json.loads(path.read_text())
+        path.write_text(json.dumps(whole | {part: whole[part] | changes}))
+
+    return change
+
+
+def archived(folder):
+    with (folder / "00001/reward.npy").open("wb") as file:
+        np.savez(file, reward=np.zeros(70, np.float32))
+
+
+def with_header(old, new):
+    def change(folder):
+        path = folder / "00001/reward.npy"
+        path.write_bytes(path.read_bytes().replace(old, new, 1))
 
     return change
 
@@ -157,14 +232,17 @@ def grown(folder):
 BAD = {
     "no file": (lambda f: (f / "00002/reward.npy").unlink(), "no 00002/reward.npy of"),
     "no shard": (lambda f: shutil.rmtree(f / "00003"), "no 00003/observation.npy of"),
-    "no description": (lambda f: (f / "dataset.json").unlink(), "has no dataset.json"),
-    "no JSON": (lambda f: (f / "dataset.json").write_text("{"), "has no dataset.json"),
-    "a list": (lambda f: (f / "dataset.json").write_text("[]"), "has no dataset.json"),
+    "no description": (lambda f: (f / "dataset.json").unlink(), "No such file"),
+    "no JSON": (lambda f: (f / "dataset.json").write_text("{"), "cannot be used"),
+    "a list": (lambda f: (f / "dataset.json").write_text("[]"), "cannot be used"),
+    "deep": (lambda f: (f / "dataset.json").write_text("[" * 100_000), "RecursionError"),
     "foreign JSON": (lambda f: (f / "dataset.json").write_text('{"a": 1}'), "'format'"),
     "later format": (described(format="shards of transitions, 2"), "its format is"),
     "other spec": (described(spec={"observation_size": 5}), "TypeError|KeyError"),
-    "other preprocessing": (described(preprocessing={"a": [1]}), "has no dataset.json"),
-    "no rows": (described(rows=[]), "rows="),
+    "other preprocessing": (described(preprocessing={"a": [1]}), "cannot be used"),
+    "no rows": (described(rows=[]), "rows is"),
+    "half a row": (described(rows=[70, 70, 70, 30.0]), "rows is"),
+    "a shard left out": (described(rows=[70, 70, 70]), "but there is 00003"),
     "other rows": (described(rows=[70, 71, 70, 30]), r"asks for float32 of shape \(71"),
     "short": (saved("reward", np.zeros(69, np.float32)), r"float32 of shape \(69,\) where"),
     "wide": (saved("action", np.zeros((70, 4), np.float32)), r"shape \(70, 4\)"),
@@ -172,15 +250,93 @@ BAD = {
     "pickled": (saved("reward", np.array([None] * 70)), "no whole npy file"),
     "other order": (saved("action", np.zeros((70, 3), np.float32, "F")), "in another order"),
     "other episodes": (saved("episode", np.full(70, 9, np.int32)), "begins with episode 9"),
+    "last episode": (
+        saved("episode", np.r_[[3] * 69, 10**9].astype("<i4")),
+        "ends with 1000000000",
+    ),
+    "header cut": (with_header(b"}", b" "), "no whole npy file"),
+    "header of no value": (with_header(b"{'descr'", b",'descr' "), "no whole npy file"),
+    "archive": (archived, "no whole npy file"),
     "cut": (cut, "no whole npy file"),
     "grown": (grown, "longer than it declares"),
 }
 
 
+BAD_VALUES = {
+    "spec": {
+        "observation_size": [4.0, 0, "5"],
+        "action_size": [True, 0],
+        "action_low": [
+            None,
+            "abc",
+            [float("nan")] * 3,
+            [-1.0],
+            [1.0] * 3,
+            [None] * 3,
+            [10**400] * 3,
+        ],
+        "action_high": [3, [float("inf")] * 3],
+        "discrete": ["no", None],
+        "env_id": [3, ["Hopper-v5"]],
+        "env_kwargs": [None, [], "{}"],
+        "max_episode_steps": ["x", 0, 1.5],
+        "observation_keys": ["ab", [1], [["a"]]],
+        "reference_scores": [[1], 3, "ab", [1, 1], [0, float("nan")]],
+        "fingerprint": [None, 3],
+    },
+    "preprocessing": {
+        "observation_std": [[0.0] * 5, [-1.0] * 5, [1e-60] * 5],
+        "observation_mean": [[0.0], [None] * 5],
+        "reward_scale": [0, None, 1e300],
+        "reward_bias": [[1.0], float("nan")],
+    },
+}
+CASES = [
+    (part, field, value)
+    for part, fields in BAD_VALUES.items()
+    for field, values in fields.items()
+    for value in values
+]
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    return shutil.copytree(folder, tmp_path / "copy.shards")
+
+
+@pytest.mark.parametrize(("part", "field", "value"), CASES)
+def test_a_description_that_says_what_cannot_be_is_refused(copy, part, field, value):
+    inside(part, **{field: value})(copy)
+    named = field if part == "spec" else part
+    with pytest.raises(InputError, match=rf"dataset\.json of .* cannot be used .*{named} is"):
+        data.load(copy)
+
+
+@pytest.mark.parametrize("discount", [float("nan"), 2, -1, float("inf"), None, "1", True])
+def test_a_description_has_a_discount(copy, discount):
+    described(discount=discount)(copy)
+    with pytest.raises(InputError, match="discount is"):
+        data.load(copy)
+
+
+@pytest.mark.parametrize("episode", [10**9, -1, 2])
+def test_episodes_out_of_order_are_told_when_they_are_read(copy, tiny_parts, episode):
+    numbers = np.load(copy / "00001/episode.npy")
+    numbers[30] = episode
+    np.save(copy / "00001/episode.npy", numbers)
+    for read in (lambda: data.load(copy), lambda: data.episode_returns(on_disk(copy))):
+        with pytest.raises(InputError, match="not in order in shard 00001"):
+            read()
+
+
+@pytest.mark.parametrize("placement", ["bogus", None])
+def test_a_place_that_is_none_is_refused(folder, placement):
+    with pytest.raises(InputError, match="placement="):
+        data.load(folder, placement=placement)
+
+
 @pytest.mark.parametrize(("damage", "words"), BAD.values(), ids=BAD)
-def test_a_bad_folder_is_told_in_a_sentence(folder, tmp_path, damage, words):
-    copy = tmp_path / "copy.shards"
-    shutil.copytree(folder, copy)
+def test_a_bad_folder_is_told_in_a_sentence(copy, damage, words):
     damage(copy)
     for placement in ("host", "device"):
         with pytest.raises(InputError, match=words) as caught:

@@ -21,6 +21,8 @@ BAD = {
     "list to a file": (["list", "--json=a.json"], "--json is of `show NAME`"),
     "list with keys": (["list", "--observation_keys="], "--observation_keys is of `show NAME`"),
     "shards nowhere": (["shard", "a.hdf5"], "--output is missing"),
+    "shards of no user": (["shard", "{data}", "--output=~no-such-user/x.shards"], "home directory"),
+    "long name": (["shard", "{data}", f"--output={300 * 'a'}.shards"], "name too long"),
     "page of shards": (["shard", "a.hdf5", "--html=a"], "--html is of `show NAME`; `shard` takes"),
     "no flag": (["list", "--htlm=x"], "did you mean --html?"),
 }
@@ -61,7 +63,7 @@ def done(folder):
     }
     return commands.run_apart(
         "datasets",
-        cases | {name: words for name, (words, _) in BAD.items()},
+        cases | {k: [word.format(data=path) for word in words] for k, (words, _) in BAD.items()},
         OFFRL_JAX_CACHE=str(folder / "cache"),
         MINARI_DATASETS_PATH=str(folder / "minari"),
     )
@@ -84,6 +86,10 @@ def test_a_dataset_is_written_as_shards_which_are_the_same_dataset(folder, done)
     assert len([path for path in (folder / "new.shards").iterdir() if path.is_dir()]) == 3
     shown, of_file = (json.loads((folder / f"{x}.json").read_text()) for x in ("new", "card"))
     assert {k for k, v in shown.items() if v != of_file[k]} == {"name"}
+
+
+def test_where_no_environment_is_named_it_is_said_who_takes_it(done):
+    assert "give --env_id, of shards where they are written" in done["clipped"]["out"]
 
 
 def test_a_name_that_is_no_unicode_is_shown_with_a_question_mark(folder, done):

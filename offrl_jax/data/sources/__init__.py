@@ -15,6 +15,7 @@ from offrl_jax.types import InputError
 # Asked in this order. Each has matches(name); stamp(name), what changes with its content; and
 # read(name, env_id, observation_keys).
 SOURCES: tuple[ModuleType, ...] = (npz, d4rl_hdf5, generated, minari)
+PLACEMENTS = "device", "host", "auto"
 
 
 def load(
@@ -46,9 +47,12 @@ def load(
         or `auto` for that where the device has not the room for all rows.
 
     Raises:
-      InputError: if the name is unknown (with the nearest known one) or the data cannot be used.
+      InputError: if the name is unknown (with the nearest known one), the placement is, or the data
+        cannot be used.
     """
     name = os.fspath(name)
+    if placement not in PLACEMENTS:
+        raise InputError(f"placement={placement!r}; give one of {', '.join(PLACEMENTS)}")
     if shards.matches(name):
         if env_id or observation_keys:
             raise InputError(
