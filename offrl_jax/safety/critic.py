@@ -69,14 +69,13 @@ def conservative_penalty(
     Source: Bharadhwaj et al. 2021, arXiv:2010.14497, the critic's update of section 3.
     Departs from the paper: the forms beside `value`.
     """
-    if form == "value":
-        return jnp.mean(q_data) - jnp.mean(q_policy)
-    if form == "pointwise":
-        return -jnp.mean(q_uniform)
-    if form == "logsumexp":
-        everything = jnp.concatenate([q_policy, q_uniform], axis=1)
-        return jnp.mean(logmeanexp(-everything)) + jnp.mean(q_data)
-    return jnp.mean(q_policy) - jnp.mean(q_data)
+    everything = jnp.concatenate([q_policy, q_uniform], axis=1)
+    return {
+        "value": lambda: jnp.mean(q_data) - jnp.mean(q_policy),
+        "pointwise": lambda: -jnp.mean(q_uniform),
+        "logsumexp": lambda: jnp.mean(logmeanexp(-everything)) + jnp.mean(q_data),
+        "ordinary": lambda: jnp.mean(q_policy) - jnp.mean(q_data),
+    }[form]()
 
 
 def accident_target(
@@ -103,8 +102,8 @@ def critic_loss(
 ) -> tuple[Float[Array, ""], Metrics]:
     """½ E_D ( Q_C − B^π Q̄_C )² + α · `conservative_penalty`, with N uniform actions a state.
 
-    With `clip_accidents` the penalty pushes no Q_C out of [0, 1], where no probability is: off the
-    data nothing else would stop it.
+    With `clip_accidents` the penalty raises no Q_C beyond 1 and lowers none below 0, where no
+    probability is: off the data nothing else would stop it.
 
     Args:
       params: Of Q_C.
@@ -120,17 +119,27 @@ def critic_loss(
     target = accident_target(batch, next_q, config)
     actions = jnp.concatenate([batch.action[:, None], policy_action, uniform], axis=1)
     q = accident_q(config, params, batch.observation, actions)
-    pushed = jnp.clip(q, 0.0, 1.0) if config.clip_accidents else q
-    q_policy, q_uniform = jnp.split(pushed[:, 1:], 2, axis=1)
-    bellman = bellman_loss(q[:, 0], target)
-    penalty = conservative_penalty(config.penalty, pushed[:, 0], q_policy, q_uniform)
+    q_data, (q_policy, q_uniform) = q[:, 0], jnp.split(q[:, 1:], 2, axis=1)
+    bellman = bellman_loss(q_data, target)
+    penalty = conservative_penalty(config.penalty, *_pushable(config, q_data, q_policy, q_uniform))
     return bellman + config.conservative_weight * penalty, {
         "critic/bellman_loss": bellman,
         "critic/penalty": penalty,
-        "critic/q_data": jnp.mean(q[:, 0]),
+        "critic/q_data": jnp.mean(q_data),
         "critic/q_policy": jnp.mean(q_policy),
         "critic/q_uniform": jnp.mean(q_uniform),
     }
+
+
+def _pushable(
+    config: SafetyConfig, q_data: Array, q_policy: Array, q_uniform: Array
+) -> tuple[Array, Array, Array]:
+    """The values as the penalty sees them: constant where it would push them out of [0, 1]."""
+    if not config.clip_accidents:
+        return q_data, q_policy, q_uniform
+    if config.penalty == "ordinary":
+        return jnp.minimum(q_data, 1.0), jnp.maximum(q_policy, 0.0), q_uniform
+    return jnp.maximum(q_data, 0.0), jnp.minimum(q_policy, 1.0), jnp.minimum(q_uniform, 1.0)
 
 
 def critic_step(

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from offrl_jax.config import validate
 from offrl_jax.distributions import Gaussian
 from offrl_jax.losses.divergences import gaussian_kl
 from offrl_jax.networks import init_tanh_mean_policy, init_value, state_value, tanh_mean_policy
@@ -34,6 +35,8 @@ from offrl_jax.safety.replay import Experience, Replay
 from offrl_jax.safety.settings import SafetyConfig
 from offrl_jax.safety.shield import Choice
 from offrl_jax.types import Array, Bool, Float, Int, Key, Metrics, Spec
+
+Actor = Callable[..., Choice]  # (config, state, observation, key) -> Choice
 
 
 class SafetyState(NamedTuple):
@@ -94,7 +97,14 @@ class Rollout(NamedTuple):
 
 
 def init(config: SafetyConfig, spec: Spec, key: Key) -> SafetyState:
-    """Fresh networks and an empty replay buffer, which needs rows before the first `update`."""
+    """Fresh networks and an empty replay buffer, which needs rows before the first `update`.
+
+    V̂_C counts as χ until it is estimated, so that the shield's ε is 0 in the first iteration.
+
+    Raises:
+      InputError: if a setting is not one.
+    """
+    validate(config)
     actor_key, value_key, critic_key = jax.random.split(key, 3)
     actor = init_tanh_mean_policy(config.hidden_sizes, spec, actor_key)
     actor["log_std"] = actor["log_std"] + config.initial_log_std
@@ -163,9 +173,10 @@ def update(
     if uses_critic(config):
         state, found = _critic_phase(config, state, critic_key, config.num_critic_steps)
         metrics |= found
-    start_key, policy_key = jax.random.split(policy_key)
-    estimate = accident_value(config, state, rollout, start_key)
-    state = state._replace(accident_value=estimate)
+        start_key, policy_key = jax.random.split(policy_key)
+        estimate = accident_value(config, state, rollout, start_key)
+        state = state._replace(accident_value=estimate)
+        metrics["policy/accident_value"] = estimate
     value, next_value = (
         state_value(config.hidden_sizes, state.value, _flat(x)).reshape(rollout.reward.shape)
         for x in (rollout.observation, rollout.next_observation)
@@ -294,7 +305,6 @@ def policy_step(
         "policy/kl": kl(new),
         "policy/accepted": accepted.astype(jnp.float32),
         "policy/std": jnp.mean(jnp.exp(state.actor["log_std"])),
-        "policy/accident_value": state.accident_value,
         "policy/multiplier": state.multiplier,
     }
 
@@ -396,6 +406,3 @@ def _log_probs(policy: Gaussian, action: Float[Array, "B N A"]) -> Float[Array, 
 
 def _flat(x: Float[Array, "T N ..."]) -> Float[Array, "B ..."]:
     return x.reshape(-1, *x.shape[2:])
-
-
-Actor = Callable[..., Choice]  # (config, state, observation, key) -> Choice

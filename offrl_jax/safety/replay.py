@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.types import Array, Float, Int, Key
+from offrl_jax.types import Array, Float, InputError, Int, Key
 
 
 class Experience(NamedTuple):
@@ -40,8 +40,17 @@ def empty(capacity: int, observation_size: int, action_size: int) -> Replay:
 
 
 def append(replay: Replay, rows: Experience) -> Replay:
-    """The buffer with B more rows, B being at most its capacity, which the oldest make room for."""
+    """The buffer with B more rows, which the oldest make room for.
+
+    Raises:
+      InputError: if B is more than its capacity.
+    """
     count = rows.cost.shape[0]
+    if count > replay.capacity:
+        raise InputError(
+            f"replay_size={replay.capacity} does not hold the {count} transitions that are added at "
+            "once; give a larger one"
+        )
     index = (replay.num_added + jnp.arange(count)) % replay.capacity
     stored = jax.tree.map(lambda old, new: old.at[index].set(new), replay.rows, rows)
     return Replay(stored, replay.num_added + count)

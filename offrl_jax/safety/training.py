@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from offrl_jax.config import validate
 from offrl_jax.safety import learning, worlds
 from offrl_jax.safety.learning import Rollout, SafetyState
 from offrl_jax.safety.settings import SafetyConfig
@@ -31,10 +32,19 @@ class Session(NamedTuple):
     is_first: Float[Array, "N"]
 
 
-@partial(jax.jit, static_argnames="task")
 def start(config: SafetyConfig, task: TrapTask, keys: Key) -> tuple[Session, Metrics]:
     """Sessions of S seeds, with random rows where the method has a critic, and the accidents that
-    those took, "episodes/accidents" (S,)."""
+    those took, "episodes/accidents" (S,).
+
+    Raises:
+      InputError: if a setting is not one, or the buffer too small.
+    """
+    validate(config)
+    return _starts(config, task, keys)
+
+
+@partial(jax.jit, static_argnames="task")
+def _starts(config: SafetyConfig, task: TrapTask, keys: Key) -> tuple[Session, Metrics]:
     return jax.vmap(partial(_start, config, task))(keys)
 
 
@@ -67,13 +77,20 @@ def evaluate(
     return jax.vmap(partial(_evaluate, config, task, num_episodes))(state, keys)
 
 
+def _key_of(phase: str, key: Key) -> Key:
+    """The phase's own of a seed's key, which all three are given."""
+    return jax.random.split(key, 3)[("start", "train", "evaluate").index(phase)]
+
+
 def _start(config: SafetyConfig, task: TrapTask, key: Key) -> tuple[Session, Metrics]:
-    init_key, reset_key, random_key, critic_key = jax.random.split(key, 4)
+    init_key, reset_key, scatter_key, random_key, critic_key = jax.random.split(
+        _key_of("start", key), 5
+    )
     state = learning.init(config, task.spec, init_key)
     accidents = jnp.zeros(())
     if learning.uses_critic(config):
         num = -(-config.num_random_transitions // config.num_world_steps)
-        session = _fresh(worlds.scattered, task, state, random_key, num)
+        session = _fresh(worlds.scattered, task, state, scatter_key, num)
         _, rollout = _collect(
             config, task, learning.act_at_random, session, random_key, worlds.scattered
         )
@@ -93,8 +110,11 @@ def _fresh(
 def _train(
     config: SafetyConfig, task: TrapTask, num_iterations: int, session: Session, key: Key
 ) -> tuple[Session, Metrics]:
+    train_key = _key_of("train", key)
+
     def iteration(session: Session, _: None) -> tuple[Session, Metrics]:
-        collect_key, update_key = jax.random.split(jax.random.fold_in(key, session.state.step))
+        step_key = jax.random.fold_in(train_key, session.state.step)
+        collect_key, update_key = jax.random.split(step_key)
         session, rollout = _collect(config, task, learning.act, session, collect_key)
         state, metrics = learning.update(config, session.state, rollout, update_key)
         return session._replace(state=state), metrics
@@ -159,7 +179,7 @@ def _evaluate(
         running_after = running * (1.0 - after.terminal)
         return (after.world, running_after, totals + found * running[None]), None
 
-    reset_key, key = jax.random.split(key)
+    reset_key, key = jax.random.split(_key_of("evaluate", key))
     now = jax.vmap(partial(worlds.reset, task))(jax.random.split(reset_key, num_episodes))
     carry = now, jnp.ones(num_episodes), jnp.zeros((3, num_episodes))
     (_, _, totals), _ = jax.lax.scan(step, carry, jax.random.split(key, task.max_episode_steps))

@@ -184,7 +184,7 @@ def observe(task: TrapTask, world: World) -> Float[Array, "O"]:
         motion = jnp.stack([cosine, sine, motion[1]])
     else:
         motion = jnp.concatenate([motion, jnp.zeros(1)])
-    seen = ways[1:] / jnp.linalg.norm(ways[1:], axis=1, keepdims=True)
+    seen = ways[1:] / jnp.maximum(jnp.linalg.norm(ways[1:], axis=1, keepdims=True), 1e-6)
     seen = seen * jnp.exp(-SIGHT * edge_distances(task, place))[:, None]
     return jnp.concatenate([place, motion, ways[0], seen.ravel()])
 

@@ -9,6 +9,7 @@ import pytest
 
 from offrl_jax import tabular
 from offrl_jax.safety.critic import (
+    _pushable,
     accident_q,
     accident_target,
     bellman_loss,
@@ -180,3 +181,31 @@ def test_the_loss_has_no_gradient_in_its_target():
         )[0]
     )(critic.target)
     assert not any(leaf.any() for leaf in jax.tree.leaves(slope))
+
+
+@pytest.mark.parametrize(
+    ("form", "raised", "lowered"),
+    [("value", 1, 0), ("pointwise", 2, None), ("logsumexp", 1, 0), ("ordinary", 0, 1)],
+)
+def test_the_penalty_pushes_into_the_range_of_probabilities_and_not_out_of_it(
+    form, raised, lowered
+):
+    """Of q_data, q_policy and q_uniform, which is raised up to 1 and which lowered down to 0."""
+
+    def push(value):
+        def penalty(*q):
+            return conservative_penalty(form, *_pushable(config, *q))
+
+        config = dataclasses.replace(CONFIG, penalty=form)
+        q = jnp.full(1, value), jnp.full((1, 1), value), jnp.full((1, 1), value)
+        return [float(x.sum()) for x in jax.grad(penalty, argnums=(0, 1, 2))(*q)]
+
+    below, inside, above = push(-0.1), push(0.5), push(1.1)
+    assert below[raised] == inside[raised] < 0 == above[raised]
+    if lowered is not None:
+        assert above[lowered] == inside[lowered] > 0 == below[lowered]
+
+
+def test_a_form_that_is_none_is_no_other_one():
+    with pytest.raises(KeyError):
+        conservative_penalty("valeu", jnp.zeros(1), jnp.zeros((1, 1)), jnp.zeros((1, 1)))

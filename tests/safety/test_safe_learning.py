@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from offrl_jax.config import validate
-from offrl_jax.safety import learning, replay, training
+from offrl_jax.safety import learning, replay, training, worlds
 from offrl_jax.safety.advantages import generalized_advantages
 from offrl_jax.safety.replay import Experience
 from offrl_jax.safety.settings import METHODS, SafetyConfig
 from offrl_jax.safety.worlds import TASKS
+from offrl_jax.types import InputError
 
 TINY = {
     "hidden_sizes": (8,),
@@ -235,3 +236,43 @@ def test_every_method_can_be_traced(name):
         ),
         KEYS,
     )
+
+
+def test_starts_and_actions_are_drawn_apart():
+    """Of all uniform numbers in the first rows none is there twice."""
+    config = method("csc", num_world_steps=4)
+    session, _ = training.start(config, TASK, KEYS[:1])
+    rows = jax.tree.map(lambda x: x[0, :16], session.state.replay.rows)
+    actions = np.asarray(rows.action).ravel()
+    places = np.asarray(rows.observation[:, :2]).ravel()
+    assert len(np.unique(actions)) == actions.size
+    assert not np.isin(np.round(np.abs(places), 6), np.round(np.abs(actions), 6)).any()
+
+
+def test_iterations_and_evaluations_share_no_keys_with_the_start():
+    phases = [training._key_of(phase, KEYS[0]) for phase in ("start", "train", "evaluate")]
+    keys = [*phases, *(jax.random.fold_in(phases[1], i) for i in range(5))]
+    keys += [*jax.random.split(phases[0], 5), *jax.random.split(phases[2])]
+    assert len({tuple(np.asarray(jax.random.key_data(key))) for key in keys}) == len(keys)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"accident_discount": 1.0}, {"num_policy_actions": 1}, {"backtracking": 1.0}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_settings_that_would_undo_the_method_are_refused(changes):
+    with pytest.raises(InputError, match=next(iter(changes))):
+        training.start(SafetyConfig(**TINY | changes), TASK, KEYS)
+
+
+def test_a_buffer_too_small_for_its_rows_is_said():
+    with pytest.raises(InputError, match="replay_size=3 does not hold the 16 transitions"):
+        training.start(method("csc", replay_size=3), TASK, KEYS)
+
+
+def test_the_middle_of_a_trap_can_be_seen():
+    centre = jnp.array(TASK.traps[0][:2])
+    world = worlds.reset(TASK, KEYS[0])
+    world = world._replace(pose=world.pose.at[:2].set(centre))
+    assert np.isfinite(worlds.observe(TASK, world)).all()
