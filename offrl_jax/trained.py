@@ -17,11 +17,12 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.checkpoint import Checkpoints, Damaged
 from offrl_jax.config import validate
-from offrl_jax.data.dataset import Preprocessing
+from offrl_jax.data.dataset import Data, Preprocessing
 from offrl_jax.run_directory import CONFIG
 from offrl_jax.types import Array, Float, InputError, Spec, Transition
 
 ROWS_AT_ONCE = 4096
+RAW = Preprocessing(0.0, 1.0, 1.0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,25 @@ class Trained:
     discount: float
     returns: np.ndarray | None
     discounted_returns: np.ndarray | None
+
+    def as_learnt(self, dataset: Data) -> Data:
+        """Raw data, such as `data.load` gives, with the run's own preprocessing.
+
+        Raises:
+          InputError: if the data are preprocessed already, or of other shapes than the run's.
+        """
+        if dataset.spec.bare() != self.spec.bare():
+            raise InputError(
+                f"{dataset.spec.name} has other observations or actions than {self.spec.name}, "
+                f"which {self.run} learnt from; give data of the same environment"
+            )
+        if any((x != raw).any() for x, raw in zip(dataset.preprocessing, RAW, strict=True)):
+            raise InputError(
+                f"{dataset.spec.name} is preprocessed already; give it as data.load does"
+            )
+        own = self.preprocessing
+        dataset = dataset.with_observations(own, own)
+        return dataset.with_rewards(float(own.reward_scale), float(own.reward_bias), own)
 
     def actions(self, observation: np.ndarray) -> np.ndarray:
         """π(s) at raw observations (N, O), in [−1, 1]: (S, N, A)."""

@@ -36,6 +36,20 @@ def result(dataset, tmp_path_factory):
     )
 
 
+def test_raw_data_as_the_run_learnt_from_them(dataset, result):
+    (last,) = trained.load(result.run_dir)
+    prepared = last.as_learnt(toy_dataset())
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
+        (prepared.transitions, prepared.preprocessing),
+        (dataset.transitions, dataset.preprocessing),
+    )
+    with pytest.raises(InputError, match="toy is preprocessed already"):
+        last.as_learnt(dataset)
+    with pytest.raises(InputError, match="has other observations or actions than toy"):
+        last.as_learnt(toy_dataset(discrete=True))
+
+
 def test_a_policy_does_and_is_worth_what_it_was_in_the_run(dataset, result):
     (last,) = trained.load(result.run_dir)
     assert (last.step, last.seeds, last.config) == (20, (5, 6), CONFIG)

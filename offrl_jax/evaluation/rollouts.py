@@ -13,7 +13,7 @@ from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data import scores
 from offrl_jax.data.dataset import Dataset, Preprocessing
 from offrl_jax.learner import over_runs
-from offrl_jax.types import Array, Float, Spec
+from offrl_jax.types import Array, Float, Key, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,8 @@ class Evaluator:
         runs: tuple[int, ...],
         num_episodes: int,
         seed: int = 0,
+        *,
+        sampled: bool = False,
     ):
         """Args:
         algorithm: Whose policies to roll out.
@@ -74,18 +76,20 @@ class Evaluator:
         runs: Shape of the run axes: () or (S,) or (H, S).
         num_episodes: Episodes a run.
         seed: Of the first episode's start; the others follow on.
+        sampled: Draw actions from π, the same draws at every evaluation, instead of its mode.
 
         Raises:
           InputError: if the environment is unknown or its shapes differ from the data's.
         """
         self._spec = dataset.spec
-        self._act = _over_runs_and_episodes(partial(_mode, algorithm))
+        self._act = _over_runs_and_episodes(algorithm.act)
         self._value = algorithm.value and _over_runs_and_episodes(algorithm.value)
         self._preprocessing, self._discount = dataset.preprocessing, dataset.discount
         num_at_once = max(1, MOST_ENVIRONMENTS // num_episodes)
         self._runs = tuple(runs)
         at_once = (min(runs[0], num_at_once),) if len(runs) == 1 else runs
         self._shape = (*at_once, num_episodes)
+        self._sampled = sampled
         self._seeds = seed + np.arange(np.prod(self._shape)) % num_episodes
         self._envs = [environments.make_from_spec(dataset.spec)]
 
@@ -98,7 +102,7 @@ class Evaluator:
         tick: Callable[[], None] = lambda: None,
         later: int = 0,
     ) -> Rollouts:
-        """Plays every episode to its end with the policies' modes.
+        """Plays every episode to its end.
 
         Args:
           config: As for `learner.learn`.
@@ -141,8 +145,13 @@ class Evaluator:
         success = np.full(num_envs, np.nan)
         scale, bias = (float(x) for x in self._preprocessing[2:])
         running = ~is_lost.ravel()
+        key = jax.random.key(int(self._seeds[0]) + later)
         while running.any():
-            actions = self._actions(config, state, observation)
+            keys = None
+            if self._sampled:
+                step_key = jax.random.fold_in(key, int(length.max()))
+                keys = jax.random.split(step_key, self._shape[:-1])
+            actions = self._actions(config, state, observation, keys)
             tick()
             for i in np.flatnonzero(running):
                 tick()
@@ -174,8 +183,11 @@ class Evaluator:
     def _batched(self, observation: np.ndarray) -> np.ndarray:
         return observation.reshape(*self._shape, -1)
 
-    def _actions(self, config: Any, state: Any, observation: np.ndarray) -> np.ndarray:
-        actions = self._act(config, state, self._preprocessing, self._batched(observation))
+    def _actions(
+        self, config: Any, state: Any, observation: np.ndarray, key: Key | None
+    ) -> np.ndarray:
+        batched = self._batched(observation)
+        actions = self._act(config, state, self._preprocessing, batched, key)
         return to_environment(np.asarray(actions).reshape(len(observation), -1), self._spec)
 
 
@@ -206,13 +218,9 @@ def to_environment(action: np.ndarray, spec: Spec) -> np.ndarray:
     return (low + 0.5 * (action + 1.0) * (high - low)).astype(np.float32)
 
 
-def _mode(algorithm: Algorithm, config: Any, state: Any, observation: Array) -> Array:
-    return algorithm.act(config, state, observation, None)
-
-
 def _over_runs_and_episodes(function: Callable) -> Callable:
-    """`function(config, state, observation)` as one compiled call on raw observations of
-    (*runs, episodes, O)."""
+    """`function(config, state, observation, *rest)` as one compiled call on raw observations of
+    (*runs, episodes, O), the rest of (*runs, ...) or None."""
 
     @jax.jit
     def batched(
@@ -220,8 +228,9 @@ def _over_runs_and_episodes(function: Callable) -> Callable:
         state: Any,
         preprocessing: Preprocessing,
         observation: Float[Array, "*runs_and_episodes O"],
+        *rest: Any,
     ) -> Float[Array, "..."]:
         observation = preprocessing.normalize(observation)
-        return over_runs(function, observation.ndim - 2)(config, state, observation)
+        return over_runs(function, observation.ndim - 2)(config, state, observation, *rest)
 
     return batched

@@ -66,11 +66,12 @@ def learn_accident_critic(
     *,
     num_steps: int,
 ) -> tuple[AccidentCritic, Metrics]:
-    """Q̂_C of one trained policy, by `num_steps` updates on the data.
+    """Q̂_C of one trained policy, by `num_steps` updates on the data. Of several seeds it is mapped
+    with `jax.vmap` over their states and keys.
 
     Args:
       config: Its α, penalty, discount and networks.
-      dataset: As the policy's learner saw it, continuous actions.
+      dataset: As the policy's learner saw it (`Trained.as_learnt`), continuous actions.
       cost: See `costs`. A transition with a cost counts as the episode's end.
       algorithm: Whose policy it is.
       algorithm_config: Its config.
@@ -152,7 +153,8 @@ def shielded(
     Its own action stands where Q̂_C(s, a) ≤ ε. Else others are drawn, at most `num_shield_actions`
     in all: its own draws (or, of a deterministic policy, its action) with normal noise, clipped.
     Where none is safe enough, the least dangerous is taken. It goes wherever an algorithm does:
-    `Evaluator`, `policy.Policy`, `diagnostics`.
+    `Evaluator`, `policy.Policy`, `diagnostics`. Without a key, as where modes are asked for, its
+    own action is the mode and the others' draws are the same at every call.
 
     Args:
       algorithm: Of continuous actions.

@@ -44,6 +44,30 @@ def test_the_first_seed_moves_the_starts():
     assert rolled(toy_dataset(), seed=1).length.tolist() == [[3, 4, 2, 3]] * 2
 
 
+def test_actions_are_drawn_anew_at_every_step_if_asked_for():
+    dataset = toy_dataset()
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 2))
+
+    def act(config, state, observation, key):
+        drawn = jnp.zeros(len(observation)) if key is None else jax.random.uniform(key, (3,))
+        return jnp.stack([drawn, jnp.zeros(len(observation))], axis=1)
+
+    drawing = rule._replace(act=act)
+    modes = Evaluator(drawing, dataset, (2,), 3)(RuleConfig(), state).episode_return
+    np.testing.assert_array_equal(modes, np.zeros((2, 3)))
+    evaluator = Evaluator(drawing, dataset, (2,), 3, sampled=True)
+    drawn = evaluator(RuleConfig(), state)
+    assert len(np.unique(drawn.episode_return)) == 6
+    once = np.array([np.mean(0.99 ** np.arange(n)) for n in (2, 3, 4)])
+    assert (abs(drawn.discounted_return / drawn.episode_return - once) > 1e-5).all()
+    again = evaluator(RuleConfig(), state)
+    np.testing.assert_array_equal(drawn.episode_return, again.episode_return)
+    later = evaluator(RuleConfig(), state, later=3)  # of as many steps
+    assert (drawn.episode_return != later.episode_return).all()
+    alone = Evaluator(drawing, dataset, (), 3, sampled=True)
+    assert alone(RuleConfig(), jax.tree.map(lambda x: x[0], state)).length.shape == (3,)
+
+
 def test_value_error_is_in_the_learners_rewards():
     rollouts = rolled(transform_rewards(toy_dataset(), scale=10.0, bias=-1.0))
     learner = [sum(0.99**t for t in range(n)) * (10.0 * 1.0 - 1.0) for n in LENGTHS]

@@ -73,6 +73,28 @@ def test_a_shielded_policy_acts_as_before_where_that_is_safe_and_else_otherwise(
     assert careful is offline.shielded(toy.rule, CONFIG, epsilon=0.3, spread=0.5)
 
 
+def test_several_seeds_learn_as_one_does(learned):
+    dataset, config, state, critic, _ = learned
+    states = jax.tree.map(lambda x: jnp.stack([x, x]), state)
+    keys = jnp.stack([jax.random.key(0), jax.random.key(1)])
+
+    def of_seed(state, key):
+        learn, cost = offline.learn_accident_critic, dangerous_dataset()[1]
+        return learn(CONFIG, dataset, cost, toy.rule, config, state, key, num_steps=300)[0]
+
+    critics = jax.vmap(of_seed)(states, keys)
+    observation, action = dataset.transitions.observation[:50], dataset.transitions.action[:50]
+    alone, first, second = (
+        offline.accident_q(CONFIG, params, observation, action)
+        for params in (
+            critic.params,
+            *(jax.tree.map(lambda x, i=i: x[i], critics.params) for i in range(2)),
+        )
+    )
+    np.testing.assert_allclose(first, alone, atol=1e-3)
+    assert np.abs(second - first).max() > 1e-2
+
+
 def test_it_goes_where_policies_go(learned):
     dataset, config, state, critic, _ = learned
     guarded = offline.shielded_state(state, critic)
