@@ -48,8 +48,8 @@ def append(replay: Replay, rows: Experience) -> Replay:
     count = rows.cost.shape[0]
     if count > replay.capacity:
         raise InputError(
-            f"replay_size={replay.capacity} does not hold the {count} transitions that come at once; "
-            "give a larger one"
+            f"replay_size={replay.capacity} does not hold the {count} transitions that come at "
+            "once; give a larger one"
         )
     index = (replay.num_added + jnp.arange(count)) % replay.capacity
     stored = jax.tree.map(lambda old, new: old.at[index].set(new), replay.rows, rows)
