@@ -16,7 +16,7 @@ from offrl_jax.evaluation.statistics import bootstrap_interval, stratified_inter
 
 COLUMNS = ("method", "accidents", "share", "return", "final_accidents", "fewer")
 WINDOW = 5  # iterations that the curves of single ones are averaged over
-LINES = ("solid", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))  # curves may lie on one another
+LINES = ("solid", (0, (5, 1)), (0, (1, 1)), (0, (4, 4)))  # curves may lie on one another
 
 Style = dict[str, Any]  # of a method: "color" and "linestyle"
 
