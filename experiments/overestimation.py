@@ -13,6 +13,7 @@ not finished, given the same command and --output.
 """
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,8 @@ def main() -> None:
     environments.make_from_spec(dataset.spec).close()  # refuses before anything is written
     preset = find_preset("cql", scores.domain(dataset.spec))
     dataset = with_discount(prepared(dataset, preset), rows[0].config.discount)
-    output = Path(FLAGS.output or f"runs/overestimation-{time.strftime('%Y%m%d-%H%M%S')}")
+    output = FLAGS.output or f"runs/overestimation-{time.strftime('%Y%m%d-%H%M%S')}"
+    output = Path(os.path.expanduser(output))
     settings = {
         "num_steps": num_steps,
         **{name: FLAGS[name].value for name in ("num_seeds", "seed", "num_evaluations")},

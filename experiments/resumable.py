@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from offrl_jax import runs
-from offrl_jax.files import finite, replacing
+from offrl_jax.files import finite, replacing, write_json
 from offrl_jax.provenance import describe_environment
+from offrl_jax.run_directory import CONFIG, usable
 from offrl_jax.types import InputError
 
 CURVES = "curves.jsonl"
@@ -19,19 +19,22 @@ def finished(output: Path, settings: dict[str, Any], facts: dict[str, Any]) -> d
     with `config.json` and `environment.json` (which holds the facts too), if there is none.
 
     Raises:
-      InputError: if the folder holds something else.
+      InputError: if the folder holds something else, or cannot be written.
     """
-    path, text = output / "config.json", json.dumps(settings, indent=2)
-    if not path.exists():
-        runs.check_run_dir(output).mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        environment = describe_environment(sys.argv) | facts
-        (output / "environment.json").write_text(json.dumps(environment, indent=2))
-        return {}
-    if path.read_text() != text:
-        raise InputError(
-            f"output {output} holds a run with other settings, see its config.json; give another"
-        )
+    usable(output, "output", "run", CONFIG)
+    config, environment = output / CONFIG, output / "environment.json"
+    try:
+        if not config.exists():
+            output.mkdir(parents=True, exist_ok=True)
+            write_json(config, settings)
+        elif config.read_text() != json.dumps(finite(settings), indent=2):
+            raise InputError(
+                f"output {output} holds a run with other settings, see its {CONFIG}; give another"
+            )
+        if not environment.exists():
+            write_json(environment, describe_environment(sys.argv) | facts)
+    except OSError as error:
+        raise InputError(f"output {output} cannot be written ({error}); give another") from error
     curves = output / CURVES
     lines = curves.read_text().splitlines() if curves.exists() else []
     done = {}

@@ -6,14 +6,16 @@
 
 Conservative safety critics keep the chance of an accident low while they learn: a critic of
 accidents that errs on the safe side refuses dangerous actions (the shield) and holds back the
-policy (a multiplier). The methods are choices of one config; all of a method's seeds train in one
-program. Prints accidents in training and the last policies' return with 95% intervals over seeds;
-the table goes to safety.csv and .md in the output folder, accidents.png and value_and_safety.png
-are the lecture's two figures, curves.jsonl has every iteration. A run that was stopped goes on with
-the methods that it had not finished, given the same command and --output.
+policy (a multiplier). The methods are choices of one config, which --config does not change in the
+methods that make them; all of a method's seeds train in one program. Prints accidents in training
+and the last policies' return with 95% intervals over seeds; the table goes to safety.csv and .md in
+the output folder, accidents.png and value_and_safety.png are the lecture's two figures,
+curves.jsonl has every iteration. A run that was stopped goes on with the methods that it had not
+finished, given the same command and --output.
 """
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,8 @@ def main() -> None:
     keys = runs.seed_keys(FLAGS.seed, FLAGS.num_seeds)
     configs = _configs()
     task = worlds.find_task(FLAGS.task)
-    output = Path(FLAGS.output or f"runs/safety-{FLAGS.task}-{time.strftime('%Y%m%d-%H%M%S')}")
+    output = FLAGS.output or f"runs/safety-{FLAGS.task}-{time.strftime('%Y%m%d-%H%M%S')}"
+    output = Path(os.path.expanduser(output))
     settings = {
         "task": dataclasses.asdict(task),
         **{name: FLAGS[name].value for name in ("num_iterations", "num_seeds", "seed")},
@@ -73,7 +76,9 @@ def main() -> None:
     text = safe_exploration.markdown(rows, METHODS[REFERENCE][0])
     steps = FLAGS.num_iterations * next(iter(configs.values())).num_worlds
     steps *= next(iter(configs.values())).num_world_steps
-    title = f"{FLAGS.task}: {steps:,} steps, {FLAGS.num_seeds} seeds, seed {FLAGS.seed} on"
+    seeds = f"{FLAGS.num_seeds} seeds, seed {FLAGS.seed} on"
+    seeds = seeds if FLAGS.num_seeds > 1 else f"seed {FLAGS.seed}"
+    title = f"{FLAGS.task}: {steps:,} steps, {seeds}"
     (output / "safety.md").write_text(f"{title}\n\n{text}\n")
     safe_exploration.plot_accidents(output / "accidents.png", curves, title)
     safe_exploration.plot_value_and_safety(output / "value_and_safety.png", curves, title)
@@ -84,20 +89,26 @@ def _configs() -> dict[str, SafetyConfig]:
     """By the methods' names in tables.
 
     Raises:
-      InputError: if there is no such method, one comes twice, or a setting is out of its range.
+      InputError: if there is no such method, one comes twice, or a setting is out of its range or
+        used by none of them.
     """
     if not FLAGS.methods:
         raise InputError("methods needs at least one entry")
-    configs = {}
+    configs, given = {}, config_overrides(SafetyConfig)
     for flag in FLAGS.methods:
         if flag not in METHODS:
             raise InputError(f"there is no method {flag!r}; there are {', '.join(METHODS)}")
         name, own = METHODS[flag]
         if name in configs:
             raise InputError(f"{flag} is asked for twice in methods")
-        given = config_overrides(SafetyConfig)
         configs[name] = SafetyConfig(**given | own)
         validate(configs[name])
+    for name, value in given.items():
+        if all(getattr(config, name) != value for config in configs.values()):
+            raise InputError(
+                f"config.{name}={value} is used by none of the chosen methods, which set it "
+                "themselves; leave it out or take other methods"
+            )
     return configs
 
 
@@ -110,7 +121,8 @@ def _trained(config: SafetyConfig, task: worlds.TrapTask, keys: Key) -> dict[str
         session, metrics = training.train(config, task, session, keys, num_iterations=num)
         found.append(jax.tree.map(np.asarray, metrics))
         names = "episodes/accidents", "episodes/return", "value/loss"
-        progress(step + num, {name: float(np.nanmean(found[-1][name])) for name in names})
+        shown = {name: x[~np.isnan(x)] for name in names for x in [found[-1][name]]}
+        progress(step + num, {name: float(x.mean()) for name, x in shown.items() if x.size})
     progress.close()
     final = training.evaluate(
         config, task, session.state, keys, num_episodes=FLAGS.num_evaluation_episodes

@@ -221,21 +221,22 @@ def check_run_dir(run_dir: str | Path) -> Path:
     Raises:
       InputError: if it holds other things than a run, is a file, or cannot be written.
     """
-    return usable(run_dir, "run", CONFIG)
+    return usable(run_dir, "run_dir", "run", CONFIG)
 
 
-def usable(directory: str | Path, what: str, marker: str) -> Path:
+def usable(directory: str | Path, flag: str, what: str, marker: str) -> Path:
     """The directory as a path.
 
     Args:
       directory: Its name.
-      what: It is for, such as "run", which `run_dir` stands for.
+      flag: That gave it, such as "run_dir".
+      what: It is for, such as "run".
       marker: A file that one in use has.
 
     Raises:
       InputError: if it holds other things than that, is a file, or cannot be written.
     """
-    flag, path = f"{what}_dir", Path(directory)
+    path = Path(directory)
     try:
         path = path.expanduser()
         path.stat()

@@ -19,7 +19,7 @@ def check_sweep_dir(sweep_dir: str | Path) -> Path:
     Raises:
       InputError: if it holds other things than a sweep, is a file, or cannot be written.
     """
-    return usable(sweep_dir, "sweep", SWEEP)
+    return usable(sweep_dir, "sweep_dir", "sweep", SWEEP)
 
 
 class SweepDirectory:

@@ -48,6 +48,7 @@ FLOORS = {  # longest prefix decides
     "offrl_jax.sweep_directory": 3.6,
     "offrl_jax.trained": 3.6,
     "offrl_jax.safety": 2.7,
+    "offrl_jax.safety.simulators": 3.5,
     "offrl_jax.session": 3.8,
     "offrl_jax.cells": 3.9,
     "offrl_jax.runs": 4,

@@ -16,6 +16,9 @@ from offrl_jax.evaluation.statistics import bootstrap_interval, stratified_inter
 
 COLUMNS = ("method", "accidents", "share", "return", "final_accidents", "fewer")
 WINDOW = 5  # iterations that the curves of single ones are averaged over
+LINES = ("solid", (0, (5, 1)), (0, (1, 1)), (0, (4, 4)))  # curves may lie on one another
+
+Style = dict[str, Any]  # of a method: "color" and "linestyle"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its 95% interval, NaN for one seed."""
+    """A mean over seeds with its 95% interval, NaN for one seed; a ratio is NaN too where what it
+    divides by is zero, and its ends where that is so of a resample."""
 
     mean: float
     low: float
@@ -62,7 +66,7 @@ class Interval:
 def table(curves: Sequence[Curve], reference: str | None = None) -> list[dict[str, Any]]:
     """A row a method: all accidents, the share of episodes that ended in one, the last policy's
     return and share of accidents, and the ratio of the accidents of the method named `reference`
-    to its own, each a mean over seeds with its interval."""
+    to its own (NaN where it had none), each a mean over seeds with its interval."""
     against = next((c.total for c in curves if c.method == reference), None)
     rows = []
     for curve in curves:
@@ -109,14 +113,14 @@ def plot_accidents(path: Path, curves: Sequence[Curve], title: str) -> None:
       InputError: without matplotlib.
     """
 
-    def draw(axes: Any, colors: Sequence[str]) -> None:
+    def draw(axes: Any, styles: Sequence[Style]) -> None:
         so_far, each = axes
-        for curve, color in zip(curves, colors, strict=True):
+        for curve, style in zip(curves, styles, strict=True):
             total = curve.random_accidents[:, None] + curve.accidents.cumsum(1)
             steps = 1 + np.arange(total.shape[1])
-            _band(so_far, steps, total, color, curve.method)
+            _band(so_far, steps, total, style, curve.method)
             smooth = _smoothed(curve.accidents)
-            _band(each, steps[-smooth.shape[1] :], smooth, color, curve.method)
+            _band(each, steps[-smooth.shape[1] :], smooth, style, curve.method)
         so_far.set(xlabel="iterations", ylabel="accidents so far")
         so_far.set_yscale("symlog", linthresh=10)
         so_far.set_ylim(0, None)
@@ -136,16 +140,17 @@ def plot_value_and_safety(path: Path, curves: Sequence[Curve], title: str) -> No
       InputError: without matplotlib.
     """
 
-    def draw(axes: Any, colors: Sequence[str]) -> None:
+    def draw(axes: Any, styles: Sequence[Style]) -> None:
         end, way = axes
-        for curve, color in zip(curves, colors, strict=True):
+        for curve, style in zip(curves, styles, strict=True):
+            color = style["color"]
             x, y = _interval(curve.total), _interval(curve.final_return)
             end.plot(curve.total, curve.final_return, ".", color=color, alpha=0.5)
             end.plot([x.low, x.high], [y.mean, y.mean], color=color, linewidth=2)
             end.plot([x.mean, x.mean], [y.low, y.high], color=color, linewidth=2)
             end.plot(x.mean, y.mean, "o", color=color, label=curve.method)
             steps = 1 + np.arange(curve.accidents.shape[1])
-            _band(way, steps, curve.episode_return, color, curve.method)
+            _band(way, steps, curve.episode_return, style, curve.method)
         end.set(xlabel="accidents in training", ylabel="return of the last policy")
         end.set_xscale("symlog", linthresh=10)
         end.set_xlim(0, None)
@@ -166,17 +171,18 @@ def _figure(path: Path, title: str, num: int, draw: Callable, purpose: str) -> N
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
     colors = matplotlib.color_sequences["tab10"]
-    draw(axes, [colors[i % len(colors)] for i in range(num)])
+    looks = [(colors[i % len(colors)], LINES[i % len(LINES)]) for i in range(num)]
+    draw(axes, [{"color": color, "linestyle": line} for color, line in looks])
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
 
 
-def _band(axes: Any, steps: np.ndarray, values: np.ndarray, color: str, label: str) -> None:
+def _band(axes: Any, steps: np.ndarray, values: np.ndarray, style: Style, label: str) -> None:
     """The mean over seeds and its interval, at each step."""
     points = [_interval(column[~np.isnan(column)]) for column in values.T]
-    axes.plot(steps, [p.mean for p in points], color=color, label=label)
+    axes.plot(steps, [p.mean for p in points], **style, label=label)
     low, high = [p.low for p in points], [p.high for p in points]
-    axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.fill_between(steps, low, high, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
@@ -195,11 +201,14 @@ def _ratio(others: np.ndarray, own: np.ndarray) -> Interval:
     """Of the means, the seeds of both being resampled."""
 
     def ratio(others: list, own: list) -> np.ndarray:
-        return others[0].mean(-1) / np.maximum(own[0].mean(-1), 1e-9)
+        divisor = own[0].mean(-1)
+        return others[0].mean(-1) / np.where(divisor > 0, divisor, np.nan)
 
     low, high = stratified_interval(ratio, [others], [own], num_resamples=2000)
     return Interval(float(ratio([others], [own])), float(low), float(high))
 
 
 def _short(value: float) -> str:
+    if np.isnan(value):
+        return "–"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

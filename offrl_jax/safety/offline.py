@@ -4,6 +4,7 @@ Nothing is collected: the critic evaluates a trained policy's accidents on a dat
 transitions have a cost, and the policy then acts through the shield.
 """
 
+import math
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.config import validate
 from offrl_jax.data.dataset import Dataset
 from offrl_jax.safety import shield
 from offrl_jax.safety.critic import (
@@ -22,7 +24,7 @@ from offrl_jax.safety.critic import (
 )
 from offrl_jax.safety.replay import Experience
 from offrl_jax.safety.settings import SafetyConfig
-from offrl_jax.types import Array, Float, InputError, Int, Key, Metrics
+from offrl_jax.types import Array, Float, InputError, Int, Key, Metrics, Scalar
 
 TERMINAL = "terminal"
 
@@ -83,11 +85,19 @@ def learn_accident_critic(
       The critic, and metrics averaged over the last tenth of the steps.
 
     Raises:
-      InputError: for costs that cannot be used, or discrete actions.
+      InputError: for costs or settings that cannot be used, discrete actions, or several seeds.
     """
+    validate(config)
+    if num_steps < 1:
+        raise InputError(f"num_steps={num_steps}; give at least one, to learn a critic")
     if dataset.spec.discrete:
         raise InputError(
             f"{dataset.spec.name} has discrete actions; a shield needs continuous ones"
+        )
+    if jnp.ndim(state.step):
+        raise InputError(
+            f"the state is of {len(state.step)} seeds; give one seed's, or map over states and keys"
+            " with jax.vmap"
         )
     column = costs(dataset, cost)
     rows = dataset.transitions
@@ -144,9 +154,8 @@ def shielded_state(state: Any, critic: AccidentCritic) -> Shielded:
     return Shielded(state.step, state, critic.params)
 
 
-@cache  # a new function of the same rule would be compiled anew
 def shielded(
-    algorithm: Algorithm, config: SafetyConfig, *, epsilon: float, spread: float = 0.2
+    algorithm: Algorithm, config: SafetyConfig, *, epsilon: Scalar, spread: Scalar = 0.2
 ) -> Algorithm:
     """The algorithm acting through a shield, on states of `shielded_state`.
 
@@ -161,8 +170,27 @@ def shielded(
       config: Of the critic.
       epsilon: ε: dangers are discounted by the critic's γ, and conservative ones add α's share.
       spread: Standard deviation of the noise.
-    """
 
+    Raises:
+      InputError: if the algorithm's actions are discrete, or ε or the spread is NaN.
+    """
+    if algorithm.discrete(algorithm.Config()):
+        raise InputError(f"{algorithm.name} has discrete actions; a shield needs continuous ones")
+    return _shielded(algorithm, config, _number("epsilon", epsilon), _number("spread", spread))
+
+
+def _number(name: str, value: Scalar) -> float:
+    """One that a cache can look up, which an array is not."""
+    number = float(value)
+    if math.isnan(number):
+        raise InputError(f"{name} is NaN; give a number")
+    return number
+
+
+@cache  # a new function of the same rule would be compiled anew
+def _shielded(
+    algorithm: Algorithm, config: SafetyConfig, epsilon: float, spread: float
+) -> Algorithm:
     def act(
         own: Any, state: Shielded, observation: Float[Array, "B O"], key: Key | None
     ) -> Float[Array, "B A"]:

@@ -1,6 +1,7 @@
 """Worlds and simulators through Gymnasium: our worlds as its environments, and its environments'
 collection for our updates. Imported only where one is needed."""
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from offrl_jax import environments
+from offrl_jax.evaluation.rollouts import to_environment
 from offrl_jax.safety import learning, worlds
 from offrl_jax.safety.learning import Rollout, SafetyState
 from offrl_jax.safety.rendering import rendered
 from offrl_jax.safety.settings import SafetyConfig
-from offrl_jax.types import InputError, Key, Spec
+from offrl_jax.types import InputError, Key, Metrics, Spec
 
 
 def gymnasium_world(task_name: str, render_mode: str | None = None) -> Any:
@@ -21,9 +23,12 @@ def gymnasium_world(task_name: str, render_mode: str | None = None) -> Any:
     `render_mode="rgb_array"` gives pictures.
 
     Raises:
-      InputError: if there is no such task, or Gymnasium is missing.
+      InputError: if there is no such task or such pictures, or Gymnasium is missing; or at `step`
+        and `render` before the first `reset`.
     """
     task = worlds.find_task(task_name)
+    if render_mode not in (None, "rgb_array"):
+        raise InputError(f'render_mode={render_mode!r} is unknown; give "rgb_array" or None')
     try:
         import gymnasium
     except ImportError as error:
@@ -39,7 +44,7 @@ def gymnasium_world(task_name: str, render_mode: str | None = None) -> Any:
         action_space = box(-1.0, 1.0, (task.spec.action_size,))
 
         def __init__(self) -> None:
-            self.render_mode = render_mode
+            self.render_mode, self.world = render_mode, None
 
         def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple:
             super().reset(seed=seed)
@@ -47,14 +52,19 @@ def gymnasium_world(task_name: str, render_mode: str | None = None) -> Any:
             return self._seen(), {"cost": 0.0, "success": False}
 
         def step(self, action: np.ndarray) -> tuple:
-            found = step(self.world, jnp.asarray(action, jnp.float32), self._key())
+            found = step(self._begun(), jnp.asarray(action, jnp.float32), self._key())
             self.world = found.world
             cost, terminal = bool(found.cost), bool(found.terminal)
             info = {"cost": float(cost), "success": terminal and not cost}
             return self._seen(), float(found.reward), terminal, bool(found.truncation), info
 
         def render(self) -> np.ndarray | None:
-            return rendered(task, self.world) if self.render_mode == "rgb_array" else None
+            return rendered(task, self._begun()) if self.render_mode == "rgb_array" else None
+
+        def _begun(self) -> worlds.World:
+            if self.world is None:
+                raise InputError("the world has no episode yet; call reset first")
+            return self.world
 
         def _seen(self) -> np.ndarray:
             return np.asarray(observe(self.world))
@@ -72,24 +82,31 @@ class HostWorlds:
     """
 
     def __init__(self, env_id: str, num_worlds: int, seed: int = 0, **env_kwargs: Any):
-        """Raises InputError if the environment is unknown or has no bounded, flat actions."""
+        """Raises InputError if the environment is unknown, or its actions are not bounded or its
+        observations or actions not flat."""
         from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
         one = environments.make(env_id, env_kwargs)
         low, high = (
             np.atleast_1d(getattr(one.action_space, end, np.nan)) for end in ("low", "high")
         )
-        if not np.isfinite([low, high]).all() or one.observation_space.shape is None:
+        is_flat = low.ndim == 1 and len(one.observation_space.shape or ()) == 1
+        if not is_flat or not np.isfinite([low, high]).all():
             one.close()
-            raise InputError(f"{env_id} has no flat observations or no bounded actions")
+            raise InputError(f"{env_id} has no flat observations or no bounded, flat actions")
         sizes = one.observation_space.shape[0], low.shape[0]
         self.spec = Spec(*sizes, tuple(low.tolist()), tuple(high.tolist()), name=env_id)
         one.close()
         make = partial(environments.make, env_id, env_kwargs)
         self._envs = SyncVectorEnv([make] * num_worlds, autoreset_mode=AutoresetMode.SAME_STEP)
+        self.num_worlds = num_worlds
+        self.reset(seed)
+
+    def reset(self, seed: int | None = None) -> None:
+        """Begins new episodes in all copies."""
         self._observation = self._envs.reset(seed=seed)[0].astype(np.float32)
-        self._is_first = np.ones(num_worlds, np.float32)
-        self._return = np.zeros(num_worlds, np.float32)
+        self._is_first = np.ones(self.num_worlds, np.float32)
+        self._return = np.zeros(self.num_worlds, np.float32)
 
     def collect(
         self,
@@ -99,13 +116,12 @@ class HostWorlds:
         act: learning.Actor = learning.act,
     ) -> Rollout:
         """`num_world_steps` of every copy, as `training` collects them of worlds in JAX."""
-        low, high = np.array(self.spec.action_low), np.array(self.spec.action_high)
         rows = []
         for step_key in jax.random.split(key, config.num_world_steps):
             seen = self._observation
             choice = _chosen(act, config, state, jnp.asarray(seen), step_key)
             unit = np.clip(np.asarray(choice.action), -1.0, 1.0)
-            stepped = self._envs.step((low + 0.5 * (unit + 1.0) * (high - low)).astype(np.float32))
+            stepped = self._envs.step(to_environment(unit, self.spec))
             observation, reward, terminal, truncation, info = stepped
             end = terminal | truncation
             after = observation.copy()
@@ -137,14 +153,20 @@ _updated = jax.jit(learning.update)
 _prepared = jax.jit(learning.pretrained)
 
 
-def start_on_host(config: SafetyConfig, envs: HostWorlds, key: Key) -> SafetyState:
-    """A fresh state, with random rows where the method has a critic."""
+def start_on_host(config: SafetyConfig, envs: HostWorlds, key: Key) -> tuple[SafetyState, Metrics]:
+    """A fresh state, with random rows where the method has a critic, and the accidents that those
+    took, "episodes/accidents"; what follows begins with new episodes."""
     init_key, random_key, critic_key = jax.random.split(key, 3)
     state = jax.jit(learning.init, static_argnames="spec")(config, envs.spec, init_key)
+    accidents = jnp.zeros(())
     if learning.uses_critic(config):
-        rollout = envs.collect(config, state, random_key, learning.act_at_random)
+        num_steps = -(-config.num_random_transitions // envs.num_worlds)
+        of_random = dataclasses.replace(config, num_world_steps=num_steps)
+        rollout = envs.collect(of_random, state, random_key, learning.act_at_random)
         state = _prepared(config, state, rollout, critic_key)
-    return state
+        accidents = jnp.sum(rollout.cost)
+        envs.reset()
+    return state, {"episodes/accidents": accidents}
 
 
 def train_on_host(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import resumable
 from tests import commands
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,16 @@ def results(folder):
         "none": ["--methods=", f"--output={folder / 'none'}"],
         "outside": ["--config.accident_limit=2", f"--output={folder / 'none'}"],
         "task": ["--task=boat", f"--output={folder / 'none'}"],
+        "unused": [
+            *("--methods=lagrangian,unconstrained", "--config.shielded=true"),
+            f"--output={folder / 'none'}",
+        ],
+        "unwritable": ["--output=/proc/nope"],
+        "file": [f"--output={__file__}"],
+        "no_episode": [
+            *("--methods=unconstrained", f"--output={folder / 'no_episode'}", *SMALL),
+            *("--config.num_worlds=2", "--config.num_world_steps=2", "--num_seeds=1"),
+        ],
     }
     return commands.run_apart("safety", cases)
 
@@ -97,6 +108,15 @@ def test_methods_do_not_depend_on_their_company(folder, results):
     assert alone == whole
 
 
+def test_where_no_episode_ends_nothing_is_said_of_one(results):
+    """Its accidents are none, so that there is no ratio either."""
+    done = results["no_episode"]
+    assert done["code"] == 0 and "nan" not in done["err"] + done["out"]
+    assert "Warning" not in done["err"]
+    assert "point: 12 steps, seed 0\n" in done["out"]
+    assert done["out"].splitlines()[-3].endswith("| – |")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -106,6 +126,9 @@ def test_methods_do_not_depend_on_their_company(folder, results):
         ("none", "methods needs at least one entry"),
         ("outside", "accident_limit=2.0 is outside [0, 1]"),
         ("task", "point|car"),
+        ("unused", "config.shielded=True is used by none of the chosen methods"),
+        ("unwritable", "error: output /proc/nope cannot be"),
+        ("file", "test_safety_command.py is a file; give a directory"),
     ],
 )
 def test_bad_flags_get_one_line_and_write_nothing(folder, results, name, words):
@@ -127,3 +150,15 @@ def test_help_lists_methods_and_settings():
     for words in ("python -m experiments.safety", "ordinary_sign", "--config.accident_limit"):
         assert words in done.stdout, words
     assert "Traceback" not in done.stderr
+
+
+def test_a_folder_goes_on_where_its_description_was_cut_short(tmp_path):
+    """Settings come first: what is missing beside them is written at the next start."""
+    assert resumable.finished(tmp_path / "run", {"a": (1,)}, {"fact": 2}) == {}
+    description = tmp_path / "run" / "environment.json"
+    description.unlink()
+    assert resumable.finished(tmp_path / "run", {"a": (1,)}, {"fact": 2}) == {}
+    assert json.loads(description.read_text())["fact"] == 2
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        *("config.json", "environment.json")
+    }

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.data import from_arrays
 from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.policy import Policy
@@ -71,6 +72,8 @@ def test_a_shielded_policy_acts_as_before_where_that_is_safe_and_else_otherwise(
     drawn = careful.act(config, guarded, observation, jax.random.key(5))
     assert not np.allclose(action, drawn) and (drawn[:, 0] < 0.1).all()
     assert careful is offline.shielded(toy.rule, CONFIG, epsilon=0.3, spread=0.5)
+    exact = offline.shielded(toy.rule, CONFIG, epsilon=0.25, spread=0.5)
+    assert exact is offline.shielded(toy.rule, CONFIG, epsilon=jnp.float32(0.25), spread=0.5)
 
 
 def test_several_seeds_learn_as_one_does(learned):
@@ -127,3 +130,35 @@ def test_costs_are_a_choice_and_checked():
         offline.learn_accident_critic(
             CONFIG, discrete, "terminal", toy.rule, None, None, jax.random.key(0), num_steps=1
         )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_steps": 0}, "num_steps=0; give at least one"),
+        ({"config": SafetyConfig(accident_discount=2.0)}, "accident_discount=2.0 is outside"),
+        ({"state": toy.RuleState(*jnp.zeros((3, 2)))}, "of 2 seeds; give one seed's"),
+    ],
+)
+def test_what_a_critic_cannot_be_learned_with_is_said(change, words):
+    dataset, failed = dangerous_dataset()
+    given = {"config": CONFIG, "state": toy.init(None, dataset.spec, None), "num_steps": 1} | change
+    with pytest.raises(InputError, match=words):
+        offline.learn_accident_critic(
+            given["config"],
+            *(dataset, failed, toy.rule, toy.RuleConfig(), given["state"], jax.random.key(0)),
+            num_steps=given["num_steps"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "words"),
+    [
+        (ALGORITHMS["dqn"], {"epsilon": 0.2}, "dqn has discrete actions; a shield needs"),
+        (toy.rule, {"epsilon": float("nan")}, "epsilon is NaN"),
+        (toy.rule, {"epsilon": 0.2, "spread": jnp.float32("nan")}, "spread is NaN"),
+    ],
+)
+def test_what_cannot_be_shielded_is_said(algorithm, options, words):
+    with pytest.raises(InputError, match=words):
+        offline.shielded(algorithm, CONFIG, **options)
