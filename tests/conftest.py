@@ -51,6 +51,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.devices()  # starts the backend, so that no command run in this process can give it more of them
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(items):
     """What shares compiled programs runs in one process: a module, or there an algorithm, unless
     the test says otherwise."""
