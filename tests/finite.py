@@ -21,6 +21,17 @@ def random_mdp(seed, ending=0.3):
     )
 
 
+def two_action_bandit():
+    """One state, and every episode ends after its action."""
+    return MDP(
+        transition=jnp.ones((1, 2, 1)),
+        reward=jnp.zeros((1, 2)),
+        terminal=jnp.ones((1, 2)),
+        initial=jnp.ones(1),
+        discount=jnp.asarray(0.9),
+    )
+
+
 def random_policy(seed):
     """Every probability is above 0.03."""
     rows = np.random.default_rng(seed).dirichlet(np.ones(NUM_ACTIONS), NUM_STATES)

@@ -245,7 +245,7 @@ def policy_step(
     fresh = _draws(old, key, config.num_policy_actions)
     advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-6)
     q = _clipped_q(config, state, observation, fresh)
-    unbiased = config.num_policy_actions / max(config.num_policy_actions - 1, 1)
+    unbiased = config.num_policy_actions / (config.num_policy_actions - 1)
     accident_advantage = unbiased * (q - jnp.mean(q, axis=1, keepdims=True))
     old_log_prob, old_fresh = old.log_prob(action), _log_probs(old, fresh)
     params, unravel = ravel_pytree(state.actor)

@@ -100,13 +100,7 @@ def test_logsumexp_raises_what_looks_safe_and_lowers_the_data():
 def test_the_counter_example_of_single_actions_and_its_repair():
     """π = .1/.9, β = ½/½, α = .03: shifts of −.024 and +.024; pointwise both go up."""
     with jax.enable_x64(True):
-        bandit = tabular.MDP(
-            transition=jnp.ones((1, 2, 1)),
-            reward=jnp.zeros((1, 2)),
-            terminal=jnp.ones((1, 2)),
-            initial=jnp.ones(1),
-            discount=jnp.asarray(0.9),
-        )
+        bandit = finite.two_action_bandit()
         cost = jnp.array([[0.5, 0.2]])
         value, pointwise, ordinary = (
             minimum(bandit, cost, form, 0.03, (1, 9), (1, 1)) - cost

@@ -69,13 +69,7 @@ def test_pushing_uniform_actions_up_over_estimates_everywhere():
 
 
 def test_single_actions_of_a_bandit_may_be_under_estimated():
-    bandit = tabular.MDP(
-        transition=jnp.ones((1, 2, 1)),
-        reward=jnp.zeros((1, 2)),
-        terminal=jnp.ones((1, 2)),
-        initial=jnp.ones(1),
-        discount=jnp.asarray(0.9),
-    )
+    bandit = finite.two_action_bandit()
     cost = jnp.array([[0.5, 0.2]])
     policy, behavior = jnp.array([[0.1, 0.9]]), jnp.array([[0.5, 0.5]])
     q = tabular.conservative_accident_critic(bandit, cost, policy, behavior, ALPHA)
