@@ -13,11 +13,8 @@ SIGNALS = signal.SIGTERM, signal.SIGINT
 
 
 @contextlib.contextmanager
-def stopping(
-    when: str = "when this chunk of updates is done and saved",
-) -> Iterator[Callable[[], bool]]:
-    """Within the block signals do not interrupt; what it gives says whether one has come, upon
-    which `when` is promised to whoever sent it.
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Within the block signals do not interrupt; what it gives says whether one has come.
 
     They are read from a socket that the operating system's handler writes to, in a thread, since
     Python's own handlers wait for compiled programs to end.
@@ -31,7 +28,7 @@ def stopping(
     heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     earlier = {number: signal.signal(number, lambda *_: None) for number in heeded}
     earlier_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=(reader, asked, when), daemon=True).start()
+    threading.Thread(target=_watch, args=(reader, asked), daemon=True).start()
     try:
         yield asked.is_set
     finally:
@@ -42,7 +39,7 @@ def stopping(
         writer.close()  # ends the thread
 
 
-def _watch(reader: socket.socket, asked: threading.Event, when: str) -> None:
+def _watch(reader: socket.socket, asked: threading.Event) -> None:
     with reader:
         while received := reader.recv(1):
             number = received[0]
@@ -51,4 +48,7 @@ def _watch(reader: socket.socket, asked: threading.Event, when: str) -> None:
             if asked.is_set():
                 os._exit(128 + number)
             asked.set()
-            say(f"\n{signal.Signals(number).name}: stopping {when}; once more to leave at once")
+            say(
+                f"\n{signal.Signals(number).name}: stopping when this chunk of updates is done and "
+                "saved; once more to leave at once"
+            )

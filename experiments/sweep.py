@@ -6,8 +6,8 @@
 
 Settings that differ in numbers alone train in one program, with all of their seeds, which are dealt
 out to all devices. Each dataset, each value of another setting (sizes such as 64x64, switches,
-names) and each discount is a job of its own; jobs run one after another. With --coordinator several
-processes, on hosts that share --sweep_dir, train a part of each job's runs.
+names) and each discount is a job of its own, and --runs_per_job splits jobs further. Jobs run one
+after another, or by --launcher on the machines of a Ray or Slurm cluster.
 
 Each setting leaves a run directory, runs/NAME in the sweep's, as experiments.train does; the table
 of all goes to table.txt, table.csv, table.json and table.png. The same command with the same
@@ -24,19 +24,19 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
 
-from experiments import hosts, launchers, run_flags
+from experiments import launchers, run_flags
 from experiments.command_line import FLAGS, config_overrides, grid_values, launch
 from experiments.presets import Preset
 from experiments.progress import Progress
 from experiments.signals import stopping
-from offrl_jax import backends, cells, environments, learner, runs
+from offrl_jax import backends, environments, learner, runs
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import grid
@@ -45,12 +45,10 @@ from offrl_jax.outcomes import RunFailed, Stopped
 from offrl_jax.reports import sweep as report
 from offrl_jax.reports.study import short_name
 from offrl_jax.reports.wording import plural
-from offrl_jax.run_directory import DONE
 from offrl_jax.sweep_directory import SweepDirectory, check_sweep_dir
 from offrl_jax.types import InputError
 
 flags.adopt_module_key_flags(run_flags)
-flags.adopt_module_key_flags(hosts)
 flags.DEFINE_list(
     "datasets", ["pointmaze/umaze"], "as --dataset of experiments.train; several are several jobs"
 )
@@ -63,12 +61,19 @@ flags.DEFINE_integer(
     "seed_batch", None, "runs in memory at once, a divisor of a job's settings × num_seeds", 1
 )
 flags.DEFINE_integer(
+    "runs_per_job", None, "split jobs into ones of at most so many runs (settings × num_seeds)", 1
+)
+flags.DEFINE_integer(
     "job", None, "train only the one of this number, beside others that do so; no table", 1
 )
 flags.DEFINE_enum(
     "launcher", "none", ("none", "local", "slurm", "ray"), "what runs the jobs, all at once"
 )
-flags.DEFINE_list("launcher_options", [], "such as timeout_min=600,slurm_partition=gpu,mem_gb=32")
+flags.DEFINE_list(
+    "launcher_options",
+    [],
+    "of each job, such as slurm_partition=gpu,timeout_min=600, or with Ray num_gpus=0.5,num_cpus=2",
+)
 
 ONE_AFTER_ANOTHER = ("discount",)  # floats that the data are prepared with
 LONG = 120  # characters of a run's name
@@ -92,62 +97,42 @@ class Job:
 
 
 def main() -> None:
-    if FLAGS.coordinator is not None and (FLAGS.sweep_dir is None or FLAGS.launcher != "none"):
-        raise InputError(
-            "--coordinator needs the --sweep_dir that all processes share, and goes without "
-            "--launcher"
-        )
-    check_sweep_dir(FLAGS.sweep_dir or _default_sweep_dir())
-    with hosts.joined() as place:
-        failed = _sweep(place)
-    if failed is not None:
-        raise RunFailed(failed)
-
-
-def _sweep(place: hosts.Place) -> str | None:
-    """This process's part of it; why the sweep counts as failed, if it does."""
     clock = time.perf_counter()
     algorithm = ALGORITHMS[FLAGS.algorithm]
     sweep_dir = check_sweep_dir(FLAGS.sweep_dir or _default_sweep_dir())
-    axes = _axes(algorithm.Config, place)
+    axes = _axes(algorithm.Config)
     floats = [name for name in axes if _is_float(algorithm.Config, name)]
-    num_together = math.prod(len(axes[name]) for name in floats)
-    own = cells.share(num_together * FLAGS.num_seeds, (place.process_id, place.num_processes))
-    backends.use_cores(own.stop - own.start)
-    jobs = list(_jobs(axes, floats))
+    num_together = _num_together(math.prod(len(axes[name]) for name in floats))
+    if FLAGS.launcher != "none":
+        jax.config.update("jax_platforms", "cpu")  # the jobs need the accelerators' memory
+    backends.use_cores(num_together * FLAGS.num_seeds)
+    jobs = list(_jobs(axes, floats, num_together))
     if FLAGS.job is not None and FLAGS.job > len(jobs):
         raise InputError(f"job={FLAGS.job} but the sweep has {plural(len(jobs), 'job')}")
-    settings = _checked(jobs, axes, place)
-    of_several = (
-        f", runs {own.start + 1} to {own.stop} of each here" if place.num_processes > 1 else ""
-    )
+    settings = _checked(jobs, axes)
+    at_most = "at most " if len(jobs[-1].configs) < num_together else ""
     print(
-        f"{algorithm.name}: {plural(len(jobs), 'job')} of {plural(num_together, 'setting')} × "
-        f"{plural(FLAGS.num_seeds, 'seed')}{of_several}",
+        f"{algorithm.name}: {plural(len(jobs), 'job')} of {at_most}"
+        f"{plural(num_together, 'setting')} × {plural(FLAGS.num_seeds, 'seed')}",
         flush=True,
     )
     if FLAGS.launcher != "none":
         _launch(jobs, sweep_dir, settings)
-    alone = FLAGS.job if FLAGS.launcher == "none" else None
-    numbers = range(1, len(jobs) + 1) if alone is None else [alone]
-    is_shared = alone is not None or place.num_processes > 1
-    with contextlib.closing(SweepDirectory(sweep_dir, settings, shared=is_shared)) as directory:
-        _train(numbers, jobs, directory, floats, place)
-        if alone is not None:
-            print(f"job {alone} is done; without --job the command makes the table when all are")
-            return None
-        if place.process_id > 0:
-            print("done; process 0 makes the table")
-            return None
+    elif FLAGS.job is not None:
+        with contextlib.closing(SweepDirectory(sweep_dir, settings, shared=True)) as directory:
+            _train([FLAGS.job], jobs, directory)
+        print(f"job {FLAGS.job} is done; without --job the command makes the table when all are")
+        return
+    with contextlib.closing(SweepDirectory(sweep_dir, settings)) as directory:
+        _train(range(1, len(jobs) + 1), jobs, directory)
         rows = _table(jobs, directory, floats)
     print(f"\nwall time {time.perf_counter() - clock:.3g} s\nsweep directory: {sweep_dir}")
     failed = [row.run.name for row in rows if row.ending == "failed"]
     if failed and (len(failed) == len(rows) or FLAGS.fail_on_divergence):
-        return f"{len(failed)} of {len(rows)} runs failed, {failed[0]} the first"
-    return None
+        raise RunFailed(f"{len(failed)} of {len(rows)} runs failed, {failed[0]} the first")
 
 
-def _axes(config_type: type, place: hosts.Place) -> dict[str, tuple]:
+def _axes(config_type: type) -> dict[str, tuple]:
     """The grid: values by field.
 
     Raises:
@@ -161,12 +146,29 @@ def _axes(config_type: type, place: hosts.Place) -> dict[str, tuple]:
         raise InputError(
             f"datasets={','.join(FLAGS.datasets)} are none or repeat one; name each once"
         )
-    if not axes and len(FLAGS.datasets) == 1 and place.num_processes == 1:
+    if not axes and len(FLAGS.datasets) == 1:
         raise InputError(
             "there is nothing to sweep: give values of some setting, such as "
             f"--grid.{dataclasses.fields(config_type)[0].name}=…, or several --datasets"
         )
     return axes
+
+
+def _num_together(num_settings: int) -> int:
+    """How many of the settings that differ in floats alone train in one job.
+
+    Raises:
+      InputError: if a job cannot hold a setting with all of its seeds.
+    """
+    if FLAGS.runs_per_job is None:
+        return num_settings
+    if FLAGS.runs_per_job < FLAGS.num_seeds:
+        raise InputError(
+            f"runs_per_job={FLAGS.runs_per_job} is less than num_seeds={FLAGS.num_seeds}, but the "
+            f"seeds of a setting train in one job; give --runs_per_job={FLAGS.num_seeds} or more, "
+            "or fewer seeds"
+        )
+    return min(num_settings, FLAGS.runs_per_job // FLAGS.num_seeds)
 
 
 def _is_float(config_type: type, name: str) -> bool:
@@ -175,7 +177,7 @@ def _is_float(config_type: type, name: str) -> bool:
     return fields[name].type is float and name not in ONE_AFTER_ANOTHER
 
 
-def _jobs(axes: dict[str, tuple], floats: list[str]) -> Iterator[Job]:
+def _jobs(axes: dict[str, tuple], floats: list[str], num_together: int) -> Iterator[Job]:
     static = [name for name in axes if name not in floats]
     config_type = ALGORITHMS[FLAGS.algorithm].Config
     labels = _labels()
@@ -185,9 +187,10 @@ def _jobs(axes: dict[str, tuple], floats: list[str]) -> Iterator[Job]:
         for chosen in itertools.product(*(axes[name] for name in static)):
             fixed = dict(zip(static, chosen, strict=True))
             configs = grid(config_type(**base | fixed), **{name: axes[name] for name in floats})
-            values = [{name: getattr(config, name) for name in axes} for config in configs]
-            names = [_name(labels[dataset], v) for v in values]
-            yield Job(dataset, configs, values, names)
+            for start in range(0, len(configs), num_together):
+                own = configs[start : start + num_together]
+                values = [{name: getattr(config, name) for name in axes} for config in own]
+                yield Job(dataset, own, values, [_name(labels[dataset], v) for v in values])
 
 
 def _labels() -> dict[str, str]:
@@ -217,7 +220,7 @@ def _prepared(name: str) -> tuple[Data, Preset]:
     return run_flags.to_learn_from(dataset, preset), preset
 
 
-def _checked(jobs: list[Job], axes: dict[str, tuple], place: hosts.Place) -> dict[str, Any]:
+def _checked(jobs: list[Job], axes: dict[str, tuple]) -> dict[str, Any]:
     """What the sweep is, for `sweep.json`.
 
     Raises:
@@ -231,7 +234,7 @@ def _checked(jobs: list[Job], axes: dict[str, tuple], place: hosts.Place) -> dic
         "num_evaluation_episodes": FLAGS.num_evaluation_episodes,
         "divergence_limit": FLAGS.divergence_limit,
         "fail_on_divergence": FLAGS.fail_on_divergence,
-        **({"num_processes": place.num_processes} if place.num_processes > 1 else {}),
+        **({"runs_per_job": FLAGS.runs_per_job} if FLAGS.runs_per_job is not None else {}),
         **({"matmul_precision": precision} if precision != "default" else {}),
         "datasets": {},
     }
@@ -240,7 +243,6 @@ def _checked(jobs: list[Job], axes: dict[str, tuple], place: hosts.Place) -> dic
         runs.check(
             *(algorithm, job.configs, dataset),
             num_steps=preset.num_steps,
-            num_parts=place.num_processes,
             **{
                 name: FLAGS[name].value
                 for name in ("num_evaluations", "num_seeds", "seed", "seed_batch")
@@ -262,86 +264,39 @@ def _checked(jobs: list[Job], axes: dict[str, tuple], place: hosts.Place) -> dic
     return settings
 
 
-def _train(
-    numbers: Iterable[int],
-    jobs: list[Job],
-    directory: SweepDirectory,
-    floats: list[str],
-    place: hosts.Place,
-) -> None:
-    """The jobs of these numbers, counted from 1, as far as they are not done; with several
-    processes this one's part of them, of which the first makes runs when all are done."""
-    place.begin()
-    with stopping() as asked:
-
-        def stop() -> bool:
-            return asked() or place.is_alone()
-
+def _train(numbers: Iterable[int], jobs: list[Job], directory: SweepDirectory) -> None:
+    """Trains the jobs of these numbers, counted from 1, that are not done."""
+    algorithm = ALGORITHMS[FLAGS.algorithm]
+    with stopping() as stop:
         for number in numbers:
             job, what = jobs[number - 1], f"job {number} of {len(jobs)}"
-            part_dir = directory.job_dir(number)
-            if place.num_processes > 1:
-                part_dir = directory.part_dirs(number, place.num_processes)[place.process_id]
-            # In this order, since process 0 removes parts when runs are there.
-            if not (part_dir / DONE).exists() and not _is_done(job, directory):
-                print(f"{what}: {job.dataset}{_fixed(job, floats)}", flush=True)
+            if not _is_done(job, directory):
+                dataset, preset = _prepared(job.dataset)
+                print(f"{what}: {job.dataset}{_fixed(job)}", flush=True)
+                phases = phases_of(algorithm, job.configs[0])
+                pretraining = sum(phase.num_steps or 0 for phase in phases)
                 try:
-                    _train_part(job, part_dir, directory, place, stop)
+                    with contextlib.closing(Progress(pretraining + preset.num_steps)) as progress:
+                        runs.train(
+                            algorithm,
+                            job.configs,
+                            dataset,
+                            run_dir=directory.job_dir(number),
+                            setting_dirs=[directory.run_dir(name) for name in job.names],
+                            num_steps=preset.num_steps,
+                            **run_flags.passed_on(),
+                            allow_config_change=True,  # seed_batch: the sweep's are compared
+                            record=run_flags.record(preset),
+                            command=sys.argv,
+                            report=progress,
+                            stop=stop,
+                        )
                 except Stopped as error:
                     done = str(error).partition("; ")[0]
                     raise Stopped(
                         f"{what} {done}; the same command with --sweep_dir={directory.path} goes on"
                     ) from None
-            if place.num_processes == 1:
-                directory.forget_job(number)
-        if place.num_processes > 1:
-            for number in numbers:
-                _put_together(number, jobs[number - 1], directory, place, stop)
-
-
-def _train_part(
-    job: Job, part_dir: Path, directory: SweepDirectory, place: hosts.Place, stop: Callable
-) -> None:
-    """The runs of a job that are this process's."""
-    algorithm = ALGORITHMS[FLAGS.algorithm]
-    dataset, preset = _prepared(job.dataset)
-    pretraining = sum(phase.num_steps or 0 for phase in phases_of(algorithm, job.configs[0]))
-    with contextlib.closing(Progress(pretraining + preset.num_steps)) as progress:
-        runs.train(
-            algorithm,
-            job.configs,
-            dataset,
-            run_dir=part_dir,
-            setting_dirs=[directory.run_dir(name) for name in job.names],
-            part=(place.process_id, place.num_processes),
-            num_steps=preset.num_steps,
-            **run_flags.passed_on(),
-            allow_config_change=True,  # seed_batch: the sweep's are compared
-            record=run_flags.record(preset),
-            command=sys.argv,
-            report=progress,
-            stop=stop,
-        )
-
-
-def _put_together(
-    number: int, job: Job, directory: SweepDirectory, place: hosts.Place, stop: Callable
-) -> None:
-    """Waits for a job's runs, which process 0 makes of the parts of all."""
-    if place.process_id == 0 and not _is_done(job, directory):
-        part_dirs = directory.part_dirs(number, place.num_processes)
-        place.wait(lambda: all((path / DONE).exists() for path in part_dirs), stop)
-        runs.leave_parts(
-            *(ALGORITHMS[FLAGS.algorithm], job.configs, _prepared(job.dataset)[0]),
-            part_dirs=part_dirs,
-            setting_dirs=[directory.run_dir(name) for name in job.names],
-            num_seeds=FLAGS.num_seeds,
-            seed=FLAGS.seed,
-            fail_on_divergence=FLAGS.fail_on_divergence,
-        )
-    place.wait(lambda: _is_done(job, directory), stop)
-    if place.process_id == 0:
-        directory.forget_job(number)
+            directory.forget_job(number)
 
 
 def _is_done(job: Job, directory: SweepDirectory) -> bool:
@@ -356,6 +311,10 @@ def _launch(jobs: list[Job], sweep_dir: Path, settings: dict[str, Any]) -> None:
     """
     with contextlib.closing(SweepDirectory(sweep_dir, settings, shared=True)) as directory:
         numbers = [n for n, job in enumerate(jobs, 1) if not _is_done(job, directory)]
+        if not numbers:
+            return
+        if len(numbers) < len(jobs):
+            print(f"{len(jobs) - len(numbers)} of {len(jobs)} jobs were done before", flush=True)
         command = [sys.executable, "-m", "experiments.sweep", *sys.argv[1:]]
         command += [f"--sweep_dir={directory.path}", "--launcher=none"]
         tasks = {f"job {number}": [*command, f"--job={number}"] for number in numbers}
@@ -365,8 +324,8 @@ def _launch(jobs: list[Job], sweep_dir: Path, settings: dict[str, Any]) -> None:
     if failed:
         name, errors = next(iter(failed.items()))
         raise RunFailed(
-            f"{len(failed)} of {len(tasks)} jobs failed, {name} as {errors} says; mend that and "
-            "run the same command again"
+            f"{len(failed)} of {len(tasks)} jobs failed; {errors} says why {name} did. Correct the "
+            "cause and run the same command again"
         )
 
 
@@ -391,9 +350,10 @@ def _table(jobs: list[Job], directory: SweepDirectory, floats: list[str]) -> lis
     return rows
 
 
-def _fixed(job: Job, floats: list[str]) -> str:
-    """What is the same for all of the job's settings and no other's."""
-    fixed = {name: v for name, v in job.values[0].items() if name not in floats}
+def _fixed(job: Job) -> str:
+    """What all of the job's settings have in common."""
+    first, *others = job.values
+    fixed = {k: v for k, v in first.items() if all(values[k] == v for values in others)}
     return "".join(f", {name}={report.shown_value(v)}" for name, v in fixed.items())
 
 

@@ -33,7 +33,6 @@ __all__ = [
     "check",
     "check_run_dir",
     "chunk_size",
-    "leave_parts",
     "schedule",
     "seed_keys",
     "train",
@@ -97,7 +96,6 @@ def train(
     log: Callable[[dict[str, Any]], None] = lambda row: None,
     stop: Callable[[], bool] = lambda: False,
     setting_dirs: Sequence[str | Path] = (),
-    part: tuple[int, int] = (0, 1),
 ) -> Result:
     """Trains S seeds in one program and leaves a complete run directory; or H settings × S seeds
     in one program, and H such directories.
@@ -148,8 +146,6 @@ def train(
       setting_dirs: With a list of settings, the directories that their runs are left in, as if each
         had been trained alone (`cells.leave`). In results there are H·S runs on one axis then, the
         seeds of a setting next to each other.
-      part: Which of how many nearly equal parts of these runs to train, counted from 0. One of
-        several leaves `run_dir` with `DONE` and no directories of settings: see `leave_parts`.
 
     Raises:
       InputError: if the directory cannot be used or the settings cannot work, when nothing is
@@ -160,8 +156,6 @@ def train(
     """
     clock = time.perf_counter()
     configs = config if isinstance(config, list) else [config]
-    if part[1] > 1 and not setting_dirs:
-        raise InputError("parts are of settings; give a list of them, perhaps of one")
     if len(setting_dirs) != (len(configs) if isinstance(config, list) else 0):
         raise InputError(
             f"{len(setting_dirs)} setting_dirs for {len(configs)} settings; give a list of these "
@@ -174,7 +168,6 @@ def train(
         num_seeds=num_seeds,
         seed=seed,
         seed_batch=seed_batch,
-        num_parts=part[1],
     )
     if keep_last < 1 or (keep_every is not None and keep_every < 1):
         raise InputError(f"keep_last={keep_last} and keep_every={keep_every}; give at least 1 each")
@@ -189,8 +182,6 @@ def train(
     if setting_dirs:
         config, keys = learner.side_by_side(configs, keys)
         names = [f"seed {i} of {Path(d).name}" for d in setting_dirs for i in range(num_seeds)]
-        own = cells.share(len(keys), part)
-        (config, keys), names = jax.tree.map(lambda x: x[own], (config, keys)), names[own]
     dataset = with_discount(dataset, getattr(configs[0], "discount", dataset.discount))
     written = [dataclasses.asdict(config) for config in configs]
     settings = {
@@ -208,8 +199,6 @@ def train(
         "discount": dataset.discount,
         "preprocessing": {k: v.tolist() for k, v in dataset.preprocessing._asdict().items()},
     } | (record or {})
-    if part[1] > 1:
-        settings[cells.PART] = part
     with contextlib.ExitStack() as stack:
         evaluation = feed = None
         if isinstance(dataset, HostDataset):
@@ -285,15 +274,13 @@ def train(
         seconds["rest"] = time.perf_counter() - clock - sum(seconds.values())
         failed = divergence.failure(session.diverged, fail_on_divergence)
         facts = {"step": session.step, "diverged": session.diverged, "seconds": seconds}
-        if not setting_dirs:
-            directory.end(failed, facts)
-        elif part[1] > 1:
-            directory.end(None, facts)  # whether a setting failed is not its to say
-        else:
+        if setting_dirs:
             cells.leave(
                 *([Path(d) for d in setting_dirs], algorithm, configs, dataset),
-                *([cells.Part(directory.path, session.state, facts)], fail_on_divergence),
+                *(directory.path, session.state, facts, fail_on_divergence),
             )
+        else:
+            directory.end(failed, facts)
     return Result(
         state=session.state,
         diverged=session.diverged,
@@ -307,28 +294,6 @@ def train(
     )
 
 
-def leave_parts(
-    algorithm: Algorithm,
-    configs: Sequence[Any],
-    dataset: Data,
-    *,
-    part_dirs: Sequence[Path],
-    setting_dirs: Sequence[Path],
-    num_seeds: int,
-    seed: int,
-    fail_on_divergence: bool,
-) -> None:
-    """Makes the settings' directories from those of all parts, which are done, in order; the rest
-    is as `train` was given it.
-
-    Raises:
-      RunFailed: if a part cannot be read.
-    """
-    keys = seed_keys(seed, num_seeds)
-    parts = [cells.finished_part(d, algorithm, configs, dataset, keys) for d in part_dirs]
-    cells.leave(setting_dirs, algorithm, configs, dataset, parts, fail_on_divergence)
-
-
 def check(
     algorithm: Algorithm,
     configs: Sequence[Any],
@@ -339,7 +304,6 @@ def check(
     num_seeds: int,
     seed: int,
     seed_batch: int | None,
-    num_parts: int = 1,
 ) -> list[tuple[int, bool]]:
     """What `train` would dispatch (`schedule`), of settings to be trained side by side.
 
@@ -367,15 +331,7 @@ def check(
             "in discount; train them one after another"
         )
     seed_keys(seed, num_seeds)
-    num_runs = len(configs) * num_seeds
-    if num_runs < num_parts:
-        raise InputError(
-            f"{num_runs} runs (settings × seeds) cannot be shared out to {num_parts} processes; "
-            f"start at most {num_runs}"
-        )
-    for i in range(num_parts):
-        own = cells.share(num_runs, (i, num_parts))
-        learner.check_seed_batch(seed_batch, own.stop - own.start)
+    learner.check_seed_batch(seed_batch, len(configs) * num_seeds)
     return dispatches
 
 

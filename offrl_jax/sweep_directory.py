@@ -27,8 +27,7 @@ class SweepDirectory:
     closed.
 
     `runs/NAME/` is the run of a setting on a dataset, there once it is done; `jobs/I/` is where
-    the I-th job's settings are trained together, or `jobs/I/process-P/` for the part of each of
-    several processes, and is removed when their runs are there.
+    the I-th job's settings are trained together, and is removed when their runs are there.
     """
 
     def __init__(self, sweep_dir: str | Path, settings: dict[str, Any], *, shared: bool = False):
@@ -66,9 +65,6 @@ class SweepDirectory:
 
     def job_dir(self, index: int) -> Path:
         return self.path / "jobs" / str(index)
-
-    def part_dirs(self, index: int, num_processes: int) -> list[Path]:
-        return [self.job_dir(index) / f"process-{i}" for i in range(num_processes)]
 
     def forget_job(self, index: int) -> None:
         """Removes what a job whose runs are done has left, its checkpoints above all."""

@@ -69,8 +69,6 @@ FLOORS = {  # longest prefix decides
     "experiments.overestimation": 5.5,
     "experiments.relabel": 5.5,
     "experiments.report": 5.5,
-    "experiments.host_link": 5.3,
-    "experiments.hosts": 5.3,
     "experiments.resumable": 5.3,
     "experiments.safety": 5.5,
     "experiments.launchers": 5.3,

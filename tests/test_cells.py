@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, diagnostics, runs
-from offrl_jax.checkpoint import Checkpoints, Damaged
+from offrl_jax.checkpoint import Checkpoints
 from offrl_jax.config import grid
-from offrl_jax.outcomes import RunFailed, Stopped
+from offrl_jax.outcomes import Stopped
 from offrl_jax.policy import load_policy
 from offrl_jax.runs import train
 from offrl_jax.types import InputError
@@ -179,57 +179,6 @@ def test_stopped_settings_go_on_to_the_same_bytes(tmp_path, monkeypatch):
         assert rows(found, "metrics") == rows(other, "metrics")
 
 
-def in_parts(folder, algorithm, configs, num_parts, *, num_seeds=2, **options):
-    """Directories of settings that were trained in parts, one after another."""
-    parts = [folder / f"part-{i}" for i in range(num_parts)]
-    dirs = [folder / "runs" / str(i) for i in range(len(configs))]
-    options |= {"num_seeds": num_seeds, "setting_dirs": dirs}
-    for i, part in enumerate(parts):
-        run(part, algorithm, configs, part=(i, num_parts), **options)
-        assert (part / "DONE").exists() and not dirs[0].exists()
-    runs.leave_parts(
-        *(algorithm, configs, toy_dataset()),
-        part_dirs=parts,
-        setting_dirs=dirs,
-        num_seeds=num_seeds,
-        seed=3,
-        fail_on_divergence=False,
-    )
-    return dirs
-
-
-def test_parts_put_together_are_the_settings_trained_in_one(tmp_path, both):
-    """Three parts of four runs, of which one has two, of both settings' seeds none is whole."""
-    dirs = in_parts(tmp_path, SAC, SETTINGS, 3)
-    for found, (expected, _) in zip(dirs, both, strict=True):
-        assert {p.name for p in found.iterdir()} == {p.name for p in expected.iterdir()}
-        assert (found / "config.json").read_bytes() == (expected / "config.json").read_bytes()
-        for name in ("metrics", "evaluations"):
-            assert_near(rows(found, name), rows(expected, name))
-        assert_near(*(dict(np.load(p / "policy/weights.npz")) for p in (found, expected)))
-        result = run(found, SAC, SETTINGS[0], num_steps=16, allow_config_change=True)
-        assert result.num_steps == 8  # its checkpoint is whole
-
-
-def test_a_part_whose_runs_all_diverge_ends_early_and_alone(tmp_path):
-    _, expected = side_by_side(tmp_path / "one", FRAGILE, GAINS)
-    dirs = in_parts(tmp_path / "parts", FRAGILE, GAINS, 2)
-    for found, other in zip(dirs, expected, strict=True):
-        for name in ("metrics", "evaluations"):
-            assert_near(rows(found, name), rows(other, name))
-    assert (dirs[0] / "DONE").exists()
-    assert "2 of 2 seeds diverged" in json.loads((dirs[1] / "FAILED.json").read_text())["reason"]
-
-
-def test_a_damaged_part_is_a_sentence(tmp_path, monkeypatch):
-    def damaged(*_):
-        raise Damaged("so")
-
-    monkeypatch.setattr(Checkpoints, "restore_step", damaged)
-    with pytest.raises(RunFailed, match=r"last checkpoint in .*part-0 cannot be read \(so\)"):
-        in_parts(tmp_path, FRAGILE, GAINS, 2)
-
-
 def test_settings_that_are_there_stay_and_leftovers_go(tmp_path):
     kept, leftover = tmp_path / "runs" / "0", tmp_path / "runs" / ".1.123"
     kept.mkdir(parents=True)
@@ -253,10 +202,8 @@ def test_every_setting_needs_a_directory(tmp_path):
         ([GAINS[0], RuleConfig(batch_size=8)], {}, "differ in a static one"),
         ([GAINS[0], RuleConfig(gain=float("nan"))], {}, "gain=nan"),
         (GAINS, {"seed_batch": 3}, "seed_batch=3 does not divide 4"),
-        (GAINS, {"seed_batch": 2, "part": (0, 3)}, "seed_batch=2 does not divide 1"),
-        (GAINS, {"part": (0, 5)}, "4 runs .* cannot be shared out to 5 processes; .* at most 4"),
     ],
-    ids=["discount", "static", "not a number", "seed_batch", "a part's", "too many parts"],
+    ids=["discount", "static", "not a number", "seed_batch"],
 )
 def test_settings_that_cannot_be_trained_together_write_nothing(tmp_path, configs, options, words):
     algorithm = SAC if isinstance(configs[0], SAC.Config) else FRAGILE

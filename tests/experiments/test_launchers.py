@@ -1,42 +1,17 @@
-import importlib.util
 import os
 import signal
+import socket
 import sys
-import threading
 import time
 
 import pytest
 
-from experiments.launchers import Task, run
+from experiments.launchers import Task, attempt, run
 from offrl_jax.types import InputError
 from tests.commands import run_apart
+from tests.tasks import STOPPABLE, python
 
 submitit = pytest.importorskip("submitit", reason="submitit is not installed; pip install submitit")
-needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray is not installed; pip install ray"
-)
-
-STOPPABLE = """
-import os, pathlib, signal, sys, time
-folder = pathlib.Path(sys.argv[1])
-
-def save(*_):
-    time.sleep(0.2)
-    (folder / "saved").touch()
-    sys.exit(75)
-
-signal.signal(signal.SIGTERM, save)
-if (folder / "saved").exists():
-    (folder / "went_on").touch()
-    sys.exit(0)
-(folder / "parent").write_text(str(os.getppid()))
-(folder / "started").write_text(str(os.getpid()))
-time.sleep(60)
-"""
-
-
-def python(code, *arguments):
-    return [sys.executable, "-c", code, *map(str, arguments)]
 
 
 def test_commands_run_and_failures_are_named(tmp_path):
@@ -82,62 +57,28 @@ def test_a_cluster_that_is_not_there_is_a_sentence(tmp_path, monkeypatch):
         run({}, tmp_path / "tasks", "slurm", [])
 
 
-@pytest.fixture
-def quiet_ray(monkeypatch):
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+def test_an_attempt_runs_a_command_with_what_the_machine_has_not_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("SET", "here")
+    code = "import os, sys; print(os.getcwd(), os.environ['SET'], os.environ['UNSET']); sys.exit(4)"
+    output, variables = tmp_path / "output", {"SET": "there", "UNSET": "there"}
+    (tmp_path / "marker").touch()
+    told = python(code), str(tmp_path), output, tmp_path / "marker", variables
+    assert attempt(*told) == 4 and output.read_text() == f"{tmp_path} here there\n"
 
 
-def in_the_background(function, *arguments):
-    """What it returns, in a list that is empty until then, and its thread."""
-    found = []
-    thread = threading.Thread(target=lambda: found.append(function(*arguments)))
-    thread.start()
-    return found, thread
-
-
-def wait_for(path):
-    deadline = time.monotonic() + 120
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.1)
-
-
-@needs_ray
-def test_ray_runs_commands_and_names_failures(tmp_path, quiet_ray):
-    commands = {
-        "good": python("import sys; open(sys.argv[1], 'w')", tmp_path / "file"),
-        "bad": python("print('no', flush=True); raise SystemExit(2)"),
-    }
-    failed = run(commands, tmp_path / "tasks", "ray", ["num_cpus=1"])
-    assert list(failed) == ["bad"] and failed["bad"].read_text() == "no\n"
-    assert (tmp_path / "file").exists()
-
-
-@needs_ray
-def test_ray_goes_on_with_what_was_stopped_and_what_was_lost(tmp_path, quiet_ray):
-    """SIGTERM to a command, and SIGKILL to the worker that runs another."""
-    commands = {name: python(STOPPABLE, tmp_path / name) for name in ("stopped", "lost")}
-    for name in commands:
-        (tmp_path / name).mkdir()
-    found, thread = in_the_background(run, commands, tmp_path / "tasks", "ray", ["num_cpus=0.5"])
-    wait_for(tmp_path / "stopped" / "started")
-    os.kill(int((tmp_path / "stopped" / "started").read_text()), signal.SIGTERM)
-    wait_for(tmp_path / "lost" / "started")
-    (tmp_path / "lost" / "saved").touch()
-    child = int((tmp_path / "lost" / "started").read_text())
-    os.kill(int((tmp_path / "lost" / "parent").read_text()), signal.SIGKILL)
-    thread.join(120)
-    assert found == [{}]
-    assert (tmp_path / "stopped" / "went_on").exists() and (tmp_path / "lost" / "went_on").exists()
-    with pytest.raises(ProcessLookupError):
-        os.kill(child, 0)  # it did not outlive its worker
-
-
-@needs_ray
-@pytest.mark.parametrize("option", ["num_cpus", "no_such_thing=1", "address=127.0.0.1:1"])
-def test_options_that_ray_does_not_know_are_a_sentence(tmp_path, option, quiet_ray):
-    with pytest.raises(InputError, match=rf"launcher_options={option} cannot be used"):
-        run({}, tmp_path / "tasks", "ray", [option])
+def test_a_machine_that_cannot_run_a_command_says_so_in_a_sentence(tmp_path):
+    (tmp_path / "marker").touch()
+    command, output = python("open('started', 'w')"), tmp_path / "output"
+    elsewhere = attempt(command, str(tmp_path), output, tmp_path / "other" / "marker", {})
+    words = f"{socket.gethostname()} does not see the files that were just written to"
+    assert elsewhere.startswith(f"{words} {tmp_path / 'other'}; mount the same file system there")
+    assert [path.name for path in tmp_path.iterdir()] == ["marker"]
+    absent = str(tmp_path / "absent")
+    uninstalled = attempt(command, absent, output, tmp_path / "marker", {})
+    assert f"cannot run {sys.executable} in {absent} (" in uninstalled
+    assert uninstalled.endswith(
+        "; install the package at the same path on all machines of the cluster"
+    )
 
 
 def test_without_ray_the_launcher_says_what_to_install(tmp_path, monkeypatch):
@@ -150,36 +91,29 @@ SWEEP = ["--algorithm=bc", "--datasets=pointmaze/umaze-600", "--num_seeds=2"]
 SWEEP += ["--num_evaluations=2", "--num_evaluation_episodes=1", "--config.hidden_sizes=8"]
 
 
-def sweeps(tmp_path, flags, **launchers):
-    """The same sweep by one process and by launchers with these flags: the tables are the same."""
+def sweeps(tmp_path, *flags, options=()):
+    """What a sweep by tasks of this machine prints; its table is that of one process."""
     flags = [*SWEEP, *flags]
-    cases = {"process": [*flags, f"--sweep_dir={tmp_path / 'process'}"]}
-    for name, more in launchers.items():
-        cases[name] = [*flags, f"--launcher={name}", f"--sweep_dir={tmp_path / name}", *more]
+    cases = {
+        "process": [*flags, f"--sweep_dir={tmp_path / 'process'}"],
+        "local": [*flags, f"--sweep_dir={tmp_path / 'local'}", "--launcher=local", *options],
+    }
     found = run_apart("sweep", cases, OFFRL_JAX_CACHE=str(tmp_path / "cache"))
     assert not any(done["code"] for done in found.values()), found
-    tables = {(tmp_path / name / "table.txt").read_bytes() for name in cases}
-    assert len(tables) == 1
+    assert len({(tmp_path / name / "table.txt").read_bytes() for name in cases}) == 1
+    return found["local"]["err"]
 
 
 @pytest.mark.slow
 def test_a_sweep_by_tasks_has_the_table_of_one_process(tmp_path):
     flags = ["--num_steps=20", "--grid.batch_size=8,16", "--grid.learning_rate=1e-3,3e-4"]
-    sweeps(tmp_path, flags, local=[])
+    assert ": 2 of 2 jobs done after 0:" in sweeps(tmp_path, *flags)
 
 
 @pytest.mark.slow
 def test_a_sweep_out_of_time_is_queued_again_and_goes_on(tmp_path):
     """submitit signals it 30 seconds before its minute is over, every minute."""
     flags = ["--num_steps=200000", "--grid.learning_rate=1e-3,3e-4", "--config.batch_size=64"]
-    options = "--launcher_options=timeout_min=1"
-    sweeps(tmp_path, flags, local=[options])
+    sweeps(tmp_path, *flags, options=["--launcher_options=timeout_min=1"])
     logs = [path.read_text() for path in (tmp_path / "local" / "tasks").glob("*.err")]
     assert any("SIGTERM: stopping when this chunk" in log for log in logs)
-
-
-@pytest.mark.slow
-@needs_ray
-def test_a_sweep_by_ray_has_the_table_of_one_process(tmp_path, quiet_ray):
-    flags = ["--num_steps=20", "--grid.batch_size=8,16", "--grid.learning_rate=1e-3,3e-4"]
-    sweeps(tmp_path, flags, ray=["--launcher_options=num_cpus=1"])

@@ -38,6 +38,12 @@ REFUSED = {  # case: flags beside SMALL, and words of the sentence
     "later dataset": ([*GRID, "--datasets=pointmaze/umaze-600,absent.npz"], "absent.npz"),
     "dataset twice": ([*GRID, "--datasets=a,a"], "name each once"),
     "batch": ([*GRID, "--seed_batch=3"], "seed_batch=3 does not divide 4"),
+    "runs a job": ([*GRID, "--runs_per_job=1"], "runs_per_job=1 is less than num_seeds=2"),
+    "no such job": ([*GRID, "--job=3"], "job=3 but the sweep has 2 jobs"),
+    "uneven jobs": (
+        ["--grid.learning_rate=1e-2,1e-3,1e-4", "--runs_per_job=5", "--job=3"],
+        "job=3 but the sweep has 2 jobs",
+    ),
     "evaluations": ([*GRID, "--num_evaluations=3"], "num_steps=21 can"),
 }
 
@@ -53,7 +59,8 @@ def results(folder):
         "whole": [*SMALL, *GRID, f"--sweep_dir={folder / 'whole'}"],
         "again": [*SMALL, *GRID, f"--sweep_dir={folder / 'whole'}", "--seed_batch=2"],
         "another": [*SMALL, "--grid.learning_rate=1", f"--sweep_dir={folder / 'whole'}"],
-        "no such job": [*SMALL, *GRID, "--job=3", f"--sweep_dir={folder / 'refused'}"],
+        "split": [*SMALL, *GRID, "--runs_per_job=3", f"--sweep_dir={folder / 'split'}"],
+        "split otherwise": [*SMALL, *GRID, f"--sweep_dir={folder / 'split'}"],
         **{
             name: [*SMALL, *GRID, f"--sweep_dir={folder / 'parts'}", *flags]
             for name, flags in (("second", ["--job=2"]), ("first", ["--job=1"]), ("table", []))
@@ -127,8 +134,23 @@ def test_jobs_can_be_trained_by_themselves(folder, results):
     for name in ("table.txt", "table.csv", "table.png"):
         files = [(folder / sweep / name).read_bytes() for sweep in ("whole", "parts")]
         assert files[0] == files[1]
-    found = results["no such job"]
-    assert found["code"] == 2 and "job=3 but the sweep has 2 jobs" in found["err"]
+
+
+def test_jobs_can_be_split_into_smaller_ones_with_the_same_runs(folder, results):
+    found = results["split"]
+    assert found["code"] == 0 and "4 jobs of 1 setting × 2 seeds" in found["out"]
+    line = "job 2 of 4: pointmaze/umaze-600, learning_rate=0.0003, hidden_sizes=8\n"
+    assert line in found["out"]
+    whole = sorted((folder / "whole" / "runs").iterdir())
+    split = sorted((folder / "split" / "runs").iterdir())
+    assert [path.name for path in split] == [path.name for path in whole]
+    for path, other in zip(split, whole, strict=True):
+        assert (path / "config.json").read_bytes() == (other / "config.json").read_bytes()
+        weights, expected = (np.load(p / "policy/weights.npz") for p in (path, other))
+        for key in expected:
+            np.testing.assert_allclose(weights[key], expected[key], rtol=1e-4, atol=1e-6)
+    found = results["split otherwise"]
+    assert found["code"] == 2 and "(runs_per_job was 3, now null)" in found["err"]
 
 
 def test_another_sweep_in_the_directory_is_refused(results):
