@@ -46,6 +46,7 @@ def private_ray(monkeypatch):
     """Ray without statistics, on loopback, and apart from other clusters of this machine."""
     with tempfile.TemporaryDirectory(prefix="ray") as folder:  # pytest's is too long for a socket
         monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.setenv("RAY_ADDRESS", "local")  # without an address, a Ray of its own
         monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # only loopback addresses
         yield
