@@ -57,10 +57,10 @@ class Sources(AboutAlgorithm):
 
 
 class Presets(AboutAlgorithm):
-    """The docstring of the algorithm's file in `experiments/configs/`, and the recipes' names."""
+    """The docstring of the algorithm's file in `offrl_jax/presets/`, and the recipes' names."""
 
     def run(self) -> list[nodes.Node]:
-        module = importlib.import_module(f"experiments.configs.{self.algorithm.name}")
+        module = importlib.import_module(f"offrl_jax.presets.{self.algorithm.name}")
         names = ", ".join(f"`{name}`" for name in module.RECIPES)
         text = inspect.getdoc(module)
         return [

@@ -23,18 +23,20 @@ import numpy as np
 from absl import flags
 
 from experiments import resumable
-from experiments.command_line import FLAGS, launch
-from experiments.configs.overestimation import DEFAULT, METHODS, SCALES
-from experiments.presets import find_preset, prepared
-from experiments.progress import Progress
-from offrl_jax import backends, data, diagnostics, environments, learner, runs
+from experiments.overestimation_methods import DEFAULT, METHODS, SCALES
+from offrl_jax import data, devices, environments, learner
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
+from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.config import stack, validate
 from offrl_jax.data import Dataset, scores
 from offrl_jax.data.dataset import with_discount
+from offrl_jax.evaluation import diagnostics
 from offrl_jax.evaluation.rollouts import Evaluator, summarize
+from offrl_jax.presets.preset import find_preset, prepared
 from offrl_jax.reports import value_bias
+from offrl_jax.runs.progress import Progress
+from offrl_jax.runs.train import schedule, seed_keys
 from offrl_jax.types import InputError, Key
 
 flags.DEFINE_string("dataset", "pointmaze/umaze", "a maze, Minari id or file, see README.md")
@@ -69,8 +71,8 @@ class Row:
 
 
 def main() -> None:
-    backends.use_cores(FLAGS.num_seeds)
-    keys = runs.seed_keys(FLAGS.seed, FLAGS.num_seeds)
+    devices.use_cores(FLAGS.num_seeds)
+    keys = seed_keys(FLAGS.seed, FLAGS.num_seeds)
     rows = _rows()
     num_steps = FLAGS.num_steps or SCALES[FLAGS.scale][0]
     for row in rows:  # refuses steps that evaluations cannot divide, before anything is written
@@ -168,7 +170,7 @@ def _groups(rows: list[Row]) -> list[list[Row]]:
 
 def _dispatches(row: Row, num_steps: int) -> list[tuple[int, bool]]:
     phases = phases_of(ALGORITHMS[row.algorithm], row.config)
-    return runs.schedule(phases, num_steps, FLAGS.num_evaluations)
+    return schedule(phases, num_steps, FLAGS.num_evaluations)
 
 
 def _trained(

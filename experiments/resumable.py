@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from offrl_jax.files import finite, replacing, write_json
-from offrl_jax.provenance import describe_environment
-from offrl_jax.run_directory import CONFIG, usable
+from offrl_jax.runs.directory import CONFIG, usable
+from offrl_jax.runs.provenance import describe_environment
 from offrl_jax.types import InputError
 
 CURVES = "curves.jsonl"

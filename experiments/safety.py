@@ -25,11 +25,11 @@ import numpy as np
 from absl import flags
 
 from experiments import resumable
-from experiments.command_line import FLAGS, config_overrides, launch
-from experiments.progress import Progress
-from offrl_jax import runs
+from offrl_jax.cli.command_line import FLAGS, config_overrides, launch
 from offrl_jax.config import validate
 from offrl_jax.reports import safe_exploration
+from offrl_jax.runs.progress import Progress
+from offrl_jax.runs.train import seed_keys
 from offrl_jax.safety import training, worlds
 from offrl_jax.safety.settings import METHODS, SafetyConfig
 from offrl_jax.types import InputError, Key
@@ -52,7 +52,7 @@ ITERATIONS_AT_ONCE = 10
 
 
 def main() -> None:
-    keys = runs.seed_keys(FLAGS.seed, FLAGS.num_seeds)
+    keys = seed_keys(FLAGS.seed, FLAGS.num_seeds)
     configs = _configs()
     task = worlds.find_task(FLAGS.task)
     output = FLAGS.output or f"runs/safety-{FLAGS.task}-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -13,13 +13,13 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
-from offrl_jax.backends import seed_mesh, updates_a_trip
 from offrl_jax.config import stack, validate
 from offrl_jax.data.dataset import Data, Dataset, sample, step_keys
-from offrl_jax.data.host import HostDataset
-from offrl_jax.data.shards import width
-from offrl_jax.feed import Batches, Feed
-from offrl_jax.networks import BFLOAT16
+from offrl_jax.data.streaming.feed import Batches, Feed
+from offrl_jax.data.streaming.host_dataset import HostDataset
+from offrl_jax.data.streaming.shards import width
+from offrl_jax.devices import seed_mesh, updates_a_trip
+from offrl_jax.networks.modules import BFLOAT16
 from offrl_jax.types import Array, InputError, Int, Key, Metrics, Spec, Transition
 
 BRIEF_MEMORY_MB = 64  # for batches where `learn` is given data in host memory

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments.command_line import launch
+from offrl_jax.cli.command_line import launch
 
 SMALL = (  # flags of a training of seconds; for bc, which has these settings
     "--dataset=pointmaze/umaze-600",

@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 
-from experiments.minimum_operations import MINIMUM
+from experiments.benchmarks.minimum_operations import MINIMUM
+from experiments.benchmarks.operations import matrix_operations
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.data import sample
-from offrl_jax.operations import matrix_operations
 from tests.arrays import random_dataset
 
 DATASETS = {d: random_dataset(observation_size=11, discrete=d) for d in (False, True)}

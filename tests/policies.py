@@ -5,7 +5,7 @@ import dataclasses
 import jax
 
 from offrl_jax import ALGORITHMS, init
-from offrl_jax.policy import save_policy
+from offrl_jax.runs.policy import save_policy
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 SMALL = {  # by field, for whichever algorithm has it

@@ -73,12 +73,12 @@ def test_every_command_and_its_settings_exist(name):
         assert importlib.util.find_spec(module), module
         rest = rest.partition("`")[0]
         assert not unknown_flags(module, rest), rest
-        if module == "experiments.train":
+        if module == "offrl_jax.cli.train":
             chosen = dict(re.findall(r"--([\w.]+)=(\S+)", rest))
             algorithm = ALGORITHMS[chosen.get("algorithm", "cql")]
             fields = {f"config.{field.name}" for field in dataclasses.fields(algorithm.Config)}
             assert {flag for flag in chosen if flag.startswith("config.")} <= fields
-            presets = importlib.import_module(f"experiments.configs.{algorithm.name}")
+            presets = importlib.import_module(f"offrl_jax.presets.{algorithm.name}")
             assert set(chosen.get("recipe", "").split(",")) - {""} <= set(presets.RECIPES)
 
 
@@ -89,7 +89,7 @@ def test_settings_and_recipes_that_an_algorithms_page_names_exist(name):
         return
     fields = {field.name for field in dataclasses.fields(ALGORITHMS[stem].Config)}
     assert set(re.findall(r"--config\.(\w+)", page)) <= fields
-    recipes = set(importlib.import_module(f"experiments.configs.{stem}").RECIPES)
+    recipes = set(importlib.import_module(f"offrl_jax.presets.{stem}").RECIPES)
     assert set(re.findall(r"`--recipe=(\w+)`", page)) <= recipes
 
 

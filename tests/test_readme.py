@@ -14,7 +14,7 @@ def blocks(language):
 def test_there_are_two_one_line_commands_and_ci_runs_the_second():
     lines = [line for block in blocks("sh") for line in block.splitlines() if "venv" in line]
     assert len(lines) == 2
-    assert lines[0].endswith("-m experiments.train")
+    assert lines[0].endswith("-m offrl train")
     assert lines[1].endswith("-m pytest")
     assert lines[1] in (ROOT / ".ci/run").read_text().splitlines()
 
@@ -41,7 +41,7 @@ def test_every_command_names_flags_that_exist():
     ],
 )
 def test_flags_that_do_not_exist_are_found_with_and_without_values(rest, unknown):
-    assert unknown_flags("experiments.report", rest) == unknown
+    assert unknown_flags("offrl_jax.cli.report", rest) == unknown
 
 
 def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):

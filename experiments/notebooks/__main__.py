@@ -12,8 +12,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.command_line import FLAGS, launch
 from experiments.notebooks import FOLDER, NAMES, execute
+from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.types import InputError
 
 flags.DEFINE_string("output", "runs/lecture", "folder of the figures")

@@ -30,7 +30,7 @@ from offrl_jax.data.generate.mazes import MAZES
 from offrl_jax.data.generate.waypoints import seek
 from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.evaluation.statistics import bootstrap_interval
-from offrl_jax.networks import MLP
+from offrl_jax.networks.modules import MLP
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 

@@ -32,8 +32,8 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from offrl_jax.distributions import Gaussian
 from offrl_jax.losses.divergences import kl_from_samples, mmd_squared, root
+from offrl_jax.networks.distributions import Gaussian
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 

@@ -17,22 +17,27 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offrl_jax import advantage_weighted
-from offrl_jax.advantage_weighted import (
+from offrl_jax.algorithms.base import Algorithm, Phase
+from offrl_jax.algorithms.common import advantage_weighted
+from offrl_jax.algorithms.common.advantage_weighted import (
     AdvantageWeightedConfig,
     AdvantageWeightedState,
     baseline_value,
     policy_of,
 )
-from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.candidates import candidate_noise, critic_loss, minimum_q, state_q_values
+from offrl_jax.algorithms.common.critics import (
+    candidate_noise,
+    critic_loss,
+    minimum_q,
+    state_q_values,
+)
+from offrl_jax.algorithms.common.relabel import with_discounted_returns
 from offrl_jax.config import config, setting
-from offrl_jax.distributions import Gaussian, TanhGaussian
 from offrl_jax.losses.divergences import gaussian_kl
 from offrl_jax.losses.mpo import improved_weights, improvement_kl, temperature_dual
 from offrl_jax.losses.regression import weighted_likelihood_loss
-from offrl_jax.optimizers import adam_step
-from offrl_jax.relabelling import with_discounted_returns
+from offrl_jax.networks.distributions import Gaussian, TanhGaussian
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 MIN_DUAL = 1e-8

@@ -8,10 +8,13 @@ decay; no clip of A (at 0.5 in rlkit's hand tasks); CORL's actor uses critics th
 stepped and a mean without tanh.
 """
 
-from offrl_jax import advantage_weighted
-from offrl_jax.advantage_weighted import AdvantageWeightedConfig, AdvantageWeightedState
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.candidates import state_q_values
+from offrl_jax.algorithms.common import advantage_weighted
+from offrl_jax.algorithms.common.advantage_weighted import (
+    AdvantageWeightedConfig,
+    AdvantageWeightedState,
+)
+from offrl_jax.algorithms.common.critics import state_q_values
 from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import exponential_weight, softmax_weight
 from offrl_jax.types import Array, Float, Key, Metrics, Transition

@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 
 from offrl_jax.algorithms.base import Algorithm, Phase
+from offrl_jax.algorithms.common.relabel import with_lambda_returns
 from offrl_jax.config import config, setting
 from offrl_jax.data.dataset import Dataset
-from offrl_jax.distributions import Gaussian
 from offrl_jax.losses.regression import (
     exponential_weight,
     standardized,
     weighted_likelihood_loss,
 )
-from offrl_jax.networks import deterministic_policy, init_policy, init_value, state_value
-from offrl_jax.optimizers import OPTIMIZERS, optimizer_step
-from offrl_jax.relabelling import with_lambda_returns
+from offrl_jax.networks.distributions import Gaussian
+from offrl_jax.networks.modules import deterministic_policy, init_policy, init_value, state_value
+from offrl_jax.networks.optimizers import OPTIMIZERS, optimizer_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 ROWS_AT_ONCE = 65_536  # of the dataset, so that hidden layers fit in memory

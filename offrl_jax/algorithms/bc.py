@@ -13,14 +13,14 @@ import optax
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
-from offrl_jax.distributions import Categorical, TanhGaussian
-from offrl_jax.networks import (
+from offrl_jax.networks.distributions import Categorical, TanhGaussian
+from offrl_jax.networks.modules import (
     categorical_policy,
     deterministic_policy,
     gaussian_policy,
     init_policy,
 )
-from offrl_jax.optimizers import adam_step
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.behavior import cvae_loss, fit_behavior, init_cvae, sample_cvae
-from offrl_jax.candidates import (
+from offrl_jax.algorithms.common.behavior import cvae_loss, fit_behavior, init_cvae, sample_cvae
+from offrl_jax.algorithms.common.critics import (
     best_candidate,
     best_candidate_value,
     critic_step,
@@ -23,8 +23,8 @@ from offrl_jax.candidates import (
 )
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks import StateActionMLP, critic_values, first, init_critics
-from offrl_jax.optimizers import adam_step
+from offrl_jax.networks.modules import StateActionMLP, critic_values, first, init_critics
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from offrl_jax import discrete_q
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.common import discrete_q
+from offrl_jax.algorithms.common.discrete_q import DiscreteQConfig, DiscreteQState
 from offrl_jax.config import config, setting
-from offrl_jax.discrete_q import DiscreteQConfig, DiscreteQState
 from offrl_jax.losses.td import huber_loss, td_target
 from offrl_jax.types import Array, Bool, Float, Key, Metrics, Scalar, Spec, Transition
 

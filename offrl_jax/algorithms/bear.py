@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.behavior import (
+from offrl_jax.algorithms.common.behavior import (
     LATENT_LIMIT,
     MMDConfig,
     cvae_loss,
@@ -23,7 +23,7 @@ from offrl_jax.behavior import (
     mmd_penalty,
     sample_cvae,
 )
-from offrl_jax.candidates import (
+from offrl_jax.algorithms.common.critics import (
     best_candidate,
     best_candidate_value,
     candidate_noise,
@@ -33,8 +33,8 @@ from offrl_jax.candidates import (
 )
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks import critic_values, gaussian_policy, init_critics, init_policy
-from offrl_jax.optimizers import adam_step
+from offrl_jax.networks.modules import critic_values, gaussian_policy, init_critics, init_policy
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 LOG_MULTIPLIER_RANGE = (-5.0, 10.0)

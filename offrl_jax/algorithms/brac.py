@@ -19,12 +19,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.behavior import MMDConfig, fit_behavior, likelihood_loss, mmd_penalty
-from offrl_jax.candidates import best_candidate, candidate_noise, state_q_values
+from offrl_jax.algorithms.common import soft_actor_critic
+from offrl_jax.algorithms.common.behavior import (
+    MMDConfig,
+    fit_behavior,
+    likelihood_loss,
+    mmd_penalty,
+)
+from offrl_jax.algorithms.common.critics import best_candidate, candidate_noise, state_q_values
+from offrl_jax.algorithms.common.soft_actor_critic import (
+    SoftActorCriticConfig,
+    SoftActorCriticState,
+    policy_of,
+    q_values,
+)
 from offrl_jax.config import config, setting
-from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.divergences import (
     DUAL_DIVERGENCES,
     dual_estimate,
@@ -32,14 +42,9 @@ from offrl_jax.losses.divergences import (
     gradient_penalty,
 )
 from offrl_jax.losses.td import td_target
-from offrl_jax.networks import StateActionMLP, gaussian_policy, init_policy
-from offrl_jax.optimizers import adam_step
-from offrl_jax.soft_actor_critic import (
-    SoftActorCriticConfig,
-    SoftActorCriticState,
-    policy_of,
-    q_values,
-)
+from offrl_jax.networks.distributions import TanhGaussian
+from offrl_jax.networks.modules import StateActionMLP, gaussian_policy, init_policy
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 PRIMAL = ("kl", "reverse_kl", "mmd")

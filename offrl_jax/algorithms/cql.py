@@ -16,22 +16,27 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.backends import rows_at_once
-from offrl_jax.candidates import state_q_values
+from offrl_jax.algorithms.common import soft_actor_critic
+from offrl_jax.algorithms.common.critics import state_q_values
+from offrl_jax.algorithms.common.relabel import with_lambda_returns
+from offrl_jax.algorithms.common.soft_actor_critic import (
+    BACKUP_HELP,
+    BACKUPS,
+    SoftActorCriticConfig,
+    q_values,
+)
 from offrl_jax.config import config, setting
 from offrl_jax.data.dataset import Dataset
-from offrl_jax.distributions import TanhGaussian
+from offrl_jax.devices import rows_at_once
 from offrl_jax.losses.conservative import (
     importance_weighted_logsumexp,
     logmeanexp,
     logsumexp,
     uniform_log_density,
 )
-from offrl_jax.optimizers import adam_step
-from offrl_jax.relabelling import with_lambda_returns
-from offrl_jax.soft_actor_critic import BACKUP_HELP, BACKUPS, SoftActorCriticConfig, q_values
+from offrl_jax.networks.distributions import TanhGaussian
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.types import Array, Bool, Float, Int, Key, Metrics, Spec, Transition
 
 NO_CLIP = 1e30

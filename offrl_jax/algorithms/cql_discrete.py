@@ -11,10 +11,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from offrl_jax import discrete_q
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.common import discrete_q
+from offrl_jax.algorithms.common.discrete_q import DiscreteQState, QuantileQConfig
 from offrl_jax.config import config, setting
-from offrl_jax.discrete_q import DiscreteQState, QuantileQConfig
 from offrl_jax.losses.conservative import logsumexp
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 

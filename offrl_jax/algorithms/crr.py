@@ -9,10 +9,13 @@ the TD loss; acting takes the actor, acme the target actor.
 
 from functools import partial
 
-from offrl_jax import advantage_weighted
-from offrl_jax.advantage_weighted import AdvantageWeightedConfig, AdvantageWeightedState
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.candidates import minimum_q, state_q_values
+from offrl_jax.algorithms.common import advantage_weighted
+from offrl_jax.algorithms.common.advantage_weighted import (
+    AdvantageWeightedConfig,
+    AdvantageWeightedState,
+)
+from offrl_jax.algorithms.common.critics import minimum_q, state_q_values
 from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import binary_weight, exponential_weight
 from offrl_jax.types import Array, Float, Key, Metrics, Transition

@@ -10,10 +10,10 @@ Departures: Adam, not RMSprop; the target follows every step by default.
 
 from typing import Any
 
-from offrl_jax import discrete_q
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.common import discrete_q
+from offrl_jax.algorithms.common.discrete_q import DiscreteQState, QuantileQConfig
 from offrl_jax.config import config
-from offrl_jax.discrete_q import DiscreteQState, QuantileQConfig
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 

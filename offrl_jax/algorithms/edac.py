@@ -13,13 +13,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from offrl_jax import soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.candidates import state_q_values
+from offrl_jax.algorithms.common import soft_actor_critic
+from offrl_jax.algorithms.common.critics import state_q_values
+from offrl_jax.algorithms.common.soft_actor_critic import (
+    SoftActorCriticConfig,
+    SoftActorCriticState,
+)
 from offrl_jax.config import config, setting
-from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.td import ensemble_loss
-from offrl_jax.soft_actor_critic import SoftActorCriticConfig, SoftActorCriticState
+from offrl_jax.networks.distributions import TanhGaussian
 from offrl_jax.types import Array, Bool, Float, Key, Metrics, Transition
 
 SQUARED_NORM_FLOOR = 1e-12  # where every unit is dead the gradient has no direction

@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offrl_jax import candidates
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.common import critics
 from offrl_jax.config import config, setting
-from offrl_jax.distributions import Categorical, Gaussian
 from offrl_jax.losses.regression import (
     expectile_loss,
     exponential_loss,
@@ -31,7 +30,8 @@ from offrl_jax.losses.regression import (
     weighted_likelihood_loss,
 )
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks import (
+from offrl_jax.networks.distributions import Categorical, Gaussian
+from offrl_jax.networks.modules import (
     categorical_policy,
     init_critics,
     init_policy,
@@ -40,7 +40,7 @@ from offrl_jax.networks import (
     state_value,
     tanh_mean_policy,
 )
-from offrl_jax.optimizers import adam_step, cosine_rate
+from offrl_jax.networks.optimizers import adam_step, cosine_rate
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -182,14 +182,14 @@ def critic_loss(
     Source: Kostrikov et al. 2021, arXiv:2110.06169, eq. 6.
     """
     target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    return candidates.critic_loss(critic, batch, target, config)
+    return critics.critic_loss(critic, batch, target, config)
 
 
 def update(
     config: IQLConfig, state: IQLState, batch: Transition, key: Key
 ) -> tuple[IQLState, Metrics]:
     value_key, actor_key = jax.random.split(key)
-    q = candidates.minimum_q(config, state.target_critic, batch.observation, batch.action)
+    q = critics.minimum_q(config, state.target_critic, batch.observation, batch.action)
     gradient, value_metrics = jax.grad(value_loss, has_aux=True)(
         state.value, batch, q, value_key, config
     )
@@ -236,7 +236,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, π(s)) at the policy's mode. V itself is of the best actions of the data."""
     action = act(config, state, observation, None)
-    return candidates.minimum_q(config, state.critic, observation, action)
+    return critics.minimum_q(config, state.critic, observation, action)
 
 
 iql = Algorithm(
@@ -247,6 +247,6 @@ iql = Algorithm(
     act=act,
     value=value,
     citation="Kostrikov et al. 2021, arXiv:2110.06169",
-    q_values=candidates.state_q_values,
+    q_values=critics.state_q_values,
     discrete=lambda config: config.policy == "categorical",
 )

@@ -14,11 +14,16 @@ import jax.numpy as jnp
 import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
+from offrl_jax.algorithms.common.relabel import with_discounted_returns
 from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import exponential_weight, weighted_likelihood_loss
-from offrl_jax.networks import init_tanh_mean_policy, init_value, state_value, tanh_mean_policy
-from offrl_jax.optimizers import adam_step
-from offrl_jax.relabelling import with_discounted_returns
+from offrl_jax.networks.modules import (
+    init_tanh_mean_policy,
+    init_value,
+    state_value,
+    tanh_mean_policy,
+)
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 

@@ -17,13 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from offrl_jax import cross_entropy_method
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.common import cross_entropy_method
 from offrl_jax.config import config, setting
 from offrl_jax.data.dataset import Data
 from offrl_jax.losses.td import cross_entropy_loss, ensemble_loss, polyak, td_target
-from offrl_jax.networks import critic_values, init_critics
-from offrl_jax.optimizers import OPTIMIZERS, optimizer_step
+from offrl_jax.networks.modules import critic_values, init_critics
+from offrl_jax.networks.optimizers import OPTIMIZERS, optimizer_step
 from offrl_jax.types import Array, Float, InputError, Int, Key, Metrics, Spec, Transition
 
 

@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from offrl_jax import distribution_correction, soft_actor_critic
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.candidates import state_q_values
+from offrl_jax.algorithms.common import distribution_correction, soft_actor_critic
+from offrl_jax.algorithms.common.critics import state_q_values
+from offrl_jax.algorithms.common.distribution_correction import ErrorState
+from offrl_jax.algorithms.common.soft_actor_critic import (
+    SoftActorCriticConfig,
+    SoftActorCriticState,
+    q_values,
+)
 from offrl_jax.config import config, setting
-from offrl_jax.distribution_correction import ErrorState
-from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.td import discor_weights, ensemble_loss
-from offrl_jax.soft_actor_critic import SoftActorCriticConfig, SoftActorCriticState, q_values
+from offrl_jax.networks.distributions import TanhGaussian
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from offrl_jax import twin_delayed
 from offrl_jax.algorithms.base import Algorithm, Phase
+from offrl_jax.algorithms.common import twin_delayed
+from offrl_jax.algorithms.common.twin_delayed import TwinDelayedConfig, TwinDelayedState, q_values
 from offrl_jax.config import config, setting
-from offrl_jax.networks import deterministic_policy, first
-from offrl_jax.twin_delayed import TwinDelayedConfig, TwinDelayedState, q_values
+from offrl_jax.networks.modules import deterministic_policy, first
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 

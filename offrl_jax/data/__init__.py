@@ -12,9 +12,9 @@ from offrl_jax.data.dataset import (
     transform_rewards,
     with_discount,
 )
-from offrl_jax.data.host import HostDataset
-from offrl_jax.data.shards import shard
 from offrl_jax.data.sources import load
+from offrl_jax.data.streaming.host_dataset import HostDataset
+from offrl_jax.data.streaming.shards import shard
 
 __all__ = [
     "Data",

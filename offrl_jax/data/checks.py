@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from offrl_jax.data import memory
+from offrl_jax.data.streaming import memory
 from offrl_jax.types import InputError
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from offrl_jax.config import config, setting, validate
 from offrl_jax.data.dataset import Dataset
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks import kernel_init
-from offrl_jax.optimizers import OPTIMIZERS, adam_step, cosine_rate
+from offrl_jax.networks.modules import kernel_init
+from offrl_jax.networks.optimizers import OPTIMIZERS, adam_step, cosine_rate
 from offrl_jax.types import Array, Float, InputError, Key, Transition
 
 WATCHED = 1000.0  # steps over which the last errors and clipped targets are averaged

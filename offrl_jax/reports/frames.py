@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from offrl_jax import environments
-from offrl_jax.policy import load_policy
+from offrl_jax.runs.policy import load_policy
 from offrl_jax.types import InputError
 
 RENDERERS = "egl", "osmesa"  # of MuJoCo without a screen, unless MUJOCO_GL says which

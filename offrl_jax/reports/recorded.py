@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from offrl_jax.reports.wording import shown
-from offrl_jax.run_directory import CONFIG, DONE, FAILED
+from offrl_jax.runs.directory import CONFIG, DONE, FAILED
 from offrl_jax.types import InputError
 
 JUDGED = "score", "return"
@@ -153,7 +153,7 @@ def _checked(settings: dict[str, Any], path: Path) -> dict[str, Any]:
     if missing := [name for name, is_good in wanted.items() if not is_good]:
         raise InputError(
             f"{path} is not as a training writes it (see its {missing[0]}); give directories of "
-            "experiments.train or offrl_jax.runs"
+            "offrl_jax.cli.train or offrl_jax.runs.train"
         )
     return settings
 

@@ -25,7 +25,7 @@ def markdown(cases: Sequence[dict[str, Any]]) -> str:
     """A row a case; columns that no case has anything for are left out.
 
     Args:
-      cases: As `experiments.benchmark` writes them.
+      cases: As `experiments.benchmarks.speed` writes them.
     """
     rows = [dict(zip(COLUMNS, _cells(case), strict=True)) for case in cases]
     columns = [name for name in COLUMNS if any(row[name] for row in rows)]

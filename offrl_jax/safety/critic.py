@@ -12,8 +12,8 @@ import optax
 
 from offrl_jax.losses.conservative import logmeanexp
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks import critic_values, init_critics
-from offrl_jax.optimizers import adam_step
+from offrl_jax.networks.modules import critic_values, init_critics
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.safety.replay import Experience
 from offrl_jax.safety.settings import SafetyConfig
 from offrl_jax.types import Array, Float, Key, Metrics, Spec

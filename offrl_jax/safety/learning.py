@@ -19,10 +19,15 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from offrl_jax.config import validate
-from offrl_jax.distributions import Gaussian
 from offrl_jax.losses.divergences import gaussian_kl
-from offrl_jax.networks import init_tanh_mean_policy, init_value, state_value, tanh_mean_policy
-from offrl_jax.optimizers import adam_step
+from offrl_jax.networks.distributions import Gaussian
+from offrl_jax.networks.modules import (
+    init_tanh_mean_policy,
+    init_value,
+    state_value,
+    tanh_mean_policy,
+)
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.safety import replay, shield, trust_region
 from offrl_jax.safety.advantages import generalized_advantages
 from offrl_jax.safety.critic import (

@@ -6,19 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.advantage_weighted import policy_of
-from offrl_jax.algorithms.abm import (
-    ABMConfig,
-    actor_loss,
-    dual_loss,
-    prior_weight,
-    softplus,
-    softplus_inverse,
-)
-from offrl_jax.networks import critic_values
-from tests.arrays import bandit
 from tests.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -32,6 +19,19 @@ from tests.test_advantage_weighted import (
     started,
 )
 from tests.test_networks import filled, numpy_critics
+
+from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.abm import (
+    ABMConfig,
+    actor_loss,
+    dual_loss,
+    prior_weight,
+    softplus,
+    softplus_inverse,
+)
+from offrl_jax.algorithms.common.advantage_weighted import policy_of
+from offrl_jax.networks.modules import critic_values
+from tests.arrays import bandit
 
 ABM = ALGORITHMS["abm"]
 KEY = jax.random.key(1)

@@ -1,13 +1,9 @@
-"""AWAC's two weights against NumPy; `tests/test_advantage_weighted.py` has the rest of its step."""
+"""AWAC's two weights against NumPy; `tests/algorithms/common/test_advantage_weighted.py` has the rest of its step."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.awac import AWACConfig, weight_of
-from tests.arrays import bandit
 from tests.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -16,6 +12,10 @@ from tests.test_advantage_weighted import (
     numpy_log_prob,
     started,
 )
+
+from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.awac import AWACConfig, weight_of
+from tests.arrays import bandit
 
 AWAC = ALGORITHMS["awac"]
 KEY = jax.random.key(1)

@@ -8,8 +8,8 @@ import pytest
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.bc import BCConfig, actor_loss, policy_of
 from offrl_jax.data import from_arrays
-from offrl_jax.distributions import TanhGaussian
-from offrl_jax.networks import gaussian_policy
+from offrl_jax.networks.distributions import TanhGaussian
+from offrl_jax.networks.modules import gaussian_policy
 from tests.arrays import bandit, random_dataset
 
 BC = ALGORITHMS["bc"]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tests.test_networks import filled, numpy_critics, numpy_state_action_mlp
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.bcq import (
@@ -16,10 +17,9 @@ from offrl_jax.algorithms.bcq import (
     next_state_value,
     perturbed,
 )
-from offrl_jax.behavior import cvae_loss, sample_cvae
-from offrl_jax.networks import StateActionMLP, critic_values
+from offrl_jax.algorithms.common.behavior import cvae_loss, sample_cvae
+from offrl_jax.networks.modules import StateActionMLP, critic_values
 from tests.arrays import bandit, random_dataset
-from tests.test_networks import filled, numpy_critics, numpy_state_action_mlp
 
 BCQ = ALGORITHMS["bcq"]
 DATASET = random_dataset()

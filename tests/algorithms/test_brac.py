@@ -23,9 +23,9 @@ from offrl_jax.algorithms.brac import (
     divergence_critic_steps,
     value_target,
 )
+from offrl_jax.algorithms.common.soft_actor_critic import policy_of
 from offrl_jax.losses.divergences import F_DIVERGENCES, kl_from_samples
-from offrl_jax.optimizers import adam_step
-from offrl_jax.soft_actor_critic import policy_of
+from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.types import Transition
 from tests.arrays import bandit, random_dataset
 

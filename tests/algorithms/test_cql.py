@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.common.soft_actor_critic import q_values
 from offrl_jax.algorithms.cql import CQLConfig, candidate_actions
 from offrl_jax.data import from_arrays
-from offrl_jax.distributions import TanhGaussian
-from offrl_jax.soft_actor_critic import q_values
+from offrl_jax.networks.distributions import TanhGaussian
 from tests.arrays import bandit, chain, random_dataset
 
 CQL, SAC = ALGORITHMS["cql"], ALGORITHMS["sac"]

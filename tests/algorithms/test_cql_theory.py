@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from offrl_jax.algorithms.cql import Candidates, CQLConfig, candidate_actions, pushed_down
-from offrl_jax.distributions import TanhGaussian
+from offrl_jax.networks.distributions import TanhGaussian
 from offrl_jax.types import Transition
 
 module = importlib.import_module("offrl_jax.algorithms.cql")  # the package has `cql` itself

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS, backends
+from offrl_jax import ALGORITHMS, devices
 from offrl_jax.algorithms.cql import CQLConfig
 from offrl_jax.types import Spec, Transition
 from tests.arrays import random_dataset
@@ -262,7 +262,7 @@ def test_two_updates_match_numpy(variant, lagrange):
     [(256, 31, 8), (256, 13, 4), (16, 31, 1), (251, 31, 1), (1, 31, 1), (1000, 31, 40)],
 )
 def test_blocks_of_states_are_equal_and_not_tiny(num_states, num_actions, expected, monkeypatch):
-    monkeypatch.setattr(backends, "ROWS_AT_ONCE", {"cpu": 1024})
+    monkeypatch.setattr(devices, "ROWS_AT_ONCE", {"cpu": 1024})
     assert (
         importlib.import_module("offrl_jax.algorithms.cql")._num_blocks(num_states, num_actions)
         == expected
@@ -279,6 +279,6 @@ def test_blocks_of_states_give_the_whole_batchs_gradient(lagrange, monkeypatch):
     batch = jax.tree.map(lambda x: x[:24], dataset.transitions)
     found = []
     for rows in (10_000, 4 * 31):
-        monkeypatch.setattr(backends, "ROWS_AT_ONCE", {"cpu": rows})
+        monkeypatch.setattr(devices, "ROWS_AT_ONCE", {"cpu": rows})
         found.append(CQL.update(config, state, batch, jax.random.key(1)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *found)

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS, init, learn, soft_actor_critic
+from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.common import soft_actor_critic
+from offrl_jax.algorithms.common.soft_actor_critic import policy_of
 from offrl_jax.algorithms.cql import (
     Candidates,
     CQLConfig,
@@ -21,7 +23,6 @@ from offrl_jax.algorithms.cql import (
     with_reference_returns,
 )
 from offrl_jax.data import from_arrays
-from offrl_jax.soft_actor_critic import policy_of
 from tests.arrays import random_dataset
 
 CQL, SAC = ALGORITHMS["cql"], ALGORITHMS["sac"]

@@ -6,9 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from offrl_jax import ALGORITHMS
-from offrl_jax.algorithms.crr import CRRConfig, weight_of
 from tests.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -19,6 +16,9 @@ from tests.test_advantage_weighted import (
     started,
 )
 from tests.test_networks import numpy_critics
+
+from offrl_jax import ALGORITHMS
+from offrl_jax.algorithms.crr import CRRConfig, weight_of
 
 CRR = ALGORITHMS["crr"]
 KEY = jax.random.key(1)

@@ -13,11 +13,11 @@ from offrl_jax.algorithms.bcq_discrete import (
     q_and_logits,
 )
 from offrl_jax.algorithms.bcq_discrete import critic_loss as bcq_loss
+from offrl_jax.algorithms.common.discrete_q import quantiles, td_loss
 from offrl_jax.algorithms.cql_discrete import CQLDiscreteConfig
 from offrl_jax.algorithms.cql_discrete import critic_loss as cql_loss
 from offrl_jax.algorithms.dqn import DQNConfig
 from offrl_jax.data import from_arrays, sample
-from offrl_jax.discrete_q import quantiles, td_loss
 from tests.arrays import random_dataset
 
 SMALL = {"critic_hidden_sizes": (32,), "batch_size": 64, "critic_learning_rate": 3e-3}

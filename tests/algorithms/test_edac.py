@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.common.soft_actor_critic import next_state_value, q_values, td_loss
 from offrl_jax.algorithms.edac import (
     EDACConfig,
     critic_gradient,
@@ -16,8 +17,7 @@ from offrl_jax.algorithms.edac import (
     values_and_slopes,
 )
 from offrl_jax.config import validate
-from offrl_jax.distributions import TanhGaussian
-from offrl_jax.soft_actor_critic import next_state_value, q_values, td_loss
+from offrl_jax.networks.distributions import TanhGaussian
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 

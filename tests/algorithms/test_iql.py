@@ -6,12 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.iql import IQLConfig, actor_loss, value_loss
-from offrl_jax.data import sample
-from offrl_jax.networks import critic_values, state_value, tanh_mean_policy
-from tests.arrays import bandit, chain, random_dataset
 from tests.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -26,6 +20,12 @@ from tests.test_advantage_weighted import (
     started,
 )
 from tests.test_networks import numpy_critics, numpy_mlp
+
+from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.iql import IQLConfig, actor_loss, value_loss
+from offrl_jax.data import sample
+from offrl_jax.networks.modules import critic_values, state_value, tanh_mean_policy
+from tests.arrays import bandit, chain, random_dataset
 
 IQL = ALGORITHMS["iql"]
 KEY = jax.random.key(1)

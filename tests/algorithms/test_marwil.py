@@ -6,11 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.marwil import MARWILConfig, value_loss
-from offrl_jax.networks import state_value, tanh_mean_policy
-from tests.arrays import chain
 from tests.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -21,6 +16,11 @@ from tests.test_advantage_weighted import (
     started,
 )
 from tests.test_networks import numpy_mlp
+
+from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.marwil import MARWILConfig, value_loss
+from offrl_jax.networks.modules import state_value, tanh_mean_policy
+from tests.arrays import chain
 
 MARWIL = ALGORITHMS["marwil"]
 KEY = jax.random.key(1)

@@ -1,6 +1,6 @@
 """ReBRAC's penalties against NumPy, and its relation to TD3+BC.
 
-`tests/test_twin_delayed.py` has what its step shares with TD3+BC's.
+`tests/algorithms/common/test_twin_delayed.py` has what its step shares with TD3+BC's.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.test_networks import filled, numpy_critics, numpy_policy
 
 from offrl_jax import ALGORITHMS, init
 from offrl_jax.algorithms.rebrac import (
@@ -20,9 +21,8 @@ from offrl_jax.algorithms.rebrac import (
 from offrl_jax.algorithms.td3_bc import TD3BCConfig
 from offrl_jax.algorithms.td3_bc import actor_loss as td3_bc_actor_loss
 from offrl_jax.algorithms.td3_bc import critic_update as td3_bc_critic_update
-from offrl_jax.networks import deterministic_policy
+from offrl_jax.networks.modules import deterministic_policy
 from tests.arrays import random_dataset
-from tests.test_networks import filled, numpy_critics, numpy_policy
 
 REBRAC = ALGORITHMS["rebrac"]
 DATASET = random_dataset()

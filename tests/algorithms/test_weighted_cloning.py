@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tests.test_advantage_weighted import started
 
 from offrl_jax import ALGORITHMS, learn
 from offrl_jax.data import sample
-from offrl_jax.distributions import Gaussian
-from offrl_jax.networks import deterministic_policy, gaussian_policy, tanh_mean_policy
+from offrl_jax.networks.distributions import Gaussian
+from offrl_jax.networks.modules import deterministic_policy, gaussian_policy, tanh_mean_policy
 from tests.arrays import random_dataset
-from tests.test_advantage_weighted import started
 
 KEY = jax.random.key(1)
 DATASET = random_dataset()

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import divergence, init, learn, stack
+from offrl_jax import init, learn, stack
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import validate
 from offrl_jax.data import sample
-from offrl_jax.runs import train
+from offrl_jax.runs import lost_seeds
+from offrl_jax.runs.train import train
 from tests.toy import toy_dataset
 from tests.traces import COMPILED, TRACES, counting
 
@@ -244,7 +245,7 @@ def test_a_lost_seed_is_frozen_while_its_steps_count_on(algorithm, config, datas
     keys = jax.random.split(key, 2)
     old = init(algorithm, config, dataset.spec, keys)
     new = jax.tree.map(lambda x: x + 1, old)
-    frozen = divergence.freeze(jnp.array([True, False]), jax.tree.map(jnp.copy, new), old)
+    frozen = lost_seeds.freeze(jnp.array([True, False]), jax.tree.map(jnp.copy, new), old)
     assert frozen.step.tolist() == new.step.tolist()
     for ours, before, after in zip(*map(jax.tree.leaves, (frozen, old, new)), strict=True):
         np.testing.assert_array_equal(ours[1], after[1])

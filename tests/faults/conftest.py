@@ -2,7 +2,7 @@ from typing import NamedTuple
 
 import pytest
 
-from experiments import command_line, train
+from offrl_jax.cli import command_line, train
 from tests import commands
 
 

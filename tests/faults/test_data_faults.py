@@ -14,8 +14,9 @@ from jax.experimental import checkify
 
 from offrl_jax import data, init, learn, learner
 from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.data import cache, memory
+from offrl_jax.data import cache
 from offrl_jax.data.sources import hdf5
+from offrl_jax.data.streaming import memory
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 from tests.files import NAME, env_spec, episode, flat, write_hdf5, write_minari, write_npz

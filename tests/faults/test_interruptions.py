@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from experiments import command_line
+from offrl_jax.cli import command_line
 from tests.faults.test_kills import Run, assert_same
 
 SLOW_CHUNK = ("--num_steps=1000000", "--num_evaluations=1000", "--config.hidden_sizes=1024,1024")

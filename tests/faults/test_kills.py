@@ -38,7 +38,7 @@ class Run:
     def __init__(self, algorithm: str, folder: Path, name: str):
         self.path = folder / name
         self._log = folder / f"{name}.log"
-        self.command = [sys.executable, "-m", "experiments.train", f"--algorithm={algorithm}"]
+        self.command = [sys.executable, "-m", "offrl_jax.cli.train", f"--algorithm={algorithm}"]
         self.command += [*FLAGS, *RUNS[algorithm], f"--run_dir={self.path}"]
         self.environment = os.environ | {
             "OFFRL_JAX_CACHE": str(folder / "cache"),

@@ -7,9 +7,9 @@ import pytest
 
 from offrl_jax import data, environments, init, learn
 from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.distributions import TanhGaussian
 from offrl_jax.evaluation.rollouts import Evaluator
-from offrl_jax.policy import load_policy, save_policy
+from offrl_jax.networks.distributions import TanhGaussian
+from offrl_jax.runs.policy import load_policy, save_policy
 from tests.toy import toy_dataset
 
 KEY = jax.random.key(0)

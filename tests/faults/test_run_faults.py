@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import command_line
 from offrl_jax import ALGORITHMS
-from offrl_jax.checkpoint import Checkpoints
+from offrl_jax.cli import command_line
 from offrl_jax.config import config, setting
-from offrl_jax.policy import load_policy
-from offrl_jax.run_directory import RunDirectory
-from offrl_jax.runs import train
+from offrl_jax.runs.checkpoints import Checkpoints
+from offrl_jax.runs.directory import RunDirectory
+from offrl_jax.runs.policy import load_policy
+from offrl_jax.runs.train import train
 from offrl_jax.types import InputError
 from tests.commands import SMALL
 from tests.toy import RuleConfig, Toy, rule, toy_dataset

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.command_line import STOPPED_CODE
+from offrl_jax.cli.command_line import STOPPED_CODE
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
@@ -43,7 +43,7 @@ class Sweep:
     def __init__(self, grid: list[str], folder: Path, name: str):
         self.path = folder / name
         self._log = folder / f"{name}.log"
-        self._command = [sys.executable, "-m", "experiments.sweep", *FLAGS, *grid]
+        self._command = [sys.executable, "-m", "offrl_jax.cli.sweep", *FLAGS, *grid]
         self._command += [f"--sweep_dir={self.path}"]
         self._environment = os.environ | {
             "OFFRL_JAX_CACHE": str(folder / "cache"),

@@ -5,7 +5,6 @@ import pytest
 from scipy import integrate, stats
 from scipy.spatial import distance
 
-from offrl_jax.distributions import TanhGaussian
 from offrl_jax.losses.divergences import (
     DUAL_DIVERGENCES,
     F_DIVERGENCES,
@@ -20,6 +19,7 @@ from offrl_jax.losses.divergences import (
     mmd_squared,
     root,
 )
+from offrl_jax.networks.distributions import TanhGaussian
 from offrl_jax.types import InputError
 
 KEY = jax.random.key(0)

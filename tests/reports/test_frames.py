@@ -8,8 +8,8 @@ import pytest
 from matplotlib import image
 
 from offrl_jax import ALGORITHMS, data, environments, init
-from offrl_jax.policy import save_policy
 from offrl_jax.reports import figures, frames
+from offrl_jax.runs.policy import save_policy
 from offrl_jax.types import InputError
 from tests.toy import toy_dataset
 

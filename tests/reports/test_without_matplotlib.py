@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import report
 from offrl_jax import data
+from offrl_jax.cli import report
 from offrl_jax.data.card import card
 from offrl_jax.reports import dataset_card, figures, selection, value_bias
 from offrl_jax.reports.estimates import Estimate

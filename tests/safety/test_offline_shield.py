@@ -8,7 +8,7 @@ import pytest
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.data import from_arrays
 from offrl_jax.evaluation.rollouts import Evaluator
-from offrl_jax.policy import Policy
+from offrl_jax.runs.policy import Policy
 from offrl_jax.safety import offline
 from offrl_jax.safety.settings import SafetyConfig
 from offrl_jax.types import InputError

@@ -5,11 +5,12 @@ import logging
 import os
 from types import ModuleType
 
-from offrl_jax.data import cache, memory
+from offrl_jax.data import cache
 from offrl_jax.data.dataset import Data, with_discount
-from offrl_jax.data.host import HostDataset
-from offrl_jax.data.shards import COLUMNS, row_bytes
 from offrl_jax.data.sources import d4rl_hdf5, generated, minari, npz, shards
+from offrl_jax.data.streaming import memory
+from offrl_jax.data.streaming.host_dataset import HostDataset
+from offrl_jax.data.streaming.shards import COLUMNS, row_bytes
 from offrl_jax.types import InputError
 
 # Asked in this order. Each has matches(name); stamp(name), what changes with its content; and
@@ -64,7 +65,7 @@ def load(
     if placement == "host":
         raise InputError(
             f"{name} is no folder of shards, which alone can stay in host memory; write one with "
-            f"`python -m experiments.datasets shard {name} --output=NAME.shards`"
+            f"`offrl datasets shard {name} --output=NAME.shards`"
         )
     source = next((source for source in SOURCES if source.matches(name)), None)
     if source is None:
@@ -99,7 +100,7 @@ def _placed(folder: HostDataset, placement: str) -> Data:
     if size > limit:
         raise InputError(
             f"the rows of {folder.spec.name} take {memory.gib(size)} but the device has room for "
-            f"{memory.gib(limit)}; experiments.train and experiments.sweep learn from them with "
+            f"{memory.gib(limit)}; offrl train and offrl sweep learn from them with "
             "--data_placement=host, other uses need fewer rows"
         )
     return folder.on_device()

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from offrl_jax.data import memory
 from offrl_jax.data.optional import require
+from offrl_jax.data.streaming import memory
 from offrl_jax.types import InputError
 
 CHECKSUM_BYTES = 4  # of a chunk with fletcher32

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from offrl_jax.data import cache, memory, scores
+from offrl_jax.data import cache, scores
 from offrl_jax.data.optional import require
 from offrl_jax.data.recording import Recording
 from offrl_jax.data.sources import hdf5
 from offrl_jax.data.sources.d4rl_hdf5 import recorded_reference
+from offrl_jax.data.streaming import memory
 from offrl_jax.types import InputError
 
 ID = re.compile(r"(?:[\w-]+/)*[\w-]*\w-v\d+")

@@ -6,9 +6,10 @@ import zipfile
 import numpy as np
 
 from offrl_jax import environments
-from offrl_jax.data import cache, memory
+from offrl_jax.data import cache
 from offrl_jax.data.recording import Recording
 from offrl_jax.data.sources import columns, d4rl_hdf5, paths
+from offrl_jax.data.streaming import memory
 from offrl_jax.types import InputError
 
 HEADERS = {

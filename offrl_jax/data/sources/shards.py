@@ -1,4 +1,4 @@
-"""Folders of shards, as `offrl_jax.data.shards` writes them."""
+"""Folders of shards, as `offrl_jax.data.streaming.shards` writes them."""
 
 import dataclasses
 import json
@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from offrl_jax.data.dataset import Preprocessing
-from offrl_jax.data.host import HostDataset
-from offrl_jax.data.shards import (
+from offrl_jax.data.sources import paths
+from offrl_jax.data.streaming.host_dataset import HostDataset
+from offrl_jax.data.streaming.shards import (
     COLUMNS,
     DESCRIPTION,
     FORMAT,
@@ -22,7 +23,6 @@ from offrl_jax.data.shards import (
     shard_name,
     width,
 )
-from offrl_jax.data.sources import paths
 from offrl_jax.types import InputError, Spec
 
 MOST = float(np.finfo(np.float32).max)
@@ -62,7 +62,7 @@ def open_folder(name: str, *, trust_dataset_env: bool = False) -> HostDataset:
     ) as error:
         raise InputError(
             f"{DESCRIPTION} of {name} cannot be used ({type(error).__name__}: {error}); write the "
-            "shards again with `experiments.datasets shard`"
+            "shards again with `offrl datasets shard`"
         ) from error
     files = tuple(
         {field: _mapped(name, folder / shard_name(i), field, n, spec) for field in COLUMNS}

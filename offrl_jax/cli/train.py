@@ -1,0 +1,144 @@
+"""Trains an offline-RL algorithm on a dataset, evaluates it and reports.
+
+  offrl train
+  offrl train --algorithm=bc --dataset=pointmaze/medium --num_seeds=5
+  offrl train --algorithm=sac --dataset=hopper.hdf5 --config.num_critics=10
+
+A flag that is not given takes the value of the preset for the algorithm and the dataset's domain
+(offrl_jax/presets/), or else its default. --help lists the settings of the --algorithm beside it.
+
+A --run_dir that holds a run already goes on with it from its newest whole checkpoint. SIGTERM and
+Ctrl-C save and stop; once more leaves at once. Exit codes: 0 done, 2 bad input, 3 failed, as
+FAILED.json in the run directory says, 75 stopped and saved, 1 a fault of the program.
+"""
+
+import contextlib
+import itertools
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from offrl_jax import devices
+from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.algorithms.base import phases_of
+from offrl_jax.cli import run_flags
+from offrl_jax.cli.command_line import FLAGS, config_overrides, launch
+from offrl_jax.cli.signals import stopping
+from offrl_jax.data import Data
+from offrl_jax.data.summary import summary
+from offrl_jax.reports.table import diagnostics_table, final_table
+from offrl_jax.runs.loggers import LOGGERS, Loggers
+from offrl_jax.runs.outcomes import RunFailed
+from offrl_jax.runs.progress import Progress, speed
+from offrl_jax.runs.train import Result, check_run_dir, train
+
+flags.adopt_module_key_flags(run_flags)
+flags.DEFINE_string(
+    "dataset",
+    "pointmaze/umaze",
+    "pointmaze/{umaze,medium,large}[-N], {cartpole,lunarlander,acrobot}/{random,medium,expert,"
+    "mixed,narrow}[-N], a Minari id, or the path of a D4RL-layout HDF5, an npz or a .shards folder",
+)
+flags.DEFINE_string(
+    "run_dir",
+    None,
+    "directory of the run; one that exists goes on (default: a new one under runs/)",
+)
+flags.DEFINE_integer("seed_batch", None, "seeds in memory at once, a divisor of num_seeds", 1)
+flags.DEFINE_integer("keep_last", 2, "how many of the newest checkpoints to keep", 1)
+flags.DEFINE_integer("keep_every", None, "keep those saved at multiples of this step as well", 1)
+flags.DEFINE_bool("allow_config_change", False, "go on in run_dir with other settings or data")
+flags.DEFINE_list("loggers", [], f"beside the run's files: {', '.join(LOGGERS)}")
+
+
+def main() -> None:
+    clock = time.perf_counter()
+    devices.use_cores(FLAGS.num_seeds)
+    algorithm = ALGORITHMS[FLAGS.algorithm]
+    run_dir = check_run_dir(FLAGS.run_dir or _default_run_dir())
+    dataset = run_flags.load(FLAGS.dataset)
+    card = summary(dataset)
+    print(_headline(dataset, card))
+    preset = run_flags.preset_for(dataset)
+    config = algorithm.Config(**preset.config | config_overrides(algorithm.Config))
+    dataset = run_flags.to_learn_from(dataset, preset)
+
+    pretraining = sum(phase.num_steps or 0 for phase in phases_of(algorithm, config))
+    total_steps = pretraining + preset.num_steps
+    progress = Progress(total_steps)
+    loggers = Loggers(FLAGS.loggers, run_dir)
+    with contextlib.closing(progress), contextlib.closing(loggers), stopping() as stop:
+        result = train(
+            algorithm,
+            config,
+            dataset,
+            run_dir=run_dir,
+            num_steps=preset.num_steps,
+            **run_flags.passed_on(),
+            keep_last=FLAGS.keep_last,
+            keep_every=FLAGS.keep_every,
+            allow_config_change=FLAGS.allow_config_change,
+            record=run_flags.record(preset),
+            command=sys.argv,
+            report=progress,
+            log=loggers,
+            stop=stop,
+        )
+    after = f" after {pretraining:,} of pretraining" if pretraining else ""
+    print(f"\n{algorithm.name} on {dataset.spec.name}, {preset.num_steps:,} steps a seed{after}\n")
+    if result.rollouts is not None:
+        print(final_table(result.rollouts, dataset.spec, card["mean_return"], FLAGS.seed))
+    elif FLAGS.num_evaluation_episodes == 0:
+        print("not evaluated, as num_evaluation_episodes=0 asks")
+    elif None not in result.diverged:
+        print("not evaluated, as all seeds diverged")
+    else:
+        print(f"not evaluated at the end; {run_dir}/evaluations.jsonl says why")
+    print(f"\nat states of the data\n\n{diagnostics_table(result.metrics, FLAGS.seed)}")
+    for i, what in enumerate(result.diverged):
+        if what is not None:
+            print(f"warning: seed {FLAGS.seed + i} diverged and was frozen: its {what}")
+    rate = ""
+    if result.num_steps:
+        rate = speed(result.num_steps / result.seconds["training"])
+        rate = f"; {rate} of {FLAGS.num_seeds} seeds at once"
+    times = _times(result, time.perf_counter() - clock)
+    print(f"\nwall time {times}{rate}\nrun directory: {run_dir}")
+    if result.failed is not None:
+        raise RunFailed(result.failed)
+
+
+def _default_run_dir() -> Path:
+    """A new one, whatever the clock says."""
+    dataset = Path(FLAGS.dataset).stem if Path(FLAGS.dataset).suffix else FLAGS.dataset
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{FLAGS.algorithm}-{dataset.replace('/', '-')}-{stamp}"
+    others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+    return next(p for p in itertools.chain([path], others) if not p.exists())
+
+
+def _times(result: Result, total: float) -> str:
+    """Seconds and shares of the command's parts; what came before the run counts as its start."""
+    before = total - sum(result.seconds.values())
+    seconds = result.seconds | {"start": result.seconds["start"] + before}
+    texts = {p: f"{p} {spent:.3g} s ({spent / total:.0%})" for p, spent in seconds.items()}
+    beside = result.evaluation_seconds - seconds["evaluation"]
+    texts["evaluation"] += f" and {max(beside, 0.0):.3g} s beside training"
+    return f"{total:.3g} s: {', '.join(texts.values())}"
+
+
+def _headline(dataset: Data, card: dict[str, Any]) -> str:
+    score = card["mean_score"]
+    return (
+        f"{dataset.spec.name}: {card['transitions']:,} transitions in "
+        f"{card['episodes']:,} episodes, mean return {card['mean_return']:.1f}"
+        + (f" (score {score:.1f})" if score is not None else "")
+        + f", environment {dataset.spec.env_id}, fingerprint {dataset.spec.fingerprint[:12]}"
+    )
+
+
+if __name__ == "__main__":
+    launch(main)

@@ -1,0 +1,235 @@
+"""Policies of runs as their checkpoints hold them: what they do at any states, what their critics
+say, and what they returned where the run rolled them out."""
+
+import dataclasses
+import json
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from offrl_jax import learner
+from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.runs.checkpoints import Checkpoints, Damaged
+from offrl_jax.config import validate
+from offrl_jax.data.dataset import Data, Preprocessing
+from offrl_jax.runs.directory import CONFIG
+from offrl_jax.types import Array, Float, InputError, Spec, Transition
+
+ROWS_AT_ONCE = 4096
+RAW = Preprocessing(0.0, 1.0, 1.0, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """The policies of a run at one step, S of them: those of its seeds that had not diverged.
+
+    Attributes:
+      run: The run's directory.
+      step: Updates taken.
+      seeds: S.
+      algorithm: Whose they are.
+      config: Its config.
+      state: S in front.
+      spec: Of the data that the run learnt from.
+      preprocessing: Of those data.
+      discount: γ of `discounted_returns`, and of the critic if there is one.
+      returns: Undiscounted, of every episode that the run rolled out at this step, (S, E), in the
+        environment's rewards, NaN where they were not finite; None if it did not.
+      discounted_returns: Means over those episodes, (S,), or None.
+    """
+
+    run: Path
+    step: int
+    seeds: tuple[int, ...]
+    algorithm: Algorithm
+    config: Any
+    state: Any
+    spec: Spec
+    preprocessing: Preprocessing
+    discount: float
+    returns: np.ndarray | None
+    discounted_returns: np.ndarray | None
+
+    def as_learnt(self, dataset: Data) -> Data:
+        """Raw data, such as `data.load` gives, with the run's own preprocessing.
+
+        Raises:
+          InputError: if the data are preprocessed already, or of other shapes than the run's.
+        """
+        if dataset.spec.bare() != self.spec.bare():
+            raise InputError(
+                f"{dataset.spec.name} has other observations or actions than {self.spec.name}, "
+                f"which {self.run} learnt from; give data of the same environment"
+            )
+        if any((x != raw).any() for x, raw in zip(dataset.preprocessing, RAW, strict=True)):
+            raise InputError(
+                f"{dataset.spec.name} is preprocessed already; give it as data.load does"
+            )
+        own = self.preprocessing
+        dataset = dataset.with_observations(own, own)
+        return dataset.with_rewards(float(own.reward_scale), float(own.reward_bias), own)
+
+    def actions(self, observation: np.ndarray) -> np.ndarray:
+        """π(s) at raw observations (N, O), in [−1, 1]: (S, N, A)."""
+        act = partial(_act, self.algorithm, self.config, self.state, self.preprocessing)
+        return _by_chunks(act, observation)
+
+    def values(self, observation: np.ndarray) -> np.ndarray | None:
+        """The critics' V(s) at raw observations (N, O) in the run's own rewards, (S, N); None
+        without a critic."""
+        if self.algorithm.value is None:
+            return None
+        value = partial(_value, self.algorithm, self.config, self.state, self.preprocessing)
+        return _by_chunks(value, observation)
+
+    def q_values(self, raw: Transition) -> tuple[np.ndarray, np.ndarray] | None:
+        """Means over a run's critics of Q(s, a) and Q(s′, π(s′)) at raw transitions, (S, N) each,
+        in the run's own rewards; None without a critic of actions."""
+        if self.algorithm.q_values is None:
+            return None
+        of = partial(_q_values, self.algorithm, self.config, self.state, self.preprocessing)
+        here = _by_chunks(of, raw.observation, raw.action)
+        return here, _by_chunks(of, raw.next_observation)
+
+
+def load(run_dir: str | Path, *, all_checkpoints: bool = False) -> list[Trained]:
+    """The policies of a run, which may still be going on, at its newest whole checkpoint or at
+    every whole one that it has kept, in order. Damaged ones are warned of.
+
+    Raises:
+      InputError: if there is no run, no policy in it, or it was written by another version.
+    """
+    path = Path(run_dir).expanduser()
+    try:
+        settings = json.loads((path / CONFIG).read_text())
+        algorithm = ALGORITHMS[settings["algorithm"]]
+        config = algorithm.Config(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()}
+        )
+        validate(config)
+        spec = Spec.from_json(settings["dataset"])
+        preprocessing = Preprocessing(
+            *(jnp.asarray(settings["preprocessing"][f], jnp.float32) for f in Preprocessing._fields)
+        )
+        seeds = tuple(settings["seed"] + i for i in range(settings["num_seeds"]))
+        discount = float(settings["discount"])
+        evaluations = _evaluations(path / "evaluations.jsonl", len(seeds))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{run_dir} holds no run that this version can read ({error!r}); give the run_dir of "
+            "a training"
+        ) from error
+    if not (path / "checkpoints").is_dir():
+        raise InputError(f"{run_dir} has no checkpoints; give a run that has saved one")
+
+    keys = jax.random.split(jax.random.key(0), len(seeds))
+    template = jax.eval_shape(partial(learner.init, algorithm, config, spec, keys))
+    checkpoints = Checkpoints(path / "checkpoints", read_only=True)
+    found = []
+    try:
+        for step in reversed(checkpoints.steps()):
+            try:
+                state, facts = checkpoints.restore_step(step, template)
+            except Damaged as error:
+                logging.warning("checkpoint %s of %s is damaged (%s)", step, run_dir, error)
+                continue
+            kept = [i for i, why in enumerate(facts["diverged"]) if why is None]
+            if kept:
+                index = np.array(kept)
+                returns, discounted = evaluations.get(step, (None, None))
+                found.append(
+                    Trained(
+                        run=path,
+                        step=step,
+                        seeds=tuple(seeds[i] for i in kept),
+                        algorithm=algorithm,
+                        config=config,
+                        state=jax.tree.map(lambda x, index=index: x[index], state),
+                        spec=spec,
+                        preprocessing=preprocessing,
+                        discount=discount,
+                        returns=None if returns is None else returns[index],
+                        discounted_returns=None if discounted is None else discounted[index],
+                    )
+                )
+            if found and not all_checkpoints:
+                break
+    finally:
+        checkpoints.abandon()
+    if not found:
+        raise InputError(
+            f"{run_dir} has no whole checkpoint with a policy that has not diverged; leave it out"
+        )
+    return found[::-1]
+
+
+def _evaluations(path: Path, num_seeds: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """By step, the returns of every seed's episodes (S, E) and their discounted means (S,), NaN for
+    null. Other rows are left out: failed evaluations, and what a run going on has half written."""
+    if not path.exists():
+        return {}
+    found = {}
+    for line in path.read_bytes().splitlines():
+        try:
+            row = json.loads(line)
+            step = int(row["step"])
+            returns = np.array(row["episode_returns"], float)
+            discounted = np.array(row["discounted_return"], float)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            continue
+        if returns.ndim == 2 and len(returns) == num_seeds and discounted.shape == (num_seeds,):
+            found[step] = returns, discounted
+    return found
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def _act(
+    algorithm: Algorithm, config: Any, state: Any, preprocessing: Preprocessing, observation: Array
+) -> Float[Array, "S B A"]:
+    observation = preprocessing.normalize(observation)
+    return jax.vmap(lambda state: algorithm.act(config, state, observation, None))(state)
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def _value(
+    algorithm: Algorithm, config: Any, state: Any, preprocessing: Preprocessing, observation: Array
+) -> Float[Array, "S B"]:
+    observation = preprocessing.normalize(observation)
+    return jax.vmap(lambda state: algorithm.value(config, state, observation))(state)
+
+
+@partial(jax.jit, static_argnames="algorithm")
+def _q_values(
+    algorithm: Algorithm,
+    config: Any,
+    state: Any,
+    preprocessing: Preprocessing,
+    observation: Array,
+    action: Array | None = None,
+) -> Float[Array, "S B"]:
+    """At the given actions, or the policy's."""
+    observation = preprocessing.normalize(observation)
+
+    def of_seed(state: Any) -> Array:
+        chosen = algorithm.act(config, state, observation, None) if action is None else action
+        return jnp.mean(algorithm.q_values(config, state, observation, chosen), axis=0)
+
+    return jax.vmap(of_seed)(state)
+
+
+def _by_chunks(function: Any, *arrays: np.ndarray) -> np.ndarray:
+    """`function(*rows)`, (S, B, ...), over all N rows; every chunk has the same size, so that there
+    is one program."""
+    num_rows = len(arrays[0])
+    size = min(num_rows, ROWS_AT_ONCE)
+    chunks = []
+    for start in range(0, num_rows, size):
+        index = np.arange(start, start + size) % num_rows
+        chunks.append(np.asarray(function(*(array[index] for array in arrays))))
+    return np.concatenate(chunks, axis=1)[:, :num_rows]

@@ -1,0 +1,112 @@
+"""Seeds dealt out to CPU devices: the same results, in processes of their own that have several."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from offrl_jax import devices
+
+LEARN = """
+import json, sys
+import jax, numpy as np
+from offrl_jax import ALGORITHMS, backends, learner
+from offrl_jax.config import grid, stack
+from tests.arrays import random_dataset
+
+asked = json.loads(sys.argv[1])
+names, num_cases, num_settings, num_seeds, num_devices, backends.FILLED_UP["cpu"] = asked
+jax.config.update("jax_num_cpu_devices", num_devices)
+dataset = random_dataset()
+small = {"actor_hidden_sizes": (8, 8), "critic_hidden_sizes": (8, 8), "batch_size": 16}
+found = {}
+for name in names:
+    algorithm = ALGORITHMS[name]
+    keys = jax.random.split(jax.random.key(0), num_seeds)
+    config = algorithm.Config(**small)
+    settings = grid(config, critic_learning_rate=np.geomspace(1e-3, 1e-4, num_settings).tolist())
+    cases = {
+        "side by side": learner.side_by_side(settings, keys),
+        "settings and seeds": (stack(settings), jax.numpy.stack([keys] * num_settings)),
+    }
+    for case, (config, keys) in list(cases.items())[:num_cases]:
+        state = learner.init(algorithm, config, dataset.spec, keys)
+        program = learner.lower(algorithm, config, dataset, state, keys, num_steps=3).compile()
+        for _ in range(2):
+            state, metrics = learner.learn(algorithm, config, dataset, state, keys, num_steps=3)
+        results = state, metrics
+        assert all(x.shape[: keys.ndim] == keys.shape for x in jax.tree.leaves(results))
+        found[f"{name}, {case}"] = {
+            "devices": len({d.id for leaf in jax.tree.leaves(state) for d in leaf.devices()}),
+            "numbers": sum((np.ravel(leaf).tolist() for leaf in jax.tree.leaves(results)), []),
+            "program": program.as_text(),
+        }
+print(json.dumps(found))
+"""
+COLLECTIVES = re.compile(r"\b(all-reduce|all-gather|all-to-all|reduce-scatter|collective-\w+)")
+
+
+def learned(names, num_cases, num_settings, num_seeds, num_devices, fills_up=False):
+    arguments = json.dumps([names, num_cases, num_settings, num_seeds, num_devices, fills_up])
+    done = subprocess.run([sys.executable, "-c", LEARN, arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def assert_same(dealt, alone, num_devices):
+    for case in alone:
+        assert alone[case]["devices"] == 1 and dealt[case]["devices"] == num_devices, case
+        assert dealt[case]["numbers"] == pytest.approx(
+            alone[case]["numbers"], rel=1e-4, abs=1e-5
+        ), case
+
+
+def test_settings_and_seeds_dealt_out_to_devices_learn_the_same_and_never_communicate():
+    names = ["td3_bc", "awr"]
+    dealt = learned(names, 1, 4, 4, 4)
+    assert_same(dealt, learned(names, 1, 4, 4, 1), 4)
+    for case, found in dealt.items():
+        assert "num_partitions=4" in found["program"], case
+        assert not COLLECTIVES.findall(found["program"]), case
+
+
+def test_the_last_device_is_filled_up_where_that_is_asked_for():
+    dealt = learned(["awr"], 2, 1, 3, 2, True)
+    assert_same(dealt, learned(["awr"], 2, 1, 3, 1), 2)
+    for case, found in dealt.items():
+        assert "num_partitions=2" in found["program"], case
+        assert not COLLECTIVES.findall(found["program"]), case
+
+
+def test_seeds_that_do_not_divide_stay_on_one_cpu_device(monkeypatch):
+    monkeypatch.setattr(devices.jax, "local_device_count", lambda: 2)
+    assert devices.seed_mesh(3) is None
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "num_devices"), [(1, 1), (3, 3), (4, 4), (5, 3), (6, 3), (7, 4), (9, 3)]
+)
+def test_no_device_is_there_for_copies_alone(monkeypatch, num_seeds, num_devices):
+    monkeypatch.setattr(devices, "FILLED_UP", {})
+    monkeypatch.setattr(devices.jax, "local_device_count", lambda: 4)
+    monkeypatch.setattr(devices.jax, "local_devices", lambda: [*range(4)])
+    monkeypatch.setattr(devices.jax.sharding, "Mesh", lambda devices, axes: devices.tolist())
+    assert devices.seed_mesh(num_seeds) == ([*range(num_devices)] if num_devices > 1 else None)
+
+
+@pytest.mark.parametrize(
+    ("num_seeds", "limit", "expected"), [(1, 8, 1), (4, 2, 2), (6, 4, 3), (5, 4, 1), (3, 64, 3)]
+)
+def test_as_many_devices_as_divide_the_seeds(num_seeds, limit, expected):
+    assert devices._largest_share(num_seeds, limit) == expected
+
+
+def test_without_further_devices_there_is_no_mesh():
+    assert devices.seed_mesh(4) is None
+
+
+def test_a_started_backend_keeps_its_devices():
+    devices.use_cores(4)
+    assert devices.seed_mesh(4) is None
