@@ -44,8 +44,9 @@ def run(command: ModuleType, *flags: str) -> dict[str, Any]:
 
 
 def run_apart(name: str, cases: dict[str, list[str]], **environment: str) -> dict[str, Any]:
-    """`run` of `experiments.NAME` on every case's words, in order, in one process of its own."""
-    command = [sys.executable, "-m", "tests.commands", name, json.dumps(cases)]
+    """`run` of a command on every case's words, in order, in one process of its own."""
+    module = name if "." in name else f"offrl_jax.cli.{name}"
+    command = [sys.executable, "-m", "tests.commands", module, json.dumps(cases)]
     root, variables = Path(__file__).parent.parent, os.environ | environment
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=variables)
     assert done.returncode == 0, done.stderr
@@ -53,6 +54,6 @@ def run_apart(name: str, cases: dict[str, list[str]], **environment: str) -> dic
 
 
 if __name__ == "__main__":
-    module = importlib.import_module(f"experiments.{sys.argv[1]}")
+    module = importlib.import_module(sys.argv[1])
     results = {case: run(module, *words) for case, words in json.loads(sys.argv[2]).items()}
     print(json.dumps(results))

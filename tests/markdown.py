@@ -11,9 +11,13 @@ def code_blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[tuple[str, str]]:
-    """Modules of `-m experiments.NAME`, each with the rest of its line, which a backslash joins to
-    the next one."""
-    return re.findall(r"-m (experiments\.\w+)(.*)", re.sub(r"\s*\\\n\s*", " ", text))
+    """Modules of `offrl NAME` and of `-m experiments.NAME`, each with the rest of its line, which a
+    backslash joins to the next one."""
+    joined = re.sub(r"\s*\\\n\s*", " ", text)
+    found = re.findall(
+        r"(?:^|[|;&`/(]|exec|srun) ?(offrl [a-z]\w*|python -m experiments[.\w]+)(.*)", joined, re.M
+    )
+    return [(re.sub(r"^offrl ", "offrl_jax.cli.", n).split()[-1], rest) for n, rest in found]
 
 
 def unknown_flags(module: str, rest: str) -> list[str]:
@@ -22,7 +26,7 @@ def unknown_flags(module: str, rest: str) -> list[str]:
     path = ROOT / module.replace(".", "/")
     source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
     for name in re.findall(r"adopt_module_key_flags\((\w+)\)", source):
-        source += (ROOT / f"experiments/{name}.py").read_text()
+        source += (ROOT / f"offrl_jax/cli/{name}.py").read_text()
     defined = re.findall(r"(?:flags\.DEFINE_\w+|parser\.add_argument)\(\s*\"(?:--)?(\w+)\"", source)
     booleans = re.findall(r"flags\.DEFINE_bool\(\s*\"(\w+)\"", source)
     known = {"help", *defined, *(f"no{name}" for name in booleans)}

@@ -1,4 +1,4 @@
-"""AWAC's two weights against NumPy; `tests/algorithms/common/test_advantage_weighted.py` has the rest of its step."""
+"""AWAC's two weights against NumPy; the rest of its step is in `test_advantage_weighted.py`."""
 
 import jax
 import jax.numpy as jnp

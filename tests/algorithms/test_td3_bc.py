@@ -1,4 +1,4 @@
-"""TD3+BC's actor loss against NumPy; `tests/algorithms/common/test_twin_delayed.py` has the rest of its step."""
+"""TD3+BC's actor loss against NumPy; the rest of its step is in `test_twin_delayed.py`."""
 
 import dataclasses
 

@@ -140,7 +140,7 @@ def test_the_command_writes_figures_and_refuses_other_names(tmp_path):
         "file": [f"--output={tmp_path / 'file' / 'folder'}"],
         "good": ["safe_exploration", f"--output={tmp_path}"],
     }
-    found = commands.run_apart("notebooks.__main__", cases)
+    found = commands.run_apart("experiments.notebooks.__main__", cases)
     assert found["typo"]["code"] == found["stranger"]["code"] == found["file"]["code"] == 2
     assert "did you mean safe_exploration?" in found["typo"]["err"]
     assert "there are q_learning_from_random_data" in found["stranger"]["err"]

@@ -63,7 +63,7 @@ def results(folder):
             *("--config.num_worlds=2", "--config.num_world_steps=2", "--num_seeds=1"),
         ],
     }
-    return commands.run_apart("safety", cases)
+    return commands.run_apart("experiments.safety", cases)
 
 
 def test_it_leaves_a_table_figures_and_every_iteration(folder, results):
