@@ -1,0 +1,1 @@
+"""Runs: training, run directories, checkpoints, policies."""
