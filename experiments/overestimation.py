@@ -77,7 +77,7 @@ def main() -> None:
     num_steps = FLAGS.num_steps or SCALES[FLAGS.scale][0]
     for row in rows:  # refuses steps that evaluations cannot divide, before anything is written
         _dispatches(row, num_steps)
-    dataset = data.load(
+    dataset = data.load_dataset(
         FLAGS.dataset,
         env_id=FLAGS.env_id,
         clip_actions=FLAGS.clip_actions,

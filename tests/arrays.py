@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from offrl_jax.data import Dataset, from_arrays
+from offrl_jax.data import Dataset, dataset_from_arrays
 
 
 def random_dataset(
@@ -14,7 +14,7 @@ def random_dataset(
     odd = np.arange(num_rows) // 20 % 2 == 1
     observation = rng.normal(size=(num_rows, observation_size))
     action = rng.uniform(-1, 1, (num_rows, action_size))
-    return from_arrays(
+    return dataset_from_arrays(
         observation,
         action.argmax(1) if discrete else action,
         rng.normal(size=num_rows),
@@ -28,7 +28,7 @@ def random_dataset(
 def bandit(action: np.ndarray, reward: np.ndarray) -> Dataset:
     """One-step episodes from a single state."""
     n = len(action)
-    return from_arrays(
+    return dataset_from_arrays(
         np.zeros((n, 2)), action, reward, np.ones(n), next_observation=np.zeros((n, 2))
     )
 
@@ -38,7 +38,7 @@ def chain(num_rows: int = 400) -> Dataset:
     rng = np.random.default_rng(0)
     first = np.arange(num_rows) % 2 == 0
     observation = np.stack([first, ~first], 1).astype(float)
-    return from_arrays(
+    return dataset_from_arrays(
         observation,
         rng.uniform(-1, 1, (num_rows, 1)),
         np.where(first, 1.0, 2.0),

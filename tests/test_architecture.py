@@ -118,8 +118,8 @@ import jax, numpy as np, offrl_jax
 from offrl_jax import data
 from offrl_jax.algorithms.base import phases_of
 rows = np.ones((9, 2)), np.ones(9), np.zeros(9)
-continuous = data.from_arrays(rows[0], np.zeros((9, 1)), *rows[1:])
-discrete = data.from_arrays(rows[0], np.zeros(9), *rows[1:], num_actions=2)
+continuous = data.dataset_from_arrays(rows[0], np.zeros((9, 1)), *rows[1:])
+discrete = data.dataset_from_arrays(rows[0], np.zeros(9), *rows[1:], num_actions=2)
 key = jax.random.key(0)
 
 def through_all_phases(algorithm, config, dataset):

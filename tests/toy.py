@@ -9,7 +9,7 @@ import numpy as np
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
-from offrl_jax.data import Dataset, from_arrays
+from offrl_jax.data import Dataset, dataset_from_arrays
 
 ENV_ID, DISCRETE_ENV_ID = "OffrlToy-v0", "OffrlDiscreteToy-v0"
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32)
@@ -89,7 +89,7 @@ def toy_dataset(*, discrete: bool = False, **spec) -> Dataset:
     actions = {"action_low": LOW, "action_high": HIGH, "env_id": ENV_ID}
     if discrete:
         action, actions = rng.integers(0, 3, n), {"num_actions": 3, "env_id": DISCRETE_ENV_ID}
-    return from_arrays(
+    return dataset_from_arrays(
         observation,
         action,
         rng.normal(size=n),

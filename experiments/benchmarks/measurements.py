@@ -32,7 +32,7 @@ def random_dataset(
     end = np.arange(1, n + 1) % EPISODE == 0
     terminal = end & (np.arange(1, n + 1) // EPISODE % 2 == 0)
     action = rng.integers(action_size, size=n) if discrete else rng.uniform(-1, 1, (n, action_size))
-    return data.from_arrays(
+    return data.dataset_from_arrays(
         rng.normal(size=(n, observation_size)),
         action,
         rng.normal(size=n),

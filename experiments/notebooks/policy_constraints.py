@@ -52,7 +52,9 @@ LOW, HIGH = -0.5, 0.1
 rng = np.random.default_rng(0)
 action = rng.uniform(LOW, HIGH, (500, 1))
 nothing, ends = np.zeros((500, 1)), np.ones(500)
-bandit = data.from_arrays(nothing, action, 1 + 0.2 * action[:, 0], ends, next_observation=nothing)
+bandit = data.dataset_from_arrays(
+    nothing, action, 1 + 0.2 * action[:, 0], ends, next_observation=nothing
+)
 keys = jax.random.split(jax.random.key(1), num_seeds)
 settings = {  # by field, for whichever algorithm has it
     "hidden_sizes": (16, 16),

@@ -123,7 +123,7 @@ def _shard(name: str) -> None:
 
 
 def _loaded(name: str) -> data.Dataset:
-    return data.load(name, **{flag: FLAGS[flag].value for flag in OF_READING})
+    return data.load_dataset(name, **{flag: FLAGS[flag].value for flag in OF_READING})
 
 
 @contextlib.contextmanager

@@ -65,7 +65,9 @@ def main(*run_dirs: str) -> None:
 def _described(dataset: dict[str, Any]) -> dict[str, Any]:
     """Facts of a dataset that is read again; none if it is not there or another by now."""
     try:
-        found = data.load(dataset["name"], clip_actions=True)  # as they may have been trained on
+        found = data.load_dataset(
+            dataset["name"], clip_actions=True
+        )  # as they may have been trained on
     except InputError as error:
         print(f"note: {error}")
         return {}

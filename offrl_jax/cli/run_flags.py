@@ -79,7 +79,7 @@ def passed_on() -> dict[str, Any]:
 
 def load(name: str) -> Data:
     """The dataset of that name, as it is."""
-    return data.load(
+    return data.load_dataset(
         name,
         env_id=FLAGS.env_id,
         observation_keys=tuple(FLAGS.observation_keys),

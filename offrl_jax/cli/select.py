@@ -193,7 +193,7 @@ def _dataset(groups: list[Trained]) -> Dataset:
                     f"{one[field]} and {other[field]}); select among runs in one environment"
                 )
     name = FLAGS.dataset or first.spec.name
-    dataset = data.load(
+    dataset = data.load_dataset(
         name,
         observation_keys=tuple(FLAGS.observation_keys),
         clip_actions=FLAGS.clip_actions,

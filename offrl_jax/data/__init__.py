@@ -3,8 +3,8 @@
 from offrl_jax.data.dataset import (
     Data,
     Dataset,
+    dataset_from_arrays,
     episode_returns,
-    from_arrays,
     keep_best_episodes,
     normalize_observations,
     sample,
@@ -12,7 +12,7 @@ from offrl_jax.data.dataset import (
     transform_rewards,
     with_discount,
 )
-from offrl_jax.data.sources import load
+from offrl_jax.data.sources import load_dataset
 from offrl_jax.data.streaming.host_dataset import HostDataset
 from offrl_jax.data.streaming.shards import shard
 
@@ -20,10 +20,10 @@ __all__ = [
     "Data",
     "Dataset",
     "HostDataset",
+    "dataset_from_arrays",
     "episode_returns",
-    "from_arrays",
     "keep_best_episodes",
-    "load",
+    "load_dataset",
     "normalize_observations",
     "sample",
     "scale_rewards_by_return_range",

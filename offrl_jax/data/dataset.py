@@ -1,6 +1,6 @@
 """The dataset: one pytree of flat transitions, its sampling and its transforms.
 
-Every source ends in `from_arrays`, so the rules of episode ends live here alone:
+Every source ends in `dataset_from_arrays`, so the rules of episode ends live here alone:
 a true end stops the bootstrap, a time-out does not, and nothing crosses an episode boundary.
 """
 
@@ -151,7 +151,7 @@ def sample(dataset: Dataset, key: Key, batch_size: int) -> Transition:
     return jax.tree.map(lambda x: x[index], dataset.transitions)
 
 
-def from_arrays(
+def dataset_from_arrays(
     observation: np.ndarray,
     action: np.ndarray,
     reward: np.ndarray,

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from offrl_jax.data.dataset import Dataset, from_arrays
+from offrl_jax.data.dataset import Dataset, dataset_from_arrays
 
 
 class Recording(NamedTuple):
-    """The keyword arguments of `from_arrays`, those that JSON holds apart from the arrays.
+    """The keyword arguments of `dataset_from_arrays`, those that JSON holds apart from the arrays.
 
     It is what the data say; what the user decides about them comes with `to_dataset`.
     """
@@ -25,7 +25,7 @@ class Recording(NamedTuple):
         clip_actions: bool = False,
         trust_dataset_env: bool = False,
     ) -> Dataset:
-        """The dataset of that name; the other arguments are those of `load`."""
+        """The dataset of that name; the other arguments are those of `load_dataset`."""
         if not {"truncation", "episode_end"} & set(self.arrays):
             logging.warning(
                 "%s has no timeouts; its episodes are taken to end at terminals only", name
@@ -33,6 +33,6 @@ class Recording(NamedTuple):
         fields = self.fields
         if fields.get("env_entry_point") and not trust_dataset_env:
             fields = fields | {"env_entry_point": ""}
-        return from_arrays(
+        return dataset_from_arrays(
             **self.arrays, **fields, name=name, discount=discount, clip_actions=clip_actions
         )

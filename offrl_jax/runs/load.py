@@ -57,7 +57,7 @@ class Trained:
     discounted_returns: np.ndarray | None
 
     def as_learnt(self, dataset: Data) -> Data:
-        """Raw data, such as `data.load` gives, with the run's own preprocessing.
+        """Raw data, such as `data.load_dataset` gives, with the run's own preprocessing.
 
         Raises:
           InputError: if the data are preprocessed already, or of other shapes than the run's.
@@ -69,7 +69,7 @@ class Trained:
             )
         if any((x != raw).any() for x, raw in zip(dataset.preprocessing, RAW, strict=True)):
             raise InputError(
-                f"{dataset.spec.name} is preprocessed already; give it as data.load does"
+                f"{dataset.spec.name} is preprocessed already; give it as data.load_dataset does"
             )
         own = self.preprocessing
         dataset = dataset.with_observations(own, own)

@@ -7,7 +7,7 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.bc import BCConfig, actor_loss, policy_of
-from offrl_jax.data import from_arrays
+from offrl_jax.data import dataset_from_arrays
 from offrl_jax.networks.distributions import TanhGaussian
 from offrl_jax.networks.modules import gaussian_policy
 from tests.arrays import bandit, random_dataset
@@ -70,7 +70,7 @@ def test_categorical_likelihood_recovers_the_shares_of_discrete_actions():
     """The tabular maximum likelihood is counts; two states, other shares in each."""
     state = np.arange(400) % 2
     action = np.where(state == 0, np.arange(400) // 2 % 4 == 0, np.arange(400) // 2 % 2 == 0)
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         *(np.eye(2)[state], action.astype(int), np.zeros(400), np.ones(400)),
         next_observation=np.zeros((400, 2)),
         num_actions=3,

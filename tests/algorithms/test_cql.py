@@ -10,7 +10,7 @@ import pytest
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.common.soft_actor_critic import q_values
 from offrl_jax.algorithms.cql import CQLConfig, candidate_actions
-from offrl_jax.data import from_arrays
+from offrl_jax.data import dataset_from_arrays
 from offrl_jax.networks.distributions import TanhGaussian
 from tests.arrays import bandit, chain, random_dataset
 
@@ -119,7 +119,7 @@ def test_values_of_a_two_state_chain():
 def test_time_outs_bootstrap():
     """Reward 1 for ever, cut every 10 steps: Q = 1 / (1 − γ), not less."""
     rng = np.random.default_rng(0)
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         np.ones((NUM_ROWS, 2)),
         rng.uniform(-1, 1, (NUM_ROWS, 1)),
         np.ones(NUM_ROWS),

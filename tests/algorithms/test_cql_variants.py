@@ -22,7 +22,7 @@ from offrl_jax.algorithms.cql import (
     penalty,
     with_reference_returns,
 )
-from offrl_jax.data import from_arrays
+from offrl_jax.data import dataset_from_arrays
 from tests.arrays import random_dataset
 
 CQL, SAC = ALGORITHMS["cql"], ALGORITHMS["sac"]
@@ -447,7 +447,7 @@ def test_the_floor_comes_before_the_density():
 
 def reference_returns(reward, terminal, truncation, **settings):
     n = len(reward)
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         np.zeros((n, 2)),
         np.zeros((n, 1)),
         np.asarray(reward, float),

@@ -17,7 +17,7 @@ from offrl_jax.algorithms.common.discrete_q import quantiles, td_loss
 from offrl_jax.algorithms.cql_discrete import CQLDiscreteConfig
 from offrl_jax.algorithms.cql_discrete import critic_loss as cql_loss
 from offrl_jax.algorithms.dqn import DQNConfig
-from offrl_jax.data import from_arrays, sample
+from offrl_jax.data import dataset_from_arrays, sample
 from tests.arrays import random_dataset
 
 SMALL = {"critic_hidden_sizes": (32,), "batch_size": 64, "critic_learning_rate": 3e-3}
@@ -84,7 +84,7 @@ def corridor(num_rows=600):
     cell, action = rng.integers(0, 3, num_rows), rng.integers(0, 2, num_rows)
     end = (cell == 2) & (action == 1)
     after = np.clip(cell + 2 * action - 1, 0, 2)
-    return from_arrays(
+    return dataset_from_arrays(
         *(np.eye(3)[cell], action, end.astype(float), end),
         truncation=~end,
         next_observation=np.eye(3)[after],
@@ -104,7 +104,7 @@ def test_dqn_finds_the_optimal_values_of_a_corridor_from_random_data(settings):
 def test_quantiles_are_those_of_the_rewards():
     """Rewards 0 and 1, as often, of a single step: the lower quantiles are 0, the upper 1."""
     rewards = np.tile([0.0, 1.0], 100)
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         *(np.zeros((200, 2)), np.arange(200) // 2 % 2, rewards, np.ones(200)),
         next_observation=np.zeros((200, 2)),
         num_actions=2,
@@ -135,7 +135,7 @@ def test_cql_is_stationary_at_its_fixed_point():
         share = np.exp(q) / np.exp(q).sum()
         q += 0.1 * (reward - weight * (share / beta - 1) - q)
     action = np.array([0, 0, 0, 0, 1])
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         *(np.zeros((5, 2)), action, reward[action], np.ones(5)),
         next_observation=np.zeros((5, 2)),
         num_actions=2,
@@ -204,7 +204,7 @@ def test_actions_of_another_kind_are_refused(name):
 def unseen(algorithm, config):
     """What is chosen where the third of three actions is in no data, and the second pays most."""
     action = np.arange(300) % 2
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         *(np.zeros((300, 2)), action, action - 2.0, np.ones(300)),
         next_observation=np.zeros((300, 2)),
         num_actions=3,

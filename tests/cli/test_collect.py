@@ -16,7 +16,7 @@ def made(env_id, observation_size, **fields):
     n = 20
     action = rng.integers(2, size=n) if "num_actions" in fields else rng.uniform(-1, 1, (n, 1))
     rows = rng.normal(size=(n, observation_size)), action, np.ones(n), np.arange(n) % 5 == 4
-    return data.from_arrays(*rows, env_id=env_id, **fields)
+    return data.dataset_from_arrays(*rows, env_id=env_id, **fields)
 
 
 BAD = {
@@ -105,7 +105,7 @@ def recorded(done, tmp_path, monkeypatch):
 
 def test_random_actions_are_recorded_in_d4rls_layout(done, recorded):
     columns = recorded("random")
-    dataset = data.load(done[0] / "random.npz")
+    dataset = data.load_dataset(done[0] / "random.npz")
     assert len(dataset) == 500 and dataset.spec.env_id == "CartPole-v1"
     assert dataset.spec.discrete and dataset.spec.action_size == columns["num_actions"] == 2
     assert abs(columns["actions"].mean() - 0.5) < 4 * 0.5 / np.sqrt(500)
@@ -128,7 +128,7 @@ def test_a_policy_acts_as_when_loaded_and_within_its_tasks_time_limit(done, reco
     columns = recorded("policy")
     expected = load_policy(done[0] / "dqn", 1)(columns["observations"])
     np.testing.assert_array_equal(columns["actions"], expected)
-    dataset = data.load(done[0] / "policy.npz")
+    dataset = data.load_dataset(done[0] / "policy.npz")
     assert dataset.spec.max_episode_steps == LIMIT
     assert np.bincount(dataset.episode).max() <= LIMIT
 
@@ -136,7 +136,7 @@ def test_a_policy_acts_as_when_loaded_and_within_its_tasks_time_limit(done, reco
 def test_random_actions_take_turns_with_the_policy(done, recorded):
     columns = recorded("turns")
     agrees = load_policy(done[0] / "dqn")(columns["observations"]) == columns["actions"]
-    episode = np.asarray(data.load(done[0] / "turns.npz").episode)
+    episode = np.asarray(data.load_dataset(done[0] / "turns.npz").episode)
     assert agrees[episode % 2 == 1].all() and not agrees[episode % 2 == 0].all()
 
 
@@ -163,7 +163,7 @@ def test_continuous_actions_keep_their_bounds(done, recorded):
     assert "num_actions" not in columns and columns["actions"].shape == (450, 1)
     assert np.abs(columns["actions"]).max() <= 2 and np.abs(columns["actions"]).max() > 1.5
     np.testing.assert_array_equal(np.flatnonzero(columns["timeouts"]), [199, 399, 449])
-    assert data.load(done[0] / "continuous.npz").spec.action_high == (2.0,)
+    assert data.load_dataset(done[0] / "continuous.npz").spec.action_high == (2.0,)
     columns = recorded("a policy's")
     expected = load_policy(done[0] / "bc")(columns["observations"])
     np.testing.assert_allclose(columns["actions"], expected, atol=1e-5)
@@ -171,7 +171,7 @@ def test_continuous_actions_keep_their_bounds(done, recorded):
 
 def test_entries_of_observations_are_recorded_with_their_names(done, recorded):
     recorded("maze")
-    dataset = data.load(done[0] / "maze.npz")
+    dataset = data.load_dataset(done[0] / "maze.npz")
     assert dataset.spec.observation_keys == ("observation", "desired_goal")
     goal = np.asarray(dataset.transitions.observation)[:, -2:]
     assert (goal == goal[0]).all()

@@ -29,7 +29,7 @@ REFUSED = {
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("placement")
     files.write_npz(folder / "flat.npz", files.flat())
-    data.shard(data.load(folder / "flat.npz"), folder / "flat.shards", rows_per_shard=7)
+    data.shard(data.load_dataset(folder / "flat.npz"), folder / "flat.shards", rows_per_shard=7)
     return folder
 
 

@@ -54,7 +54,7 @@ def test_the_file_trains_and_evaluates_on_one_goal(tmp_path, maze_file, monkeypa
     assert "16 of 16 transitions in 2 episodes, 1 of which reach the goal at [-4.0, 4.0]" in (
         done.stdout
     )
-    dataset = data.load(output)
+    dataset = data.load_dataset(output)
     np.testing.assert_array_equal(dataset.transitions.reward, np.arange(16) == 7)
     np.testing.assert_array_equal(dataset.transitions.terminal, np.arange(16) == 7)
     assert dataset.spec.reference_scores == (0.0, 1.0)

@@ -74,7 +74,7 @@ def load(name, *, observation_keys, clip_actions, trust_dataset_env):
     return dataclasses.replace(dataset, transitions=dataset.transitions._replace(reward=reward))
 
 
-command.data.load = load
+command.data.load_dataset = load
 for name in ("no room/selection.json", "no figure/scores.png"):
     (folder / name).mkdir(parents=True)
 results = {}

@@ -24,7 +24,7 @@ def made(reward=None, end=(4, 9), terminal=(4,), n=10, **changes):
         "next_observation": walk[1:],
         "env_id": "Hopper-v5",
     } | changes
-    return data.from_arrays(**arrays)
+    return data.dataset_from_arrays(**arrays)
 
 
 def assert_warned(found, words):
@@ -250,7 +250,7 @@ def test_data_without_faults_are_not_warned_of():
     rng = np.random.default_rng(0)
     n = 10_000
     end = np.arange(1, n + 1) % 100 == 0
-    dataset = data.from_arrays(
+    dataset = data.dataset_from_arrays(
         rng.normal(size=(n, 3)),
         rng.uniform(-0.9, 0.9, (n, 2)),
         rng.normal(size=n),

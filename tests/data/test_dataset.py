@@ -25,7 +25,7 @@ def flags(*rows, n=5):
 
 
 def test_true_end_does_not_bootstrap_and_time_out_does():
-    dataset = data.from_arrays(
+    dataset = data.dataset_from_arrays(
         **arrays(terminal=flags(1), truncation=flags(3), next_observation=np.full((5, 2), 7.0))
     )
     np.testing.assert_array_equal(dataset.transitions.terminal, [0, 1, 0, 0, 0])
@@ -33,34 +33,34 @@ def test_true_end_does_not_bootstrap_and_time_out_does():
 
 
 def test_terminal_wins_where_both_flags_are_set():
-    dataset = data.from_arrays(**arrays(terminal=flags(4), truncation=flags(4)))
+    dataset = data.dataset_from_arrays(**arrays(terminal=flags(4), truncation=flags(4)))
     assert dataset.transitions.terminal[-1] == 1
     assert len(dataset) == 5
 
 
 def test_last_row_without_a_flag_is_a_truncation():
     stored = np.full((5, 2), 7.0)
-    dataset = data.from_arrays(**arrays(next_observation=stored))
+    dataset = data.dataset_from_arrays(**arrays(next_observation=stored))
     assert dataset.transitions.terminal[-1] == 0
     assert dataset.transitions.next_action_valid[-1] == 0
-    assert len(data.from_arrays(**arrays())) == 4  # nothing known to bootstrap from
+    assert len(data.dataset_from_arrays(**arrays())) == 4  # nothing known to bootstrap from
 
 
 def test_cut_uses_the_stored_next_observation():
     stored = np.arange(10.0).reshape(5, 2) + 100
-    dataset = data.from_arrays(**arrays(truncation=flags(2), next_observation=stored))
+    dataset = data.dataset_from_arrays(**arrays(truncation=flags(2), next_observation=stored))
     np.testing.assert_array_equal(dataset.transitions.next_observation, stored)
 
 
 def test_cut_without_next_observation_is_dropped_and_a_true_end_kept():
-    dataset = data.from_arrays(**arrays(terminal=flags(4), truncation=flags(2)))
+    dataset = data.dataset_from_arrays(**arrays(terminal=flags(4), truncation=flags(2)))
     np.testing.assert_array_equal(dataset.transitions.reward, [1, 2, 4, 5])
     np.testing.assert_array_equal(dataset.transitions.next_observation[:2], [[2, 3], [4, 5]])
     np.testing.assert_array_equal(dataset.episode, [0, 0, 1, 1])
 
 
 def test_nothing_crosses_an_episode_boundary():
-    dataset = data.from_arrays(
+    dataset = data.dataset_from_arrays(
         **arrays(terminal=flags(1, 4), next_observation=np.zeros((5, 2))), discount=0.5
     )
     rows = dataset.transitions
@@ -74,7 +74,7 @@ def test_nothing_crosses_an_episode_boundary():
 def test_actions_are_rescaled_and_come_back():
     low, high = np.array([-2.0, 0.0]), np.array([2.0, 10.0])
     action = np.array([[-2, 0], [2, 10], [0, 5], [1, 2.5], [0.5, 1]])
-    dataset = data.from_arrays(**arrays(action=action), action_low=low, action_high=high)
+    dataset = data.dataset_from_arrays(**arrays(action=action), action_low=low, action_high=high)
     np.testing.assert_allclose(
         dataset.transitions.action, [[-1, -1], [1, 1], [0, 0], [0.5, -0.5]], atol=1e-6
     )
@@ -86,7 +86,7 @@ def test_actions_are_rescaled_and_come_back():
 
 def test_actions_outside_their_bounds_are_refused():
     with pytest.raises(InputError, match=r"leaves its bounds in 1 of 5 .* 4 .*--clip_actions"):
-        data.from_arrays(**arrays(action=np.array([[0], [0], [0], [0], [1.5]])))
+        data.dataset_from_arrays(**arrays(action=np.array([[0], [0], [0], [0], [1.5]])))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_actions_outside_their_bounds_are_refused():
 )
 def test_unusable_arrays_are_named(changes, message):
     with pytest.raises(InputError, match=message):
-        data.from_arrays(**arrays(**changes))
+        data.dataset_from_arrays(**arrays(**changes))
 
 
 def test_ragged_rows_are_no_array():
@@ -124,13 +124,13 @@ def test_ragged_rows_are_no_array():
 
 def test_empty_arrays_are_refused():
     with pytest.raises(InputError, match="empty"):
-        data.from_arrays(**arrays(n=0))
+        data.dataset_from_arrays(**arrays(n=0))
 
 
 def test_a_column_of_rewards_is_a_row():
     reward = np.arange(1.0, 6.0)[:, None]
     np.testing.assert_array_equal(
-        data.from_arrays(**arrays(reward=reward)).transitions.reward, [1, 2, 3, 4]
+        data.dataset_from_arrays(**arrays(reward=reward)).transitions.reward, [1, 2, 3, 4]
     )
 
 
@@ -139,7 +139,7 @@ def test_the_users_arrays_are_copied():
         k: np.array(v, np.float32) for k, v in arrays(next_observation=np.zeros((5, 2))).items()
     }
     kept = {k: v.copy() for k, v in given.items()}
-    dataset = data.from_arrays(**given)
+    dataset = data.dataset_from_arrays(**given)
     for field, before in kept.items():
         np.testing.assert_array_equal(given[field], before)
         given[field][:] = 99
@@ -148,16 +148,16 @@ def test_the_users_arrays_are_copied():
 
 def test_fingerprint_follows_the_numbers_alone():
     fields = arrays(next_observation=np.zeros((5, 2)))
-    first = data.from_arrays(**fields, name="a").spec.fingerprint
-    assert first == data.from_arrays(**fields, name="b", discount=0.5).spec.fingerprint
+    first = data.dataset_from_arrays(**fields, name="a").spec.fingerprint
+    assert first == data.dataset_from_arrays(**fields, name="b", discount=0.5).spec.fingerprint
     changed = fields | {"reward": fields["reward"] + 1e-6 * flags(3)}
-    assert first != data.from_arrays(**changed).spec.fingerprint
-    normalized = data.normalize_observations(data.from_arrays(**fields))
+    assert first != data.dataset_from_arrays(**changed).spec.fingerprint
+    normalized = data.normalize_observations(data.dataset_from_arrays(**fields))
     assert normalized.spec.fingerprint == first
 
 
 def test_sample_stays_in_bounds_and_reaches_every_row():
-    dataset = data.from_arrays(**arrays(next_observation=np.zeros((5, 2))))
+    dataset = data.dataset_from_arrays(**arrays(next_observation=np.zeros((5, 2))))
     batch = jax.jit(data.sample, static_argnums=2)(dataset, jax.random.key(0), 500)
     assert batch.observation.shape == (500, 2)
     assert set(np.asarray(batch.reward)) == {1, 2, 3, 4, 5}
@@ -166,14 +166,14 @@ def test_sample_stays_in_bounds_and_reaches_every_row():
 
 
 def test_rows_of_a_sample_belong_together():
-    dataset = data.from_arrays(**arrays(next_observation=np.zeros((5, 2))))
+    dataset = data.dataset_from_arrays(**arrays(next_observation=np.zeros((5, 2))))
     batch = data.sample(dataset, jax.random.key(1), 100)
     np.testing.assert_array_equal(batch.observation[:, 0], 2 * (batch.reward - 1))
 
 
 def test_normalization_standardises_and_is_the_policys_too():
     fields = arrays(next_observation=np.ones((5, 2)))
-    dataset = data.normalize_observations(data.from_arrays(**fields))
+    dataset = data.normalize_observations(data.dataset_from_arrays(**fields))
     std = fields["observation"].std(0) + 1e-3
     expected = (fields["observation"] - fields["observation"].mean(0)) / std
     np.testing.assert_allclose(dataset.transitions.observation, expected, rtol=1e-5)
@@ -184,14 +184,16 @@ def test_normalization_standardises_and_is_the_policys_too():
     )
     assert np.isfinite(
         data.normalize_observations(
-            data.from_arrays(**arrays(observation=np.ones((5, 2))))
+            data.dataset_from_arrays(**arrays(observation=np.ones((5, 2))))
         ).transitions.observation
     ).all()
 
 
 def test_normalizing_twice_composes():
     fields = arrays()
-    dataset = data.normalize_observations(data.normalize_observations(data.from_arrays(**fields)))
+    dataset = data.normalize_observations(
+        data.normalize_observations(data.dataset_from_arrays(**fields))
+    )
     np.testing.assert_allclose(
         dataset.preprocessing.normalize(jnp.asarray(fields["observation"][:4])),
         dataset.transitions.observation,
@@ -200,7 +202,7 @@ def test_normalizing_twice_composes():
 
 
 def test_reward_transforms_compose_and_leave_raw_returns_readable():
-    raw = data.from_arrays(
+    raw = data.dataset_from_arrays(
         **arrays(terminal=flags(1), next_observation=np.zeros((5, 2))), discount=0.5
     )
     dataset = data.transform_rewards(raw, scale=10.0, bias=-5.0)
@@ -211,18 +213,18 @@ def test_reward_transforms_compose_and_leave_raw_returns_readable():
 
 
 def test_return_range_becomes_1000():
-    raw = data.from_arrays(**arrays(terminal=flags(1), next_observation=np.zeros((5, 2))))
+    raw = data.dataset_from_arrays(**arrays(terminal=flags(1), next_observation=np.zeros((5, 2))))
     dataset = data.scale_rewards_by_return_range(raw)
     np.testing.assert_allclose(dataset.transitions.reward[0], 1000 / 9, rtol=1e-6)
 
 
 def test_return_range_of_equal_returns_is_refused():
     with pytest.raises(InputError, match="same return"):
-        data.scale_rewards_by_return_range(data.from_arrays(**arrays()))
+        data.scale_rewards_by_return_range(data.dataset_from_arrays(**arrays()))
 
 
 def test_best_episodes_are_kept_whole_and_in_order():
-    raw = data.from_arrays(
+    raw = data.dataset_from_arrays(
         **arrays(
             reward=np.array([5.0, 5, 1, 4, 4]),
             terminal=flags(1, 2, 4),
@@ -239,11 +241,11 @@ def test_best_episodes_are_kept_whole_and_in_order():
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1])
 def test_share_of_episodes_outside_its_range_is_refused(fraction):
     with pytest.raises(InputError, match="share of episodes"):
-        data.keep_best_episodes(data.from_arrays(**arrays()), fraction)
+        data.keep_best_episodes(data.dataset_from_arrays(**arrays()), fraction)
 
 
 def test_spec_fields_pass_through():
-    dataset = data.from_arrays(**arrays(), env_id="Hopper-v5", reference_scores=(0.0, 1.0))
+    dataset = data.dataset_from_arrays(**arrays(), env_id="Hopper-v5", reference_scores=(0.0, 1.0))
     assert dataset.spec.env_id == "Hopper-v5"
     assert dataclasses.replace(dataset.spec, name="x") == type(dataset.spec).from_json(
         dataset.spec.to_json() | {"name": "x"}
@@ -252,7 +254,7 @@ def test_spec_fields_pass_through():
 
 def test_a_bootstrap_can_stop_in_mid_episode():
     """OGBench masks the steps at the goal while the trajectory goes on."""
-    dataset = data.from_arrays(
+    dataset = data.dataset_from_arrays(
         np.arange(6.0)[:, None],
         np.zeros((6, 1)),
         np.ones(6),
@@ -270,7 +272,7 @@ def test_a_bootstrap_can_stop_in_mid_episode():
 )
 def test_return_range_scaling_gives_a_range_of_1000_after_any_transform(change):
     uneven = arrays(n=12, terminal=flags(2, 11, n=12))
-    dataset = data.transform_rewards(data.from_arrays(**uneven), **change)
+    dataset = data.transform_rewards(data.dataset_from_arrays(**uneven), **change)
     scaled = data.scale_rewards_by_return_range(dataset)
     returns = np.bincount(scaled.episode, weights=scaled.transitions.reward)
     assert returns.max() - returns.min() == pytest.approx(1000.0, rel=1e-4)
@@ -288,10 +290,10 @@ def test_return_range_scaling_gives_a_range_of_1000_after_any_transform(change):
 )
 def test_rewards_are_not_made_unreadable(change):
     with pytest.raises(InputError, match="rewards cannot become"):
-        data.transform_rewards(data.from_arrays(**arrays(truncation=flags(2))), **change)
+        data.transform_rewards(data.dataset_from_arrays(**arrays(truncation=flags(2))), **change)
 
 
 def test_another_discount_changes_the_returns_to_go_alone():
-    dataset = data.with_discount(data.from_arrays(**arrays(truncation=flags(2))), 0.0)
+    dataset = data.with_discount(data.dataset_from_arrays(**arrays(truncation=flags(2))), 0.0)
     np.testing.assert_allclose(dataset.transitions.return_to_go, dataset.transitions.reward)
     assert dataset.discount == 0.0

@@ -24,7 +24,7 @@ def made(action=INDICES, num_actions=3, **changes):
     arrays = np.arange(2.0 * n).reshape(n, 2), action, np.arange(n), np.arange(n) == 2
     following = np.arange(2.0 * n).reshape(n, 2) + 2
     options = {"next_observation": following, "num_actions": num_actions} | changes
-    return data.from_arrays(*arrays, **options)
+    return data.dataset_from_arrays(*arrays, **options)
 
 
 def test_indices_become_one_hot_rows():
@@ -115,17 +115,17 @@ def check_cartpole(dataset):
 
 
 def test_a_file_of_no_environment_says_how_many_there_are(write):
-    check_cartpole(data.load(write(columns(), num_actions=2)))
+    check_cartpole(data.load_dataset(write(columns(), num_actions=2)))
     with pytest.raises(InputError, match="num_actions"):
-        data.load(write(columns()))
+        data.load_dataset(write(columns()))
 
 
 @pytest.mark.parametrize("shape", [(20,), (20, 1)])
 def test_the_environment_of_a_file_says_how_many_there_are(write, shape):
     path = write(columns(actions=CARTPOLE.reshape(shape)), env_id="CartPole-v1")
-    check_cartpole(data.load(path))
+    check_cartpole(data.load_dataset(path))
     given = columns(actions=CARTPOLE.reshape(shape))
-    check_cartpole(data.load(write(given), env_id="CartPole-v1"))
+    check_cartpole(data.load_dataset(write(given), env_id="CartPole-v1"))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_the_files_number_and_the_environments_must_agree(write, env_id, width, 
     rows = {"observations": observations, "next_observations": observations}
     path = write(columns(actions=CARTPOLE[:, None], **rows), env_id=env_id, num_actions=number)
     with pytest.raises(InputError, match=f"num_actions of .* is {number} but {env_id} has"):
-        data.load(path)
+        data.load_dataset(path)
 
 
 def test_without_the_simulator_the_files_own_number_counts(write, monkeypatch, caplog):
@@ -144,14 +144,14 @@ def test_without_the_simulator_the_files_own_number_counts(write, monkeypatch, c
         raise environments.SimulatorMissing("CartPole-v1 needs a package more")
 
     monkeypatch.setattr(environments, "make", absent)
-    check_cartpole(data.load(write(columns(), env_id="CartPole-v1", num_actions=2)))
+    check_cartpole(data.load_dataset(write(columns(), env_id="CartPole-v1", num_actions=2)))
     assert "are taken to be 2 discrete ones: CartPole-v1 needs" in caplog.text
 
 
 @pytest.mark.parametrize("number", [2.0, [2, 2], "two"])
 def test_a_number_of_actions_that_is_none(write, number):
     with pytest.raises(InputError, match=r"num_actions of .* must be how many discrete actions"):
-        data.load(write(columns(), num_actions=number))
+        data.load_dataset(write(columns(), num_actions=number))
 
 
 def write_minari(space, actions=CARTPOLE, **metadata):
@@ -163,7 +163,7 @@ def write_minari(space, actions=CARTPOLE, **metadata):
 def test_minari_datasets(shape):
     space = {"type": "Discrete", "dtype": "int64", "start": 0, "n": 2}
     write_minari(space, CARTPOLE.reshape(shape), env_spec=files.env_spec(id="CartPole-v1"))
-    dataset = data.load(files.NAME)
+    dataset = data.load_dataset(files.NAME)
     check_cartpole(dataset)
     env = environments.make_from_spec(dataset.spec)
     assert env.spec.id == "CartPole-v1"
@@ -173,7 +173,7 @@ def test_minari_datasets(shape):
 def test_minari_actions_that_do_not_start_at_0_are_refused():
     write_minari({"type": "Discrete", "dtype": "int64", "start": 1, "n": 2}, CARTPOLE + 1)
     with pytest.raises(InputError, match=r"Discrete actions; .* indices from 0 on"):
-        data.load(files.NAME)
+        data.load_dataset(files.NAME)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_another_number_of_actions_is_refused():
 @pytest.mark.parametrize("actions", [np.ones((20, 2), np.float32), CARTPOLE + 2])
 def test_a_file_whose_actions_are_not_the_environments(write, actions):
     with pytest.raises(InputError, match=r"those of CartPole-v1 have 1|none of the indices 0 to 1"):
-        data.load(write(columns(actions=actions), env_id="CartPole-v1"))
+        data.load_dataset(write(columns(actions=actions), env_id="CartPole-v1"))
 
 
 def test_the_card_has_shares_and_no_bounds():

@@ -90,7 +90,7 @@ def test_score_100_is_the_registered_threshold_or_the_most_there_is(task):
 
 
 def test_load_by_name(capsys):
-    dataset = data.load("cartpole/mixed-700")
+    dataset = data.load_dataset("cartpole/mixed-700")
     assert len(dataset) == 700 and dataset.spec.action_size == 2
     assert "generating 700 transitions" in capsys.readouterr().err
     spec = dataset.spec
@@ -98,7 +98,7 @@ def test_load_by_name(capsys):
     assert spec.reference_scores == scores.reference_scores(
         spec.env_id, json.loads(spec.env_kwargs)
     )
-    assert data.load("cartpole/mixed-700").spec == spec
+    assert data.load_dataset("cartpole/mixed-700").spec == spec
     assert "generating" not in capsys.readouterr().err
 
 
@@ -116,7 +116,7 @@ def test_a_missing_simulator_is_named(monkeypatch):
             monkeypatch.delitem(sys.modules, name)
     assert gymnasium
     with pytest.raises(environments.SimulatorMissing, match=r"LunarLander-v3 .*gymnasium\[box2d\]"):
-        data.load("lunarlander/mixed-77")
+        data.load_dataset("lunarlander/mixed-77")
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_a_missing_simulator_is_named(monkeypatch):
 )
 def test_names_that_make_no_sense_are_refused(name, message):
     with pytest.raises(InputError, match=message):
-        data.load(name)
+        data.load_dataset(name)

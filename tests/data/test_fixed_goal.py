@@ -105,7 +105,7 @@ def test_a_task_that_cannot_be_read_is_refused(tmp_path, columns, attributes):
             file[key] = values
         file.attrs.update({"env_id": "Hopper-v5"} | attributes)
     with pytest.raises(InputError, match="env_kwargs and max_episode_steps"):
-        data.load(tmp_path / "a.hdf5")
+        data.load_dataset(tmp_path / "a.hdf5")
 
 
 def test_arguments_of_the_environment_decide_its_shape(tmp_path):
@@ -117,7 +117,7 @@ def test_arguments_of_the_environment_decide_its_shape(tmp_path):
         file.attrs["env_id"] = "Ant-v5"
         file.attrs["env_kwargs"] = '{"include_cfrc_ext_in_observation": false}'
         file.attrs["max_episode_steps"] = 70
-    spec = data.load(tmp_path / "a.hdf5").spec
+    spec = data.load_dataset(tmp_path / "a.hdf5").spec
     assert spec.env_kwargs == '{"include_cfrc_ext_in_observation": false}'
     assert spec.max_episode_steps == 70
 

@@ -121,7 +121,7 @@ def test_references_are_reproducible_in_kind():
 
 
 def test_load_by_name(capsys):
-    dataset = data.load("pointmaze/umaze-700")
+    dataset = data.load_dataset("pointmaze/umaze-700")
     assert len(dataset) == 700
     assert "generating 700 transitions" in capsys.readouterr().err
     spec = dataset.spec
@@ -129,12 +129,12 @@ def test_load_by_name(capsys):
     assert spec.reference_scores == scores.reference_scores(
         spec.env_id, json.loads(spec.env_kwargs)
     )
-    assert data.load("pointmaze/umaze-700").spec == spec
+    assert data.load_dataset("pointmaze/umaze-700").spec == spec
     assert "generating" not in capsys.readouterr().err
 
 
 def test_numbers_and_options_that_make_no_sense_are_refused():
     with pytest.raises(InputError, match="no transitions"):
-        data.load("pointmaze/umaze-0")
+        data.load_dataset("pointmaze/umaze-0")
     with pytest.raises(InputError, match="leave env_id"):
-        data.load("pointmaze/umaze-10", env_id="Hopper-v5")
+        data.load_dataset("pointmaze/umaze-10", env_id="Hopper-v5")

@@ -21,7 +21,7 @@ from offrl_jax.types import InputError
 )
 def test_unknown_name_gives_the_nearest(name, nearest):
     with pytest.raises(InputError, match=f"did you mean {nearest}"):
-        data.load(name)
+        data.load_dataset(name)
 
 
 def test_unknown_name_considers_local_minari_ids(tmp_path):
@@ -29,19 +29,19 @@ def test_unknown_name_considers_local_minari_ids(tmp_path):
     folder.mkdir(parents=True)
     (folder / "main_data.hdf5").touch()
     with pytest.raises(InputError, match="did you mean mujoco/hopper/medium-v0"):
-        data.load("mujoco/hopper/medium")
+        data.load_dataset("mujoco/hopper/medium")
 
 
 def test_message_is_one_sentence():
     with pytest.raises(InputError) as caught:
-        data.load("hello")
+        data.load_dataset("hello")
     assert "\n" not in str(caught.value) and "did you mean" not in str(caught.value)
 
 
 def test_missing_file_names_its_neighbour(tmp_path, columns):
     np.savez(tmp_path / "hopper.npz", **columns)
     with pytest.raises(InputError, match=r"no file .*hoper\.npz; did you mean .*hopper\.npz"):
-        data.load(str(tmp_path / "hoper.npz"))
+        data.load_dataset(str(tmp_path / "hoper.npz"))
 
 
 def test_missing_package_names_what_to_install(monkeypatch):
@@ -58,7 +58,7 @@ import sys
 for absent in ("h5py", "minari", "gymnasium", "gymnasium_robotics", "mujoco", "platformdirs"):
     sys.modules[absent] = None
 from offrl_jax import data
-dataset = data.load({str(path)!r})
+dataset = data.load_dataset({str(path)!r})
 assert len(dataset) == 5 and dataset.spec.action_low == (-1.0, -1.0)
 assert dataset.spec.env_id == "Hopper-v5"
 """

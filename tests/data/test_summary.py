@@ -6,7 +6,7 @@ from offrl_jax.data.summary import summary
 
 
 def test_counts_returns_score_and_saturation(columns):
-    dataset = data.from_arrays(
+    dataset = data.dataset_from_arrays(
         columns["observations"],
         np.array([[1, 0], [0, -1], [0.5, 0.5], [0, 0], [0, 0]]),
         columns["rewards"],
@@ -33,5 +33,5 @@ def test_counts_returns_score_and_saturation(columns):
 
 
 def test_unknown_reference_gives_no_score(columns):
-    dataset = data.from_arrays(*(columns[k] for k in list(columns)[:4]))
+    dataset = data.dataset_from_arrays(*(columns[k] for k in list(columns)[:4]))
     assert summary(dataset)["mean_score"] is None

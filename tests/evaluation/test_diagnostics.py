@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, stack
-from offrl_jax.data import from_arrays
+from offrl_jax.data import dataset_from_arrays
 from offrl_jax.evaluation.diagnostics import clone_behavior, diagnose, states
 from tests.toy import RuleConfig, rule
 
@@ -38,7 +38,9 @@ known = rule._replace(init=seeded, act=act, q_values=q_values)
 def dataset():
     n = 64
     action = np.tile(DATA_ACTION, (n, 1))
-    return from_arrays(np.ones((n, 2)), action, np.zeros(n), np.ones(n), next_observation=None)
+    return dataset_from_arrays(
+        np.ones((n, 2)), action, np.zeros(n), np.ones(n), next_observation=None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def normal():
     """One state, a = tanh u, u ~ N((0.5, −0.3), 0.4²)."""
     n = 4096
     pre_tanh = np.array([0.5, -0.3]) + 0.4 * np.random.default_rng(0).normal(size=(n, 2))
-    return from_arrays(
+    return dataset_from_arrays(
         np.ones((n, 2)), np.tanh(pre_tanh), np.zeros(n), np.ones(n), next_observation=None
     )
 
@@ -79,7 +81,7 @@ def test_states_and_actions_belong_together():
     not."""
     s = np.random.default_rng(0).uniform(-1, 1, 500)
     rows = np.stack([s, s], 1)
-    dataset = from_arrays(rows, rows, np.zeros(500), np.ones(500), next_observation=None)
+    dataset = dataset_from_arrays(rows, rows, np.zeros(500), np.ones(500), next_observation=None)
     algorithm = known._replace(
         act=lambda config, state, o, key: jnp.zeros((o.shape[0], 2)),
         q_values=lambda config, state, o, a: (o * a)[None, :, 0],
@@ -157,7 +159,7 @@ def test_one_trace_serves_all_chunks_and_settings(dataset, behavior):
 def test_discrete_actions_are_held_against_a_categorical_clone():
     """Half of the data take the first of two actions, half the second; the policy one only."""
     n = 256
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         *(np.ones((n, 2)), np.arange(n) % 2, np.zeros(n), np.ones(n)), num_actions=2
     )
     dqn = ALGORITHMS["dqn"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax.data import from_arrays
+from offrl_jax.data import dataset_from_arrays
 from offrl_jax.evaluation.fqe import FQEConfig, fit, initial_observations, reachable
 from offrl_jax.types import InputError
 
@@ -37,7 +37,7 @@ def mdp():
         rows.append((state, action, reward[state, action], is_terminal, is_cut, following))
         state, time = (rng.integers(3), 0) if is_terminal or is_cut else (following, time + 1)
     state, action, reward, terminal, truncation, following = map(np.array, zip(*rows, strict=True))
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         np.eye(NUM_STATES)[state],
         ACTIONS[action][:, None],
         reward,
@@ -119,7 +119,7 @@ def test_several_networks_are_averaged(mdp):
 def one_state(terminal):
     """One-step episodes of rewards ½ and 3/2."""
     n = 200
-    return from_arrays(
+    return dataset_from_arrays(
         np.ones((n, 1)),
         np.zeros((n, 1)),
         np.where(np.arange(n) % 2, 0.5, 1.5),
@@ -146,7 +146,7 @@ def test_time_outs_bootstrap_and_true_ends_do_not(terminal, exact):
 def test_targets_stay_within_what_rewards_can_add_up_to(reward_range, bound):
     """Where the next state lies twice as far out, so that Q extrapolates itself: w ← 2 γ w."""
     n = 200
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         *(np.ones((n, 1)), np.zeros((n, 1)), np.ones(n), np.zeros(n)),
         truncation=np.ones(n),
         next_observation=np.full((n, 1), 2.0),
@@ -173,7 +173,7 @@ def test_the_reachable_range_is_that_of_episodes_of_any_length(reward, ends):
 
 
 def test_initial_observations_are_the_first_of_every_episode():
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         np.arange(6.0)[:, None],
         np.zeros((6, 1)),
         np.zeros(6),

@@ -30,7 +30,7 @@ folder = Path(sys.argv[1])
 steps, shared, own = command.SCALES["quick"]
 tiny = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "batch_size": 8}
 command.SCALES["quick"] = (steps, shared | tiny, own)
-command.data.load = lambda *args, **options: toy_dataset()
+command.data.load_dataset = lambda *args, **options: toy_dataset()
 programs, key_shapes, diverging = [], [], []
 trained, learn, evaluate = command._trained, learner.learn, command.Evaluator.__call__
 

@@ -104,10 +104,10 @@ def test_nan_actions_are_not_clipped(write, refused):
 
 def test_the_cache_keeps_actions_as_they_were_recorded(write):
     path = write(flat(actions=OUTSIDE))
-    first = data.load(path, clip_actions=True)
+    first = data.load_dataset(path, clip_actions=True)
     with pytest.raises(InputError, match="leaves its bounds"):
-        data.load(path)
-    again = data.load(path, clip_actions=True)
+        data.load_dataset(path)
+    again = data.load_dataset(path, clip_actions=True)
     np.testing.assert_array_equal(again.transitions.action, first.transitions.action)
     assert again.transitions.action.min() == -1 and again.spec == first.spec
 
@@ -178,7 +178,7 @@ def test_missing_timeouts_are_warned_of_at_every_load(write, seen, warnings):
     del columns["timeouts"]
     path = write(columns)
     for times in (1, 2):  # from the file, then from the cache
-        data.load(path)
+        data.load_dataset(path)
         assert warnings() == [warnings()[0]] * times
     seen(warnings()[0].replace(path, "data"))
     assert path in warnings()[0] and "end at terminals only" in warnings()[0]
@@ -200,7 +200,9 @@ def test_rewards_of_strings(write, refused):
 @pytest.mark.fault(13, "terminal and time-out together", "terminal wins, counted in a warning")
 def test_terminal_wins_over_a_time_out(write, seen, warnings):
     path = write(flat(terminals=flat()["terminals"] | flat()["timeouts"]))
-    np.testing.assert_array_equal(np.flatnonzero(data.load(path).transitions.terminal), [9, 19])
+    np.testing.assert_array_equal(
+        np.flatnonzero(data.load_dataset(path).transitions.terminal), [9, 19]
+    )
     (sentence,) = warnings()
     seen(sentence.replace(path, "data"))
     assert path in sentence and "both set in 1 of 20" in sentence
@@ -215,7 +217,7 @@ def test_time_outs_bootstrap_and_true_ends_do_not(seen, end, value):
     ends = {"terminal": np.zeros(n), end: np.arange(1, n + 1) % every == 0}
     state = np.ones((n, 1))
     action = np.random.default_rng(0).uniform(-1, 1, (n, 1))
-    dataset = data.from_arrays(
+    dataset = data.dataset_from_arrays(
         *(state, action, np.ones(n)),
         **ends,
         next_observation=state,
@@ -240,7 +242,7 @@ def test_time_outs_bootstrap_and_true_ends_do_not(seen, end, value):
 
 @pytest.mark.fault(15, "last episode without an end", "cut there, nothing crosses")
 def test_last_episode_without_an_end(write, seen):
-    rows = data.load(write(flat(timeouts=np.zeros(20, bool)))).transitions
+    rows = data.load_dataset(write(flat(timeouts=np.zeros(20, bool)))).transitions
     seen(f"terminal {float(rows.terminal[-1]):.0f}, next action {rows.next_action_valid[-1]:.0f}")
     np.testing.assert_array_equal(np.flatnonzero(rows.terminal), [9])
     np.testing.assert_array_equal(np.flatnonzero(rows.next_action_valid == 0), [9, 19])
@@ -251,7 +253,7 @@ def test_last_episode_without_an_end(write, seen):
 def test_last_episode_without_an_end_or_a_next_observation(write, seen):
     columns = flat(timeouts=np.zeros(20, bool))
     del columns["next_observations"]
-    rows = data.load(write(columns)).transitions
+    rows = data.load_dataset(write(columns)).transitions
     seen(f"{len(rows.reward)} of 20 transitions")
     np.testing.assert_array_equal(rows.reward, columns["rewards"][:19])
 
@@ -313,7 +315,7 @@ def test_flipped_bit_of_hdf5(tmp_path, refused):
     with h5py.File(path, "w") as file:
         for key, values in flat().items():
             file.create_dataset(key, data=values, fletcher32=True)
-    assert len(data.load(path)) == 20
+    assert len(data.load_dataset(path)) == 20
     flip(path, flat()["rewards"])
     os.utime(path, ns=(1, 1))
     refused(f"--dataset={path}", words=(f"rewards of {path}", "damaged"))
@@ -334,13 +336,13 @@ def test_a_chunk_shorter_than_its_checksum(tmp_path, refused):
 @pytest.mark.parametrize("file", ["reward.npy", "truncation.npy", "fields.json"])
 def test_flipped_bit_of_the_cache(write, seen, warnings, file):
     path = write(flat())
-    first = data.load(path)
+    first = data.load_dataset(path)
     entry = next(cache.root().iterdir())
     content = bytearray((entry / file).read_bytes())
     content[-10 if file.endswith("npy") else content.index(b"fingerprint") + 20] ^= 1
     (entry / file).write_bytes(content)
     for _ in range(2):  # read anew, then from the mended entry
-        again = data.load(path)
+        again = data.load_dataset(path)
         assert again.spec == first.spec
         jax.tree.map(np.testing.assert_array_equal, again.transitions, first.transitions)
     (sentence,) = warnings()
@@ -358,7 +360,7 @@ def test_unknown_format(refused, version):
 @pytest.mark.parametrize("version", ["0.3.1", "0.5.4", None])
 def test_known_formats(version):
     write_minari([episode()], minari_version=version)
-    assert len(data.load(NAME)) == 3
+    assert len(data.load_dataset(NAME)) == 3
 
 
 @pytest.mark.fault(19, "bad or future metadata", "error: file")
@@ -508,7 +510,7 @@ def test_links_on_the_way_to_a_key_are_not_followed(tmp_path, seen, key):
 def test_constant_features(seen, warnings):
     observation = np.random.default_rng(0).normal(size=(20, 8))
     observation[:, [0, 2, 3, 4, 5, 7]] = 0.1
-    dataset = data.from_arrays(observation, np.zeros((20, 1)), np.ones(20), np.ones(20))
+    dataset = data.dataset_from_arrays(observation, np.zeros((20, 1)), np.ones(20), np.ones(20))
     dataset = data.normalize_observations(dataset)
     (sentence,) = warnings()
     seen(sentence)
@@ -590,7 +592,7 @@ def test_minari_spaces_differ(refused, nothing_learns):
 @pytest.mark.parametrize("rows", [1, 2, 7])
 def test_samples_never_leave_the_data(seen, rows):
     number = np.arange(rows, dtype=float)
-    dataset = data.from_arrays(number[:, None], np.zeros((rows, 1)), number, np.ones(rows))
+    dataset = data.dataset_from_arrays(number[:, None], np.zeros((rows, 1)), number, np.ones(rows))
     checked = checkify.checkify(data.sample, errors=checkify.index_checks)
     error, batch = jax.jit(checked, static_argnums=2)(dataset, jax.random.key(0), 1000)
     error.throw()

@@ -82,7 +82,7 @@ def toy_minari():
 
 def test_trusted_code_makes_the_environment_and_registers_nothing():
     toy_minari()
-    spec = data.load(NAME, trust_dataset_env=True).spec
+    spec = data.load_dataset(NAME, trust_dataset_env=True).spec
     assert spec.env_entry_point == "tests.toy:Toy"
     env = environments.make_from_spec(spec)
     assert isinstance(env.unwrapped, toy.Toy) and env.spec.max_episode_steps == 7
@@ -93,7 +93,7 @@ def test_trusted_code_makes_the_environment_and_registers_nothing():
 def test_trust_is_not_remembered(seen):
     toy_minari()
     for trust, entry_point in ((True, "tests.toy:Toy"), (False, ""), (True, "tests.toy:Toy")):
-        spec = data.load(NAME, trust_dataset_env=trust).spec
+        spec = data.load_dataset(NAME, trust_dataset_env=trust).spec
         assert spec.env_entry_point == entry_point
     read = Spec.from_json(spec.to_json())
     assert read == dataclasses.replace(spec, env_entry_point="")

@@ -24,7 +24,7 @@ BROWSER = (
 def made(n=40, size=3, **fields):
     rng = np.random.default_rng(0)
     return card(
-        data.from_arrays(
+        data.dataset_from_arrays(
             rng.normal(size=(n, size)),
             rng.uniform(-0.9, 0.9, (n, 2)),
             np.ones(n),

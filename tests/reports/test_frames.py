@@ -73,7 +73,7 @@ def maze_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OFFRL_JAX_CACHE", str(folder / "cache"))
-        dataset = data.load("pointmaze/umaze-600")
+        dataset = data.load_dataset("pointmaze/umaze-600")
     bc = ALGORITHMS["bc"]
     config = bc.Config(hidden_sizes=(8,))
     state = init(bc, config, dataset.spec, jax.random.split(jax.random.key(0), 1))

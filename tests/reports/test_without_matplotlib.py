@@ -24,7 +24,7 @@ def absent(monkeypatch):
 
 def card_page(path):
     arrays = np.zeros((9, 2)), np.zeros((9, 1)), np.ones(9), np.ones(9)
-    dataset_card.page(card(data.from_arrays(*arrays), time_limit=None))
+    dataset_card.page(card(data.dataset_from_arrays(*arrays), time_limit=None))
 
 
 def bias(path):

@@ -15,7 +15,7 @@ import pytest
 from flax import linen as nn
 
 from offrl_jax import ALGORITHMS
-from offrl_jax.data import from_arrays, normalize_observations
+from offrl_jax.data import dataset_from_arrays, normalize_observations
 from offrl_jax.runs.numpy_policy import acts_by
 from offrl_jax.runs.policy import load_policy
 from offrl_jax.runs.trees import named_leaves
@@ -198,7 +198,7 @@ def test_exported_actions_never_leave_the_bounds(tmp_path):
     low, high = np.sort(random.normal(size=(2, 60)), axis=0).astype(np.float32)
     assert (low + (high - low) > high).any()  # by rounding
     arrays = np.zeros((3, 2)), np.tile(low, (3, 1)), np.zeros(3), np.ones(3)
-    dataset = from_arrays(*arrays, action_low=low, action_high=high)
+    dataset = dataset_from_arrays(*arrays, action_low=low, action_high=high)
     saved(tmp_path, dataset, "bc")
     load_policy(tmp_path).export(tmp_path / "policy.jaxexport")
     program = jax.export.deserialize((tmp_path / "policy.jaxexport").read_bytes())

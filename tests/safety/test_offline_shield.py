@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.data import from_arrays
+from offrl_jax.data import dataset_from_arrays
 from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.runs.policy import Policy
 from offrl_jax.safety import offline
@@ -29,7 +29,7 @@ def dangerous_dataset():
     n = 400
     action = rng.uniform(-1, 1, (n, 2)).astype(np.float32)
     failed = (action[:, 0] > 0).astype(float)
-    dataset = from_arrays(
+    dataset = dataset_from_arrays(
         rng.normal(size=(n, 2)), action, np.zeros(n), np.ones(n), name="danger", env_id=toy.ENV_ID
     )
     return dataset, failed

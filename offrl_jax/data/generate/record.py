@@ -31,7 +31,7 @@ def record(
       tick: Told after every episode how many transitions there are.
 
     Returns:
-      The arrays of `from_arrays`, (N, ...), actions in the environment's bounds or indices.
+      The arrays of `dataset_from_arrays`, (N, ...), actions in the environment's bounds or indices.
 
     Raises:
       InputError: if so many cannot be held, or observations or actions cannot be learnt from.

@@ -19,7 +19,7 @@ SOURCES: tuple[ModuleType, ...] = (npz, d4rl_hdf5, generated, minari)
 PLACEMENTS = "device", "host", "auto"
 
 
-def load(
+def load_dataset(
     name: str | os.PathLike,
     *,
     env_id: str | None = None,

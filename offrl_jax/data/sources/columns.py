@@ -42,7 +42,7 @@ def record(
     task: Mapping[str, Any] | None = None,
     num_actions: Any = None,
 ) -> Recording:
-    """Names a file's columns as `from_arrays` does and describes their environment.
+    """Names a file's columns as `dataset_from_arrays` does and describes their environment.
 
     Without `masks`, `terminals` are true ends (D4RL). With them (OGBench), a mask of 0 stops the
     bootstrap, also in mid-trajectory, and `terminals` mark where trajectories end.

@@ -58,7 +58,7 @@ def shard(
             if not isinstance(dataset, Data):
                 raise InputError(
                     f"{type(dataset).__name__} is no dataset to write to {path}; give what "
-                    "data.load or data.from_arrays returns"
+                    "data.load_dataset or data.dataset_from_arrays returns"
                 )
             writer = writer or _Writer(partial, dataset, rows_per_shard)
             writer.add(dataset)

@@ -29,13 +29,15 @@ BC_CONFIG = BC.Config(batch_size=8, hidden_sizes=(8,))
 @pytest.fixture(scope="module")
 def mapped(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "noise.shards"
-    return data.load(data.shard(random_dataset(), path, rows_per_shard=70), placement="host")
+    return data.load_dataset(
+        data.shard(random_dataset(), path, rows_per_shard=70), placement="host"
+    )
 
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "toy.shards"
-    return data.load(data.shard(toy_dataset(), path, rows_per_shard=25), placement="host")
+    return data.load_dataset(data.shard(toy_dataset(), path, rows_per_shard=25), placement="host")
 
 
 def learn_in_step(config, state, batch, key):

@@ -34,7 +34,7 @@ def tiny_parts(monkeypatch):
 
 
 def on_disk(folder):
-    return data.load(folder, placement="host")
+    return data.load_dataset(folder, placement="host")
 
 
 def assert_equal(dataset, expected, **tolerance):
@@ -46,7 +46,7 @@ def assert_equal(dataset, expected, **tolerance):
 def test_what_is_written_is_read_on_the_device_and_on_the_disk(tmp_path, discrete):
     dataset = random_dataset(discrete=discrete)
     path = data.shard(dataset, tmp_path / "noise.shards", rows_per_shard=70)
-    whole, mapped = data.load(path), on_disk(f"{path}/")
+    whole, mapped = data.load_dataset(path), on_disk(f"{path}/")
     index = np.random.default_rng(0).integers(0, ROWS, (50,))
     assert_equal(whole, dataset, rtol=0)
     assert_equal(mapped.take(index), dataset.take(index), rtol=0)
@@ -109,7 +109,7 @@ def test_no_room_for_returns_is_said_before_they_are_written(folder, monkeypatch
 def test_transformed_data_are_stored_as_they_are_and_transformed_further(tmp_path, tiny_parts):
     prepared = CHANGES["all"](random_dataset())
     path = data.shard(prepared, tmp_path / "prepared.shards", rows_per_shard=100)
-    mapped, every = data.load(path, placement="host", discount=0.9), np.arange(ROWS)
+    mapped, every = data.load_dataset(path, placement="host", discount=0.9), np.arange(ROWS)
     for change in (CHANGES["nothing"], CHANGES["all"], CHANGES["observations"]):
         expected, found = change(prepared).take(every), change(mapped).take(every)
         assert_equal(found, expected, rtol=1e-4, atol=1e-4)
@@ -309,14 +309,14 @@ def test_a_description_that_says_what_cannot_be_is_refused(copy, part, field, va
     inside(part, **{field: value})(copy)
     named = field if part == "spec" else part
     with pytest.raises(InputError, match=rf"dataset\.json of .* cannot be used .*{named} is"):
-        data.load(copy)
+        data.load_dataset(copy)
 
 
 @pytest.mark.parametrize("discount", [float("nan"), 2, -1, float("inf"), None, "1", True])
 def test_a_description_has_a_discount(copy, discount):
     described(discount=discount)(copy)
     with pytest.raises(InputError, match="discount is"):
-        data.load(copy)
+        data.load_dataset(copy)
 
 
 @pytest.mark.parametrize("episode", [10**9, -1, 2])
@@ -324,7 +324,7 @@ def test_episodes_out_of_order_are_told_when_they_are_read(copy, tiny_parts, epi
     numbers = np.load(copy / "00001/episode.npy")
     numbers[30] = episode
     np.save(copy / "00001/episode.npy", numbers)
-    for read in (lambda: data.load(copy), lambda: data.episode_returns(on_disk(copy))):
+    for read in (lambda: data.load_dataset(copy), lambda: data.episode_returns(on_disk(copy))):
         with pytest.raises(InputError, match="not in order in shard 00001"):
             read()
 
@@ -332,7 +332,7 @@ def test_episodes_out_of_order_are_told_when_they_are_read(copy, tiny_parts, epi
 @pytest.mark.parametrize("placement", ["bogus", None])
 def test_a_place_that_is_none_is_refused(folder, placement):
     with pytest.raises(InputError, match="placement="):
-        data.load(folder, placement=placement)
+        data.load_dataset(folder, placement=placement)
 
 
 @pytest.mark.parametrize(("damage", "words"), BAD.values(), ids=BAD)
@@ -340,28 +340,28 @@ def test_a_bad_folder_is_told_in_a_sentence(copy, damage, words):
     damage(copy)
     for placement in ("host", "device"):
         with pytest.raises(InputError, match=words) as caught:
-            data.load(copy, placement=placement)
+            data.load_dataset(copy, placement=placement)
         assert str(copy) in str(caught.value)
 
 
 def test_a_missing_folder_names_its_neighbour(folder):
     with pytest.raises(InputError, match=r"no folder .*nose\.shards; did you mean .*noise\.shards"):
-        data.load(folder.with_name("nose.shards"))
+        data.load_dataset(folder.with_name("nose.shards"))
 
 
 def test_rows_go_where_they_fit(folder, monkeypatch, columns):
-    assert isinstance(data.load(folder, placement="auto"), data.Dataset)
+    assert isinstance(data.load_dataset(folder, placement="auto"), data.Dataset)
     monkeypatch.setattr(memory, "on_device", lambda: 1000.0)
-    assert isinstance(data.load(folder, placement="auto"), data.HostDataset)
+    assert isinstance(data.load_dataset(folder, placement="auto"), data.HostDataset)
     with pytest.raises(InputError, match=r"--data_placement=host"):
-        data.load(folder)
+        data.load_dataset(folder)
 
 
 def test_what_needs_all_rows_or_other_files_is_refused(folder, tmp_path, columns):
     with pytest.raises(InputError, match="cannot be chosen from in host memory"):
         data.keep_best_episodes(on_disk(folder), 0.5)
     np.savez(tmp_path / "a.npz", **columns)
-    with pytest.raises(InputError, match=r"experiments\.datasets shard"):
-        data.load(tmp_path / "a.npz", placement="host")
+    with pytest.raises(InputError, match=r"offrl datasets shard"):
+        data.load_dataset(tmp_path / "a.npz", placement="host")
     with pytest.raises(InputError, match="was written for its environment"):
-        data.load(folder, env_id="Hopper-v5")
+        data.load_dataset(folder, env_id="Hopper-v5")
