@@ -30,7 +30,7 @@ from offrl_jax.algorithms.base import phases_of
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.config import stack, validate
 from offrl_jax.data import Dataset, scores
-from offrl_jax.data.dataset import with_discount
+from offrl_jax.data.transforms import with_discount
 from offrl_jax.evaluation import diagnostics
 from offrl_jax.evaluation.rollouts import Evaluator, summarize
 from offrl_jax.presets.preset import find_preset, prepared

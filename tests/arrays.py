@@ -20,7 +20,7 @@ def random_dataset(
         rng.normal(size=num_rows),
         end & odd,
         num_actions=action_size if discrete else None,
-        truncation=end & ~odd,
+        timeout=end & ~odd,
         next_observation=observation + rng.normal(size=observation.shape),
     )
 

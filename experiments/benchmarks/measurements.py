@@ -37,7 +37,7 @@ def random_dataset(
         action,
         rng.normal(size=n),
         terminal,
-        truncation=end & ~terminal,
+        timeout=end & ~terminal,
         next_observation=rng.normal(size=(n, observation_size)),
         num_actions=action_size if discrete else None,
         name="random",

@@ -48,7 +48,7 @@ COLUMNS = {
     "reward": "rewards",
     "next_observation": "next_observations",
     "terminal": "terminals",
-    "truncation": "timeouts",
+    "timeout": "timeouts",
 }
 TASK = ("env_id", "env_kwargs", "max_episode_steps", "observation_keys")
 
@@ -67,9 +67,9 @@ def main() -> None:
         tick=_Progress(FLAGS.num_transitions),
     )
     env.close()
-    ends = arrays["terminal"] | arrays["truncation"]
+    ends = arrays["terminal"] | arrays["timeout"]
     cut = not ends[-1]
-    arrays["truncation"][-1] |= cut  # whatever follows in a longer file is another episode
+    arrays["timeout"][-1] |= cut  # whatever follows in a longer file is another episode
     columns = {COLUMNS[field]: array for field, array in arrays.items()}
     columns = {k: np.concatenate([earlier[k], x]) if earlier else x for k, x in columns.items()}
     try:

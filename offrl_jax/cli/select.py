@@ -30,7 +30,7 @@ from absl import flags
 from offrl_jax import data
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.data import Dataset
-from offrl_jax.data.dataset import with_discount
+from offrl_jax.data.transforms import with_discount
 from offrl_jax.evaluation import critics, fqe, selection
 from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.files import write_json

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from offrl_jax.data.arrays import FLAGS
 from offrl_jax.data.dataset import fingerprint
 from offrl_jax.data.recording import Recording
 
-FORMAT = 5  # raised whenever a source reads the same bytes differently
-FLAGS = ("terminal", "truncation", "episode_end")
+FORMAT = 6  # raised whenever a source reads the same bytes differently
 
 
 def root(kind: str = "datasets") -> Path | None:

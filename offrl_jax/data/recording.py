@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from offrl_jax.data.dataset import Dataset, dataset_from_arrays
+from offrl_jax.data.arrays import dataset_from_arrays
+from offrl_jax.data.dataset import Dataset
 
 
 class Recording(NamedTuple):
@@ -26,7 +27,7 @@ class Recording(NamedTuple):
         trust_dataset_env: bool = False,
     ) -> Dataset:
         """The dataset of that name; the other arguments are those of `load_dataset`."""
-        if not {"truncation", "episode_end"} & set(self.arrays):
+        if not {"timeout", "episode_end"} & set(self.arrays):
             logging.warning(
                 "%s has no timeouts; its episodes are taken to end at terminals only", name
             )

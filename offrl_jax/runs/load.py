@@ -22,7 +22,6 @@ from offrl_jax.runs.directory import CONFIG
 from offrl_jax.types import Array, Float, InputError, Spec, Transition
 
 ROWS_AT_ONCE = 4096
-RAW = Preprocessing(0.0, 1.0, 1.0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Trained:
     discounted_returns: np.ndarray | None
 
     def as_learnt(self, dataset: Data) -> Data:
-        """Raw data, such as `data.load_dataset` gives, with the run's own preprocessing.
+        """Raw data, such as `load_dataset` gives, with the run's own preprocessing.
 
         Raises:
           InputError: if the data are preprocessed already, or of other shapes than the run's.
@@ -67,13 +66,13 @@ class Trained:
                 f"{dataset.spec.name} has other observations or actions than {self.spec.name}, "
                 f"which {self.run} learnt from; give data of the same environment"
             )
-        if any((x != raw).any() for x, raw in zip(dataset.preprocessing, RAW, strict=True)):
+        if not dataset.preprocessing.is_identity:
             raise InputError(
-                f"{dataset.spec.name} is preprocessed already; give it as data.load_dataset does"
+                f"{dataset.spec.name} is preprocessed already; give it as load_dataset does"
             )
         own = self.preprocessing
-        dataset = dataset.with_observations(own, own)
-        return dataset.with_rewards(float(own.reward_scale), float(own.reward_bias), own)
+        dataset = dataset.normalized(own, own)
+        return dataset.rescaled(float(own.reward_scale), float(own.reward_bias), own)
 
     def actions(self, observation: np.ndarray) -> np.ndarray:
         """π(s) at raw observations (N, O), in [−1, 1]: (S, N, A)."""

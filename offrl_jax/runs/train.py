@@ -18,9 +18,10 @@ from offrl_jax.runs import lost_seeds
 from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
 from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.config import validate
-from offrl_jax.data.dataset import Data, with_discount
+from offrl_jax.data.dataset import Data
 from offrl_jax.data.streaming.host_dataset import HostDataset
 from offrl_jax.data.summary import summary
+from offrl_jax.data.transforms import with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
 from offrl_jax.runs.outcomes import RunFailed, Stopped, is_out_of_memory

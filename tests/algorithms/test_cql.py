@@ -124,7 +124,7 @@ def test_time_outs_bootstrap():
         rng.uniform(-1, 1, (NUM_ROWS, 1)),
         np.ones(NUM_ROWS),
         np.zeros(NUM_ROWS),
-        truncation=np.arange(1, NUM_ROWS + 1) % 10 == 0,
+        timeout=np.arange(1, NUM_ROWS + 1) % 10 == 0,
         next_observation=np.ones((NUM_ROWS, 2)),
     )
     config, state = fitted(SAC, dataset, 1500, discount=0.8)

@@ -452,7 +452,7 @@ def reference_returns(reward, terminal, truncation, **settings):
         np.zeros((n, 1)),
         np.asarray(reward, float),
         np.asarray(terminal),
-        truncation=np.asarray(truncation),
+        timeout=np.asarray(truncation),
         next_observation=np.zeros((n, 2)),
     )
     config = configured(calibrated=True, **settings)

@@ -86,7 +86,7 @@ def corridor(num_rows=600):
     after = np.clip(cell + 2 * action - 1, 0, 2)
     return dataset_from_arrays(
         *(np.eye(3)[cell], action, end.astype(float), end),
-        truncation=~end,
+        timeout=~end,
         next_observation=np.eye(3)[after],
         num_actions=2,
     )

@@ -20,7 +20,7 @@ def made(reward=None, end=(4, 9), terminal=(4,), n=10, **changes):
         "action": rng.uniform(-0.9, 0.9, (n, 2)),
         "reward": np.arange(n) if reward is None else reward,
         "terminal": np.isin(np.arange(n), terminal),
-        "truncation": np.isin(np.arange(n), end) & ~np.isin(np.arange(n), terminal),
+        "timeout": np.isin(np.arange(n), end) & ~np.isin(np.arange(n), terminal),
         "next_observation": walk[1:],
         "env_id": "Hopper-v5",
     } | changes

@@ -26,14 +26,14 @@ def flags(*rows, n=5):
 
 def test_true_end_does_not_bootstrap_and_time_out_does():
     dataset = data.dataset_from_arrays(
-        **arrays(terminal=flags(1), truncation=flags(3), next_observation=np.full((5, 2), 7.0))
+        **arrays(terminal=flags(1), timeout=flags(3), next_observation=np.full((5, 2), 7.0))
     )
     np.testing.assert_array_equal(dataset.transitions.terminal, [0, 1, 0, 0, 0])
     np.testing.assert_array_equal(dataset.episode, [0, 0, 1, 1, 2])
 
 
 def test_terminal_wins_where_both_flags_are_set():
-    dataset = data.dataset_from_arrays(**arrays(terminal=flags(4), truncation=flags(4)))
+    dataset = data.dataset_from_arrays(**arrays(terminal=flags(4), timeout=flags(4)))
     assert dataset.transitions.terminal[-1] == 1
     assert len(dataset) == 5
 
@@ -48,12 +48,12 @@ def test_last_row_without_a_flag_is_a_truncation():
 
 def test_cut_uses_the_stored_next_observation():
     stored = np.arange(10.0).reshape(5, 2) + 100
-    dataset = data.dataset_from_arrays(**arrays(truncation=flags(2), next_observation=stored))
+    dataset = data.dataset_from_arrays(**arrays(timeout=flags(2), next_observation=stored))
     np.testing.assert_array_equal(dataset.transitions.next_observation, stored)
 
 
 def test_cut_without_next_observation_is_dropped_and_a_true_end_kept():
-    dataset = data.dataset_from_arrays(**arrays(terminal=flags(4), truncation=flags(2)))
+    dataset = data.dataset_from_arrays(**arrays(terminal=flags(4), timeout=flags(2)))
     np.testing.assert_array_equal(dataset.transitions.reward, [1, 2, 4, 5])
     np.testing.assert_array_equal(dataset.transitions.next_observation[:2], [[2, 3], [4, 5]])
     np.testing.assert_array_equal(dataset.episode, [0, 0, 1, 1])
@@ -94,7 +94,7 @@ def test_actions_outside_their_bounds_are_refused():
     [
         ({"reward": np.ones(4)}, "4 rows of reward but 5 of observation"),
         ({"action": np.zeros((6, 1))}, "6 rows of action"),
-        ({"truncation": np.zeros(3)}, "3 rows of truncation"),
+        ({"timeout": np.zeros(3)}, "3 rows of timeout"),
         ({"reward": np.array([1, 2, np.nan, 4, 5])}, "reward .* not finite .* transition 2"),
         ({"reward": np.array([1, 2, 3, 1e300, 5])}, "reward .* not finite .* transition 3"),
         ({"observation": np.full((5, 2), np.inf)}, "observation .* not finite in 5 of 5"),
@@ -290,10 +290,10 @@ def test_return_range_scaling_gives_a_range_of_1000_after_any_transform(change):
 )
 def test_rewards_are_not_made_unreadable(change):
     with pytest.raises(InputError, match="rewards cannot become"):
-        data.transform_rewards(data.dataset_from_arrays(**arrays(truncation=flags(2))), **change)
+        data.transform_rewards(data.dataset_from_arrays(**arrays(timeout=flags(2))), **change)
 
 
 def test_another_discount_changes_the_returns_to_go_alone():
-    dataset = data.with_discount(data.dataset_from_arrays(**arrays(truncation=flags(2))), 0.0)
+    dataset = data.with_discount(data.dataset_from_arrays(**arrays(timeout=flags(2))), 0.0)
     np.testing.assert_allclose(dataset.transitions.return_to_go, dataset.transitions.reward)
     assert dataset.discount == 0.0

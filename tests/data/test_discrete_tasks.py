@@ -39,7 +39,7 @@ def test_the_evaluation_environment_is_the_one_recorded(task):
         observation = env.reset()[0] if ended else observation
         np.testing.assert_array_equal(observation, arrays["observation"][row])
         observation, reward, *ends, _ = env.step(arrays["action"][row])
-        assert ends == [arrays["terminal"][row], arrays["truncation"][row]]
+        assert ends == [arrays["terminal"][row], arrays["timeout"][row]]
         assert np.float32(reward) == arrays["reward"][row]
         np.testing.assert_array_equal(observation, arrays["next_observation"][row])
         ended = any(ends)

@@ -29,7 +29,7 @@ def test_same_arguments_same_numbers(recording):
 def test_episodes_are_whole_and_only_cut(recording):
     arrays = recording.arrays
     assert not arrays["terminal"].any()
-    np.testing.assert_array_equal(np.flatnonzero(arrays["truncation"]), [299, 599, 899])
+    np.testing.assert_array_equal(np.flatnonzero(arrays["timeout"]), [299, 599, 899])
     dataset = recording.to_dataset("a")
     assert len(dataset) == 1000 and dataset.num_episodes == 4
 
@@ -47,7 +47,7 @@ def test_reward_is_one_near_the_observed_goal(recording):
 
 
 def test_steps_follow_one_another_within_an_episode(recording):
-    inside = ~recording.arrays["truncation"][:-1]
+    inside = ~recording.arrays["timeout"][:-1]
     np.testing.assert_array_equal(
         recording.arrays["observation"][1:][inside],
         recording.arrays["next_observation"][:-1][inside],

@@ -11,7 +11,7 @@ def test_counts_returns_score_and_saturation(columns):
         np.array([[1, 0], [0, -1], [0.5, 0.5], [0, 0], [0, 0]]),
         columns["rewards"],
         columns["terminals"],
-        truncation=np.array([0, 0, 0, 1, 1]),
+        timeout=np.array([0, 0, 0, 1, 1]),
         next_observation=columns["next_observations"],
         reference_scores=(0.0, 10.0),
     )

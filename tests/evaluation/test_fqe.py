@@ -42,7 +42,7 @@ def mdp():
         ACTIONS[action][:, None],
         reward,
         terminal,
-        truncation=truncation & ~terminal,
+        timeout=truncation & ~terminal,
         next_observation=np.eye(NUM_STATES)[following],
         discount=DISCOUNT,
     )
@@ -124,7 +124,7 @@ def one_state(terminal):
         np.zeros((n, 1)),
         np.where(np.arange(n) % 2, 0.5, 1.5),
         np.full(n, terminal),
-        truncation=np.full(n, not terminal),
+        timeout=np.full(n, not terminal),
         next_observation=np.ones((n, 1)),
         discount=DISCOUNT,
     )
@@ -148,7 +148,7 @@ def test_targets_stay_within_what_rewards_can_add_up_to(reward_range, bound):
     n = 200
     dataset = dataset_from_arrays(
         *(np.ones((n, 1)), np.zeros((n, 1)), np.ones(n), np.zeros(n)),
-        truncation=np.ones(n),
+        timeout=np.ones(n),
         next_observation=np.full((n, 1), 2.0),
     )
     actions = jnp.zeros((1, n, 1))
@@ -178,7 +178,7 @@ def test_initial_observations_are_the_first_of_every_episode():
         np.zeros((6, 1)),
         np.zeros(6),
         np.array([0, 0, 1, 0, 0, 0]),
-        truncation=np.array([0, 0, 0, 0, 1, 0]),
+        timeout=np.array([0, 0, 0, 0, 1, 0]),
         next_observation=np.zeros((6, 1)),
     )
     np.testing.assert_array_equal(np.asarray(initial_observations(dataset))[:, 0], [0, 3, 5])

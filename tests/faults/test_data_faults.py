@@ -209,7 +209,7 @@ def test_terminal_wins_over_a_time_out(write, seen, warnings):
 
 
 @pytest.mark.fault(14, "time-out taken for a true end", "Q is 1/(1−γ), and 1 at true ends")
-@pytest.mark.parametrize(("end", "value"), [("truncation", 2.0), ("terminal", 1.0)])
+@pytest.mark.parametrize(("end", "value"), [("timeout", 2.0), ("terminal", 1.0)])
 def test_time_outs_bootstrap_and_true_ends_do_not(seen, end, value):
     """One state that pays 1, cut at every other step: γ = 0.5 makes it worth 2."""
     n = 64
@@ -333,7 +333,7 @@ def test_a_chunk_shorter_than_its_checksum(tmp_path, refused):
 
 
 @pytest.mark.fault(18, "bit flip in the cache", "warned of, and read from the source")
-@pytest.mark.parametrize("file", ["reward.npy", "truncation.npy", "fields.json"])
+@pytest.mark.parametrize("file", ["reward.npy", "timeout.npy", "fields.json"])
 def test_flipped_bit_of_the_cache(write, seen, warnings, file):
     path = write(flat())
     first = data.load_dataset(path)

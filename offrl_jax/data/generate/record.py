@@ -47,7 +47,7 @@ def record(
             "reward": np.empty(num_transitions, np.float32),
             "next_observation": np.empty((num_transitions, size), np.float32),
             "terminal": np.zeros(num_transitions, bool),
-            "truncation": np.zeros(num_transitions, bool),
+            "timeout": np.zeros(num_transitions, bool),
         }
     except (MemoryError, ValueError) as error:
         raise InputError(
@@ -84,7 +84,7 @@ def record_episode(
                 next_observation, observation_keys
             ),
             "terminal": terminal,
-            "truncation": truncation and not terminal,
+            "timeout": truncation and not terminal,
         }
         for field, array in arrays.items():
             array[row + step] = values[field]

@@ -6,11 +6,12 @@ import os
 from types import ModuleType
 
 from offrl_jax.data import cache
-from offrl_jax.data.dataset import Data, with_discount
+from offrl_jax.data.dataset import Data
 from offrl_jax.data.sources import d4rl_hdf5, generated, minari, npz, shards
 from offrl_jax.data.streaming import memory
 from offrl_jax.data.streaming.host_dataset import HostDataset
 from offrl_jax.data.streaming.shards import COLUMNS, row_bytes
+from offrl_jax.data.transforms import with_discount
 from offrl_jax.types import InputError
 
 # Asked in this order. Each has matches(name); stamp(name), what changes with its content; and

@@ -10,6 +10,7 @@ import numpy as np
 
 from offrl_jax import environments
 from offrl_jax.data import scores
+from offrl_jax.data.arrays import by_field
 from offrl_jax.data.recording import Recording
 from offrl_jax.types import InputError
 
@@ -44,9 +45,6 @@ def record(
 ) -> Recording:
     """Names a file's columns as `dataset_from_arrays` does and describes their environment.
 
-    Without `masks`, `terminals` are true ends (D4RL). With them (OGBench), a mask of 0 stops the
-    bootstrap, also in mid-trajectory, and `terminals` mark where trajectories end.
-
     Args:
       name: For messages.
       columns: By the file's keys.
@@ -57,21 +55,7 @@ def record(
       num_actions: Of discrete actions, where the file gives it; otherwise the environment tells.
     """
     task = task or {}
-    arrays = {
-        "observation": columns["observations"],
-        "action": columns["actions"],
-        "reward": columns["rewards"],
-        "terminal": columns["terminals"],
-    }
-    if "timeouts" in columns:
-        arrays["truncation"] = columns["timeouts"]
-    if "masks" in columns:
-        masks = np.asarray(columns["masks"])
-        if masks.dtype.kind not in "fiub" or not np.isin(masks, (0, 1)).all():
-            raise InputError(f"masks of {name} hold other values than 0 and 1; correct the file")
-        arrays |= {"terminal": masks == 0, "episode_end": columns["terminals"]}
-    if "next_observations" in columns:
-        arrays["next_observation"] = columns["next_observations"]
+    arrays = by_field(name, columns)
     fields: dict[str, Any] = {"observation_keys": observation_keys}
     if num_actions is not None:
         fields["num_actions"] = _whole(name, num_actions)

@@ -189,13 +189,13 @@ def _read_episodes(
         "action": np.empty((num_transitions, action_size), np.float32),
         "reward": np.empty(num_transitions, np.float32),
         "terminal": np.empty(num_transitions, np.float32),
-        "truncation": np.empty(num_transitions, np.float32),
+        "timeout": np.empty(num_transitions, np.float32),
     }
     sources = {
         "action": "actions",
         "reward": "rewards",
         "terminal": "terminations",
-        "truncation": "truncations",
+        "timeout": "truncations",
     }
     columns = np.cumsum([0, *widths]).tolist()
     start = 0
@@ -214,14 +214,14 @@ def _read_episodes(
                     "repair or drop that episode"
                 )
             arrays[field][rows] = _numbers(name, key, values, arrays[field][rows].shape)
-        for field in ("terminal", "truncation"):
+        for field in ("terminal", "timeout"):
             if len(early := np.flatnonzero(arrays[field][rows][:-1] == 1)):
                 raise InputError(
                     f"{key} of {name} has {sources[field]} set at step {early[0]} of "
                     f"{num_steps}, counted from 0, before its last; split or drop that episode"
                 )
         if num_steps and not arrays["terminal"][rows.stop - 1]:
-            arrays["truncation"][rows.stop - 1] = 1  # the next one begins, flagged or not
+            arrays["timeout"][rows.stop - 1] = 1  # the next one begins, flagged or not
         parts = (
             [(hdf5.member(name, episode, "observations"), entry) for entry in keys]
             if keys

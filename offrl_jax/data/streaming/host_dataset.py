@@ -20,7 +20,7 @@ from offrl_jax.types import Array, InputError, Int, Spec, Transition
 PART_BYTES = 2**23  # of a file that are resident at a time
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class HostDataset(Data):
     """N transitions in mapped files, of which only those that are asked for are ever in memory.
 
@@ -93,12 +93,10 @@ class HostDataset(Data):
         spec, discount = self.spec, self.discount
         return Dataset(Transition(**columns), episode, self.preprocessing, spec, discount)
 
-    def with_observations(self, step: Preprocessing, preprocessing: Preprocessing) -> "HostDataset":
+    def normalized(self, step: Preprocessing, preprocessing: Preprocessing) -> "HostDataset":
         return dataclasses.replace(self, preprocessing=preprocessing)
 
-    def with_rewards(
-        self, scale: float, bias: float, preprocessing: Preprocessing
-    ) -> "HostDataset":
+    def rescaled(self, scale: float, bias: float, preprocessing: Preprocessing) -> "HostDataset":
         return dataclasses.replace(self, preprocessing=preprocessing)
 
     def gather(
