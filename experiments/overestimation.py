@@ -36,7 +36,7 @@ from offrl_jax.evaluation.rollouts import Evaluator, summarize
 from offrl_jax.presets.preset import find_preset, prepared
 from offrl_jax.reports import value_bias
 from offrl_jax.runs.progress import Progress
-from offrl_jax.runs.train import schedule, seed_keys
+from offrl_jax.runs.schedule import schedule, seed_keys
 from offrl_jax.types import InputError, Key
 
 flags.DEFINE_string("dataset", "pointmaze/umaze", "a maze, Minari id or file, see README.md")

@@ -29,7 +29,7 @@ from offrl_jax.cli.command_line import FLAGS, config_overrides, launch
 from offrl_jax.config import validate
 from offrl_jax.reports import safe_exploration
 from offrl_jax.runs.progress import Progress
-from offrl_jax.runs.train import seed_keys
+from offrl_jax.runs.schedule import seed_keys
 from offrl_jax.safety import training, worlds
 from offrl_jax.safety.settings import METHODS, SafetyConfig
 from offrl_jax.types import InputError, Key

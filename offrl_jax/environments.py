@@ -9,7 +9,7 @@ import io
 import json
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,7 @@ def make(
     if env_id in OLD_GYM:
         raise InputError(
             f"environment {env_id!r} would import whatever its arguments name; "
-            "give --env_id of a registered environment"
+            "give env_id of a registered environment"
         )
     if env_id not in registered and not entry_point:
         if importlib.util.find_spec("gymnasium_robotics") is None:
@@ -81,8 +81,8 @@ def make(
         hint = f"; did you mean {near[0]}?" if near else ""
         if entry_point == "":
             hint = (
-                " and the data name code that would make it; give --trust_dataset_env to run that "
-                "code, or --env_id of a registered environment"
+                " and the data name code that would make it; give trust_dataset_env=True to run "
+                "that code, or env_id of a registered environment"
             )
         raise InputError(f"environment {env_id!r} is not registered in gymnasium{hint}")
     kwargs = dict(env_kwargs)
@@ -121,25 +121,35 @@ def _quiet():
         yield
 
 
-def make_from_spec(spec: Spec):
-    """The evaluation environment of a dataset.
+def make_from_spec(spec: Spec, own: Callable[[], Any] | None = None):
+    """The evaluation environment of a dataset, or the user's own for it.
 
     Raises:
-      InputError: if the dataset names no environment, or the two disagree in shape.
+      InputError: if the dataset names no environment and the user has none, or it disagrees with
+        the data in shape.
     """
-    if spec.env_id is None:
+    if own is not None:
+        env, name = own(), getattr(own, "__name__", "the environment")
+    elif spec.env_id is None:
         raise InputError(
-            f"dataset {spec.name} names no environment to evaluate in; give --env_id or "
-            "--num_evaluation_episodes=0"
+            f"dataset {spec.name} names no environment to evaluate in; give env_id, or "
+            "num_evaluation_episodes=0 to train without one"
         )
-    env = make(
-        spec.env_id,
-        json.loads(spec.env_kwargs),
-        max_episode_steps=spec.max_episode_steps,
-        entry_point=spec.env_entry_point,
-    )
+    else:
+        name = spec.env_id
+        env = make(
+            name,
+            json.loads(spec.env_kwargs),
+            max_episode_steps=spec.max_episode_steps,
+            entry_point=spec.env_entry_point,
+        )
     try:
-        _check_fit(env, spec)
+        _check_fit(env, name, spec)
+        if own is None and env.spec.max_episode_steps is None:
+            raise InputError(
+                f"{name} has no time limit, so that its episodes need not end; "
+                "give the dataset max_episode_steps"
+            )
     except InputError:
         env.close()
         raise
@@ -161,18 +171,13 @@ def time_limit(spec: Spec) -> int | None:
     return known and known.max_episode_steps
 
 
-def _check_fit(env, spec: Spec) -> None:
-    num_actions, action_size = described_actions(spec.env_id, env.action_space)
+def _check_fit(env, name: str, spec: Spec) -> None:
+    num_actions, action_size = described_actions(name, env.action_space)
     if (num_actions is not None) != spec.discrete:
         kinds = {True: "discrete", False: "continuous"}
         raise InputError(
-            f"actions of dataset {spec.name} are {kinds[spec.discrete]} but those of {spec.env_id} "
-            f"{kinds[not spec.discrete]}; give the --env_id that the data came from"
-        )
-    if env.spec.max_episode_steps is None:
-        raise InputError(
-            f"{spec.env_id} has no time limit, so that its episodes need not end; "
-            "give the dataset max_episode_steps"
+            f"actions of dataset {spec.name} are {kinds[spec.discrete]} but those of {name} "
+            f"{kinds[not spec.discrete]}; give the env_id that the data came from"
         )
     observation_size = flat_size(env.observation_space, spec.observation_keys)
     for what, in_env, in_data in (
@@ -183,7 +188,7 @@ def _check_fit(env, spec: Spec) -> None:
             kind = "values" if what == "actions" and spec.discrete else "numbers"
             raise InputError(
                 f"{what} of dataset {spec.name} have {in_data} {kind} but those of "
-                f"{spec.env_id} have {in_env}; give the --env_id that the data came from"
+                f"{name} have {in_env}; give the env_id that the data came from"
             )
 
 

@@ -427,7 +427,7 @@ def check_data(algorithm: Algorithm, config: Any, dataset: Data) -> None:
     ):
         raise InputError(
             f"{algorithm.name} so configured relabels all rows of its data, which those of "
-            f"{dataset.spec.name} in host memory cannot be; give --data_placement=device, or "
+            f"{dataset.spec.name} in host memory cannot be; give placement=device, or "
             "another algorithm"
         )
     known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((config, dataset)))

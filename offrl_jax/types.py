@@ -1,7 +1,9 @@
 """The nouns that every floor shares."""
 
 import dataclasses
+import difflib
 import json
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +30,7 @@ __all__ = [
     "Scalar",
     "Spec",
     "Transition",
+    "did_you_mean",
 ]
 
 Key = jax.Array
@@ -42,6 +45,12 @@ class InputError(ValueError):
         super().__init__(" ".join(sentence.splitlines()))  # others' words may hold lines
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest one, if any is near."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 class Transition(NamedTuple):
     """A batch of transitions, scaled as the learner sees them: actions in [-1, 1], or one-hot where
     they are discrete, A being their number."""
@@ -54,6 +63,10 @@ class Transition(NamedTuple):
     next_action: Float[Array, "*B A"]  # the data's own action at next_observation
     next_action_valid: Float[Array, "*B"]  # 0 where the episode ends and no next action exists
     return_to_go: Float[Array, "*B"]  # discounted, to the end of the episode as recorded
+
+    def __repr__(self) -> str:
+        shapes = (f"{name} {getattr(x, 'shape', x)}" for name, x in self._asdict().items())
+        return f"Transition({', '.join(shapes)})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Compares the speed of two or more commands, commits or sets of XLA's flags, side by side.
 
   python -m experiments.benchmarks.compare --commits=HEAD~1,HEAD --algorithms=iql,cql
-  python -m experiments.benchmarks.compare --flags="|--xla_cpu_enable_fast_math=true" --algorithms=bc
-  python -m experiments.benchmarks.compare --side="ours=python ours.py" --side="theirs=python theirs.py"
+  python -m experiments.benchmarks.compare --flags="|--xla_cpu_enable_fast_math=true"
+  python -m experiments.benchmarks.compare --side="ours=python a.py" --side="theirs=python b.py"
 
 A side is a command that prints lines like {"algorithm": "iql", "updates_per_second": 320.5}. They
 run in turns, A B, B A, A B and so on, so that what else the machine does falls on all of them

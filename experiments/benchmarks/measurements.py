@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks.matrix_products import TimedProduct
+from experiments.benchmarks.operations import matrix_operations
 from offrl_jax import data, learner
 from offrl_jax.algorithms.base import Algorithm, phases_of
 from offrl_jax.config import grid, stack
 from offrl_jax.data import Dataset
-from experiments.benchmarks.operations import matrix_operations
 from offrl_jax.types import Key
 
 SECONDS = 0.5  # of a timed repeat, or a little more

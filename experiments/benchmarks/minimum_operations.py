@@ -10,8 +10,8 @@ It is the objective's, not the code's:
   and their gradients, since which one counts differs from row to row.
 - Of phases the last counts, of updates that alternate their mean, and with pretraining the frozen
   model's training does not.
-- Only matrix products count, not those with a vector, as in `experiments.benchmarks.operations`; so Adam,
-  averages, samples and temperatures do not, and neither does relabelling.
+- Only matrix products count, not those with a vector, as in `experiments.benchmarks.operations`; so
+  Adam, averages, samples and temperatures do not, and neither does relabelling.
 """
 
 from collections.abc import Callable, Sequence

@@ -23,17 +23,17 @@ import jax
 from absl import flags
 
 from experiments.benchmarks import measurements
-from offrl_jax.cli.command_line import FLAGS, launch
 from experiments.benchmarks.matrix_products import dominant_product, fastest
-from offrl_jax.runs.messages import say
 from experiments.benchmarks.minimum_operations import MINIMUM
 from offrl_jax import devices
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm, phases_of
+from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.files import write_json
+from offrl_jax.reports import speed
+from offrl_jax.runs.messages import say
 from offrl_jax.runs.outcomes import is_out_of_memory
 from offrl_jax.runs.provenance import describe_environment
-from offrl_jax.reports import speed
 from offrl_jax.types import InputError
 
 SHAPES = {"hopper": (11, 3), "antmaze": (29, 8), "adroit": (46, 24)}  # observations, actions

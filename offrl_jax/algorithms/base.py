@@ -41,6 +41,9 @@ class Algorithm(NamedTuple):
     discrete: Callable = lambda config: False
     check: Callable | None = None
 
+    def __repr__(self) -> str:
+        return f"Algorithm({self.name}, {self.citation})"
+
 
 class Phase(NamedTuple):
     """A stretch of training. Which updates it takes is known before it is compiled, so that no
@@ -72,7 +75,7 @@ def check_actions(algorithm: Algorithm, config: Any, spec: Spec) -> None:
         raise InputError(
             f"actions of dataset {spec.name} are {kinds[spec.discrete]}, but {algorithm.name} as "
             f"configured learns {'continuous' if spec.discrete else 'discrete'} ones; take another "
-            "algorithm or, where it has one, another --config.policy"
+            "algorithm or, where it has one, another policy=…"
         )
 
 

@@ -45,8 +45,9 @@ from offrl_jax.reports.study import short_name
 from offrl_jax.reports.wording import plural
 from offrl_jax.runs.outcomes import RunFailed, Stopped
 from offrl_jax.runs.progress import Progress
+from offrl_jax.runs.schedule import check
 from offrl_jax.runs.sweep_directory import SweepDirectory, check_sweep_dir
-from offrl_jax.runs.train import check, train
+from offrl_jax.runs.train import train
 from offrl_jax.types import InputError
 
 flags.adopt_module_key_flags(run_flags)

@@ -30,10 +30,11 @@ from offrl_jax.cli.signals import stopping
 from offrl_jax.data import Data
 from offrl_jax.data.summary import summary
 from offrl_jax.reports.table import diagnostics_table, final_table
+from offrl_jax.runs.directory import check_run_dir
 from offrl_jax.runs.loggers import LOGGERS, Loggers
 from offrl_jax.runs.outcomes import RunFailed
 from offrl_jax.runs.progress import Progress, speed
-from offrl_jax.runs.train import Result, check_run_dir, train
+from offrl_jax.runs.train import Result, train
 
 flags.adopt_module_key_flags(run_flags)
 flags.DEFINE_string(

@@ -3,7 +3,6 @@ alone: a true end stops the bootstrap, a time-out does not, and nothing crosses 
 """
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 
 from offrl_jax.data import checks
 from offrl_jax.data.dataset import Dataset, Preprocessing, fingerprint, returns_to_go
-from offrl_jax.types import InputError, Spec, Transition
+from offrl_jax.types import InputError, Spec, Transition, did_you_mean
 
 FIELDS = {  # by a file's key
     "observations": "observation",
@@ -214,6 +213,5 @@ def _check_names(name: str, given: Sequence[str], spec: Mapping[str, Any]) -> No
             raise InputError(f"dataset {name} has no {field}; it needs {', '.join(REQUIRED)}")
     known = [field.name for field in dataclasses.fields(Spec)]
     for unknown in spec.keys() - set(known):
-        near = difflib.get_close_matches(unknown, [*FIELDS.values(), "episode_end", *known], n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(unknown, [*FIELDS.values(), "episode_end", *known])
         raise InputError(f"dataset {name} is given {unknown}, which a dataset does not have{hint}")

@@ -225,7 +225,7 @@ def warnings(card: dict[str, Any]) -> list[str]:
         "row's observation": card["continuity"]["jumps"] > 0,
         f"{without_next:.0%} of transitions that are no true ends have no next action, which "
         "methods such as ReBRAC look at": without_next > MANY_WITHOUT_NEXT_ACTION,
-        "no environment is named: policies can be trained but not evaluated; give --env_id, of "
+        "no environment is named: policies can be trained but not evaluated; give env_id, of "
         "shards where they are written": card["environment"]["id"] is None,
     }
     sentences = [sentence for sentence, holds in found.items() if holds]

@@ -124,7 +124,7 @@ def to_unit(
     outside = ((action < low - slack) | (action > high + slack)).any(1)
     if not clip:
         what = f"action of dataset {name} leaves its bounds"
-        never(outside, what, episode, "clip them with --clip_actions or correct the bounds")
+        never(outside, what, episode, "clip them with clip_actions=True or correct the bounds")
     elif outside.any():
         logging.warning(
             "actions of dataset %s are clipped to their bounds in %d of %d transitions",

@@ -16,7 +16,7 @@ from offrl_jax.learner import over_runs
 from offrl_jax.types import Array, Float, Key, Spec
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Rollouts:
     """Results by run and episode, each array (*runs, episodes).
 
@@ -41,6 +41,10 @@ class Rollouts:
         """Those of one setting."""
         arrays = (getattr(self, field.name)[index] for field in dataclasses.fields(self))
         return Rollouts(*arrays)
+
+    def __repr__(self) -> str:
+        shape, mean = self.episode_return.shape, np.nanmean(self.episode_return)
+        return f"Rollouts(runs {shape[:-1]}, {shape[-1]} episodes, mean return {mean:.1f})"
 
     @property
     def value_error(self) -> np.ndarray:
@@ -69,6 +73,7 @@ class Evaluator:
         seed: int = 0,
         *,
         sampled: bool = False,
+        make_env: Callable[[], Any] | None = None,
     ):
         """Args:
         algorithm: Whose policies to roll out.
@@ -77,6 +82,8 @@ class Evaluator:
         num_episodes: Episodes a run.
         seed: Of the first episode's start; the others follow on.
         sampled: Draw actions from π, the same draws at every evaluation, instead of its mode.
+        make_env: Makes the environment, in place of the one that the dataset names. Its episodes
+          must end.
 
         Raises:
           InputError: if the environment is unknown or its shapes differ from the data's.
@@ -91,7 +98,8 @@ class Evaluator:
         self._shape = (*at_once, num_episodes)
         self._sampled = sampled
         self._seeds = seed + np.arange(np.prod(self._shape)) % num_episodes
-        self._envs = [environments.make_from_spec(dataset.spec)]
+        self._make_env = partial(environments.make_from_spec, dataset.spec, make_env)
+        self._envs = [self._make_env()]
 
     def __call__(
         self,
@@ -132,7 +140,7 @@ class Evaluator:
         """Of as many runs as there are environments for."""
         num_envs = len(self._seeds)
         while len(self._envs) < num_envs:
-            self._envs.append(environments.make_from_spec(self._spec))
+            self._envs.append(self._make_env())
             tick()
         is_lost = np.broadcast_to(is_lost[..., None], self._shape)
         observation = np.zeros((num_envs, self._spec.observation_size), np.float32)

@@ -8,7 +8,7 @@ from typing import Any
 
 from offrl_jax import data
 from offrl_jax.data import Data
-from offrl_jax.types import InputError
+from offrl_jax.types import InputError, did_you_mean
 
 DOMAINS = ("pointmaze", "gym", "antmaze", "adroit", "kitchen", "discrete", "other")
 
@@ -33,13 +33,15 @@ def find_preset(algorithm: str, domain: str, recipes: Sequence[str] = ()) -> Pre
       InputError: if the algorithm has no such recipe.
     """
     module = f"offrl_jax.presets.{algorithm}"
-    found = importlib.import_module(module) if importlib.util.find_spec(module) else None
+    is_ours = algorithm.isidentifier() and importlib.util.find_spec(module)
+    found = importlib.import_module(module) if is_ours else None
     preset = getattr(found, "PRESETS", {}).get(domain, Preset())
     known = getattr(found, "RECIPES", {})
     for recipe in recipes:
         if recipe not in known:
             have = ", ".join(known) or "no recipe at all"
-            raise InputError(f"{algorithm} has no recipe {recipe!r}; it has {have}")
+            hint = did_you_mean(recipe, known)
+            raise InputError(f"{algorithm} has no recipe {recipe!r}; it has {have}{hint}")
         changes = dict(known[recipe])
         config = preset.config | changes.pop("config", {})
         preset = dataclasses.replace(preset, config=config, **changes)

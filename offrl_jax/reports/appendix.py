@@ -45,8 +45,8 @@ def _data(study: Study) -> list[Part]:
     if any(not task.facts for task in study.tasks):
         parts.append(
             Text(
-                "Where numbers are missing the runs have not recorded them; --load_data reads "
-                "the data again."
+                "Where numbers are missing the runs have not recorded them; "
+                "`offrl report --load_data` reads the data again."
             )
         )
     return parts

@@ -221,7 +221,7 @@ def _without_twins(runs: list[Run], problems: list[str]) -> list[Run]:
         if twins := [s for s in run.seeds if (*setting, s) in kept]:
             problems.append(
                 f"{run.path} repeats seed {twins[0]} of {kept[*setting, twins[0]]} with the same "
-                "settings and is not counted; train with another --seed"
+                "settings and is not counted; train with another seed=…"
             )
             continue
         kept |= {(*setting, seed): run.path for seed in run.seeds}

@@ -135,7 +135,7 @@ def _verdict(rows: Sequence[Row], next_seed: int) -> str:
         f"{best}, chosen from {plural(len(rows), 'setting')} by these very {row.measure}s.\n"
         "The highest of many is high by luck too, so this is no estimate of what the setting is "
         "worth:\n"
-        f"train it with other seeds (--seed={next_seed}) for a number to report."
+        f"train it with other seeds (seed={next_seed}) for a number to report."
     )
 
 

@@ -8,14 +8,16 @@ from offrl_jax.evaluation.statistics import bootstrap_interval, interquartile_me
 from offrl_jax.types import Spec
 
 
-def final_table(rollouts: Rollouts, spec: Spec, data_return: float, first_seed: int = 0) -> str:
+def final_table(
+    rollouts: Rollouts, spec: Spec, data_return: float | None, first_seed: int = 0
+) -> str:
     """Scores of the last policies by seed, their mean, interquartile mean with a 95% interval,
     and the data's own average. Seeds without results are counted but not averaged over.
 
     Args:
       rollouts: Of S seeds, arrays (S, episodes), NaN for seeds that diverged.
       spec: The dataset's.
-      data_return: Mean undiscounted return of the data's episodes.
+      data_return: Mean undiscounted return of the data's episodes; None if it is not known.
       first_seed: The others follow on.
     """
     returns = rollouts.episode_return.mean(1)
@@ -26,7 +28,8 @@ def final_table(rollouts: Rollouts, spec: Spec, data_return: float, first_seed: 
     judged, judged_name, data_judged = returns, "return", data_return
     if spec.reference_scores is not None:
         judged = scores.normalized_score(returns, spec.reference_scores)
-        data_judged = scores.normalized_score(data_return, spec.reference_scores)
+        if data_return is not None:
+            data_judged = scores.normalized_score(data_return, spec.reference_scores)
         judged_name = "score"
         columns = {"score": _written("{:.1f}", judged)} | columns
     if not np.isnan(rollouts.success).all():
@@ -46,8 +49,9 @@ def final_table(rollouts: Rollouts, spec: Spec, data_return: float, first_seed: 
         "",
         f"mean {judged_name} of the last policies    {judged.mean():.1f}",
         f"interquartile mean            {interquartile_mean(judged):.1f}  ({interval})",
-        f"the data's own average        {data_judged:.1f}",
     ]
+    if data_judged is not None:
+        lines.append(f"the data's own average        {data_judged:.1f}")
     if num_lost:
         lines += ["", f"note: these are of {len(judged)} seeds; {num_lost} more diverged"]
     if spec.env_id in scores.CAVEATS:

@@ -1,1 +1,1 @@
-"""Runs: training, run directories, checkpoints, policies."""
+"""Runs: training chunk by chunk, its directory and checkpoints, and what reads them again."""

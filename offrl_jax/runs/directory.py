@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from offrl_jax.runs.checkpoints import Damaged
 from offrl_jax.files import finite, write_json
+from offrl_jax.runs.checkpoints import Damaged
 from offrl_jax.runs.outcomes import AlreadyFinished
 from offrl_jax.types import InputError
 

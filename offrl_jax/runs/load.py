@@ -4,9 +4,10 @@ say, and what they returned where the run rolled them out."""
 import dataclasses
 import json
 import logging
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +16,16 @@ import numpy as np
 from offrl_jax import learner
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.runs.checkpoints import Checkpoints, Damaged
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Data, Preprocessing
+from offrl_jax.runs.checkpoints import Checkpoints, Damaged
 from offrl_jax.runs.directory import CONFIG
 from offrl_jax.types import Array, Float, InputError, Spec, Transition
 
 ROWS_AT_ONCE = 4096
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Trained:
     """The policies of a run at one step, S of them: those of its seeds that had not diverged.
 
@@ -54,6 +55,9 @@ class Trained:
     discount: float
     returns: np.ndarray | None
     discounted_returns: np.ndarray | None
+
+    def __repr__(self) -> str:
+        return f"Trained({self.run} at step {self.step:,}, seeds {list(self.seeds)})"
 
     def as_learnt(self, dataset: Data) -> Data:
         """Raw data, such as `load_dataset` gives, with the run's own preprocessing.
@@ -97,70 +101,127 @@ class Trained:
         return here, _by_chunks(of, raw.next_observation)
 
 
-def load(run_dir: str | Path, *, all_checkpoints: bool = False) -> list[Trained]:
-    """The policies of a run, which may still be going on, at its newest whole checkpoint or at
-    every whole one that it has kept, in order. Damaged ones are warned of.
+class Description(NamedTuple):
+    """What a run's `config.json` says.
+
+    Attributes:
+      settings: All of it.
+      algorithm: What was trained.
+      config: Its config.
+      spec: Of the data that the run learnt from.
+      preprocessing: Of those data.
+      seeds: All S of the run.
+      discount: γ of returns-to-go and of discounted returns.
+    """
+
+    settings: dict[str, Any]
+    algorithm: Algorithm
+    config: Any
+    spec: Spec
+    preprocessing: Preprocessing
+    seeds: tuple[int, ...]
+    discount: float
+
+
+def describe(settings: dict[str, Any], algorithm: Algorithm | None = None) -> Description:
+    """What the settings of a run say; `algorithm` is what was trained, where it is not ours."""
+    if algorithm is None:
+        algorithm = ALGORITHMS[settings["algorithm"]]
+    config = algorithm.Config(
+        **{k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()}
+    )
+    validate(config)
+    preprocessing = Preprocessing(
+        *(jnp.asarray(settings["preprocessing"][f], jnp.float32) for f in Preprocessing._fields)
+    )
+    seeds = tuple(settings["seed"] + i for i in range(settings["num_seeds"]))
+    spec, discount = Spec.from_json(settings["dataset"]), float(settings["discount"])
+    return Description(settings, algorithm, config, spec, preprocessing, seeds, discount)
+
+
+class Checkpoint(NamedTuple):
+    """A run at one step.
+
+    Attributes:
+      step: Updates taken.
+      state: Of S seeds, with their axis in front.
+      diverged: By seed, what showed that it diverged and when, or None.
+    """
+
+    step: int
+    state: Any
+    diverged: list[str | None]
+
+
+def read(run_dir: str | Path, algorithm: Algorithm | None = None) -> Description:
+    """What a run is, whether it has ended or not.
+
+    Args:
+      run_dir: Its directory.
+      algorithm: What was trained, where it is not one of ours.
 
     Raises:
-      InputError: if there is no run, no policy in it, or it was written by another version.
+      InputError: if there is no run, or it was written by another version.
     """
     path = Path(run_dir).expanduser()
     try:
         settings = json.loads((path / CONFIG).read_text())
-        algorithm = ALGORITHMS[settings["algorithm"]]
-        config = algorithm.Config(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()}
-        )
-        validate(config)
-        spec = Spec.from_json(settings["dataset"])
-        preprocessing = Preprocessing(
-            *(jnp.asarray(settings["preprocessing"][f], jnp.float32) for f in Preprocessing._fields)
-        )
-        seeds = tuple(settings["seed"] + i for i in range(settings["num_seeds"]))
-        discount = float(settings["discount"])
-        evaluations = _evaluations(path / "evaluations.jsonl", len(seeds))
+        own = settings["algorithm"] if algorithm is None else algorithm.name
+        if own != settings["algorithm"] or (algorithm is None and own not in ALGORITHMS):
+            raise InputError(
+                f"{run_dir} is a run of the algorithm {settings['algorithm']!r}; give that as "
+                "algorithm=…"
+            )
+        return describe(settings, algorithm)
+    except InputError:
+        raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{run_dir} holds no run that this version can read ({error!r}); give the run_dir of "
             "a training"
         ) from error
-    if not (path / "checkpoints").is_dir():
-        raise InputError(f"{run_dir} has no checkpoints; give a run that has saved one")
 
-    keys = jax.random.split(jax.random.key(0), len(seeds))
-    template = jax.eval_shape(partial(learner.init, algorithm, config, spec, keys))
-    checkpoints = Checkpoints(path / "checkpoints", read_only=True)
-    found = []
+
+def checkpoints(run_dir: str | Path, run: Description) -> Iterator[Checkpoint]:
+    """The whole checkpoints of a run, the newest first. Damaged ones are warned of.
+
+    Raises:
+      InputError: if there are none, or they were written by another version.
+    """
+    path = Path(run_dir).expanduser() / "checkpoints"
+    if not path.is_dir():
+        raise InputError(f"{run_dir} has no checkpoints; give a run that has saved one")
+    keys = jax.random.split(jax.random.key(0), len(run.seeds))
+    template = jax.eval_shape(partial(learner.init, run.algorithm, run.config, run.spec, keys))
+    stored = Checkpoints(path, read_only=True)
     try:
-        for step in reversed(checkpoints.steps()):
+        for step in reversed(stored.steps()):
             try:
-                state, facts = checkpoints.restore_step(step, template)
+                state, facts = stored.restore_step(step, template)
             except Damaged as error:
                 logging.warning("checkpoint %s of %s is damaged (%s)", step, run_dir, error)
                 continue
-            kept = [i for i, why in enumerate(facts["diverged"]) if why is None]
-            if kept:
-                index = np.array(kept)
-                returns, discounted = evaluations.get(step, (None, None))
-                found.append(
-                    Trained(
-                        run=path,
-                        step=step,
-                        seeds=tuple(seeds[i] for i in kept),
-                        algorithm=algorithm,
-                        config=config,
-                        state=jax.tree.map(lambda x, index=index: x[index], state),
-                        spec=spec,
-                        preprocessing=preprocessing,
-                        discount=discount,
-                        returns=None if returns is None else returns[index],
-                        discounted_returns=None if discounted is None else discounted[index],
-                    )
-                )
-            if found and not all_checkpoints:
-                break
+            yield Checkpoint(step, state, facts["diverged"])
     finally:
-        checkpoints.abandon()
+        stored.abandon()
+
+
+def load(run_dir: str | Path, *, all_checkpoints: bool = False) -> list[Trained]:
+    """The policies of a run, which may still be training, at its newest whole checkpoint or at
+    every whole one that it has kept, in order. Damaged ones are warned of.
+
+    Raises:
+      InputError: if there is no run, no policy in it, or it was written by another version.
+    """
+    run, path = read(run_dir), Path(run_dir).expanduser()
+    evaluations = _evaluations(path / "evaluations.jsonl", len(run.seeds))
+    found = []
+    for checkpoint in checkpoints(run_dir, run):
+        if None in checkpoint.diverged:
+            evaluated = evaluations.get(checkpoint.step, (None, None))
+            found.append(trained(path, run, checkpoint, *evaluated))
+        if found and not all_checkpoints:
+            break
     if not found:
         raise InputError(
             f"{run_dir} has no whole checkpoint with a policy that has not diverged; leave it out"
@@ -168,9 +229,34 @@ def load(run_dir: str | Path, *, all_checkpoints: bool = False) -> list[Trained]
     return found[::-1]
 
 
+def trained(
+    name: Path,
+    run: Description,
+    checkpoint: Checkpoint,
+    returns: np.ndarray | None,
+    discounted_returns: np.ndarray | None,
+) -> Trained:
+    """The policies at a checkpoint that have not diverged; of the episodes returns (S, E) and
+    discounted means (S,), if there are any."""
+    index = np.array([i for i, why in enumerate(checkpoint.diverged) if why is None])
+    return Trained(
+        run=name,
+        step=checkpoint.step,
+        seeds=tuple(run.seeds[i] for i in index),
+        algorithm=run.algorithm,
+        config=run.config,
+        state=jax.tree.map(lambda x: x[index], checkpoint.state),
+        spec=run.spec,
+        preprocessing=run.preprocessing,
+        discount=run.discount,
+        returns=None if returns is None else returns[index],
+        discounted_returns=None if discounted_returns is None else discounted_returns[index],
+    )
+
+
 def _evaluations(path: Path, num_seeds: int) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """By step, the returns of every seed's episodes (S, E) and their discounted means (S,), NaN for
-    null. Other rows are left out: failed evaluations, and what a run going on has half written."""
+    null. Other rows are left out: failed evaluations, and half-written ones."""
     if not path.exists():
         return {}
     found = {}

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from offrl_jax import learner
-from offrl_jax.evaluation import diagnostics
-from offrl_jax.runs import lost_seeds
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.data.dataset import Data, Dataset
+from offrl_jax.data.streaming.feed import Feed
+from offrl_jax.evaluation import diagnostics
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts, summarize
 from offrl_jax.evaluation.watchdog import POLL_SECONDS, Failed, Halted, watched
-from offrl_jax.data.streaming.feed import Feed
+from offrl_jax.runs import lost_seeds
+from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.runs.directory import RowFile, RunDirectory
 from offrl_jax.types import InputError, Key
 

@@ -85,12 +85,18 @@ class Policy:
         spec: Spec,
         preprocessing: Preprocessing,
     ):
-        self.spec = spec
+        self.spec, self._name = spec, algorithm.name
         self._act = jax.jit(
             lambda observation: algorithm.act(
                 config, state, preprocessing.normalize(observation), None
             )
         )
+
+    def __repr__(self) -> str:
+        size = self.spec.action_size
+        action = f"one of {size} actions" if self.spec.discrete else f"action ({size},)"
+        observation = f"observation ({self.spec.observation_size},)"
+        return f"Policy({self._name} on {self.spec.name}: {observation} to {action})"
 
     def __call__(self, observation: Any) -> np.ndarray:
         """The deterministic action.

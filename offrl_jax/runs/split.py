@@ -2,20 +2,17 @@
 
 import dataclasses
 import json
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from offrl_jax.runs import lost_seeds
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.data.dataset import Data
-from offrl_jax.runs.policy import save_policy
-from offrl_jax.runs.directory import CONFIG, RowFile, RunDirectory
+from offrl_jax.runs import lost_seeds
+from offrl_jax.runs.directory import CONFIG
+from offrl_jax.runs.save import save_run
 
 
 def leave(
@@ -51,40 +48,27 @@ def leave(
     for i, (path, config) in enumerate(zip(run_dirs, configs, strict=True)):
         if path.exists():
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in path.parent.glob(f".{path.name}.*"):
-            shutil.rmtree(leftover)
         own = slice(i * num_seeds, (i + 1) * num_seeds)
         diverged = facts["diverged"][own]
-        directory = RunDirectory(
-            path.with_name(f".{path.name}.{os.getpid()}"),
-            settings | {"config": dataclasses.asdict(config)},
-            environment,
+        save_run(
+            path,
+            settings=settings | {"config": dataclasses.asdict(config)},
+            environment=environment,
+            metrics=_rows(together / "metrics.jsonl", own),
+            evaluations=_rows(together / "evaluations.jsonl", own),
+            algorithm=algorithm,
+            config=config,
+            state=jax.tree.map(lambda x, own=own: x[own], state),
+            spec=dataset.spec,
+            preprocessing=dataset.preprocessing,
+            facts=facts | {"diverged": diverged, "seconds": seconds},
+            failed=lost_seeds.failure(diverged, fail_on_divergence),
         )
-        directory.adopt()
-        for rows in (directory.metrics, directory.evaluations):
-            _copy(together / rows.path.name, rows, own)
-        own_state = jax.tree.map(lambda x, own=own: x[own], state)
-        checkpoints = Checkpoints(directory.path / "checkpoints")
-        checkpoints.save(
-            facts["step"], own_state, {"rows": directory.marks(), "diverged": diverged}
-        )
-        checkpoints.close()
-        save_policy(
-            *(directory.path / "policy", algorithm, config, own_state, dataset.spec),
-            *(dataset.preprocessing, diverged),
-        )
-        directory.end(
-            lost_seeds.failure(diverged, fail_on_divergence),
-            facts | {"diverged": diverged, "seconds": seconds},
-        )
-        directory.close()
-        directory.path.rename(path)
 
 
-def _copy(path: Path, rows: RowFile, own: slice) -> None:
-    """Appends what a file of rows holds of some of the runs: the runs' part of each list."""
+def _rows(path: Path, own: slice) -> Iterator[dict[str, Any]]:
+    """What a file of rows holds of some of the runs: the runs' part of each list."""
     if path.exists():
         for line in path.read_text().splitlines():
             row = json.loads(line)
-            rows.append({k: x[own] if isinstance(x, list) else x for k, x in row.items()})
+            yield {k: x[own] if isinstance(x, list) else x for k, x in row.items()}

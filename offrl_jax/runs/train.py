@@ -9,42 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from offrl_jax import learner
-from offrl_jax.runs import split
-from offrl_jax.runs import lost_seeds
-from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
-from offrl_jax.runs.checkpoints import Checkpoints
-from offrl_jax.config import validate
+from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data.dataset import Data
 from offrl_jax.data.streaming.host_dataset import HostDataset
 from offrl_jax.data.summary import summary
 from offrl_jax.data.transforms import with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
+from offrl_jax.runs import lost_seeds, split
+from offrl_jax.runs.checkpoints import Checkpoints
+from offrl_jax.runs.directory import RunDirectory, check_run_dir
+from offrl_jax.runs.in_memory import InMemory, NoCheckpoints
+from offrl_jax.runs.loop import Evaluation, Session
 from offrl_jax.runs.outcomes import RunFailed, Stopped, is_out_of_memory
 from offrl_jax.runs.policy import save_policy
 from offrl_jax.runs.provenance import describe_environment
-from offrl_jax.runs.directory import RunDirectory, check_run_dir
-from offrl_jax.runs.loop import Evaluation, Session
-from offrl_jax.types import InputError, Key
-
-__all__ = [
-    "Result",
-    "check",
-    "check_run_dir",
-    "chunk_size",
-    "schedule",
-    "seed_keys",
-    "train",
-]
-
-MAX_CHUNK = 1000  # updates between two signs of life
+from offrl_jax.runs.schedule import check, seed_keys
+from offrl_jax.types import InputError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Result:
     """What a run leaves in memory.
 
@@ -58,7 +45,8 @@ class Result:
       seconds: Wall time of this session by part, compiling included: `start`, `training`,
         `diagnostics`, `evaluation` (waiting for it), `saving` and `rest` make up the whole.
       evaluation_seconds: What evaluations took, beside the other parts or waited for.
-      run_dir: Where the rest is.
+      run_dir: Where the rest is, or None.
+      in_memory: The rest of a run without a directory, or None.
     """
 
     state: Any
@@ -69,7 +57,13 @@ class Result:
     num_steps: int
     seconds: dict[str, float]
     evaluation_seconds: float
-    run_dir: Path
+    run_dir: Path | None
+    in_memory: InMemory | None
+
+    def __repr__(self) -> str:
+        seeds, seconds = len(self.diverged), sum(self.seconds.values())
+        where = self.run_dir or "memory"
+        return f"Result({self.num_steps:,} steps of {seeds} seeds in {seconds:.3g} s, in {where})"
 
 
 def train(
@@ -77,7 +71,7 @@ def train(
     config: Any,
     dataset: Data,
     *,
-    run_dir: str | Path,
+    run_dir: str | Path | None,
     num_steps: int,
     num_seeds: int = 1,
     seed: int = 0,
@@ -93,6 +87,7 @@ def train(
     allow_config_change: bool = False,
     divergence_limit: float = lost_seeds.LIMIT,
     fail_on_divergence: bool = False,
+    make_env: Callable[[], Any] | None = None,
     record: dict[str, Any] | None = None,
     command: Sequence[str] = (),
     report: Callable[[int, dict[str, float]], None] = lambda step, numbers: None,
@@ -119,8 +114,9 @@ def train(
       algorithm: One of `offrl_jax.ALGORITHMS`.
       config: Its config; or a list of H that differ in floats alone, for `setting_dirs`.
       dataset: Already transformed as wanted.
-      run_dir: A new or empty directory, or that of the run to go on with. With `setting_dirs` it is
-        where the settings are trained together, and of no more use once all of those are there.
+      run_dir: A new or empty directory, or that of the run to resume; None keeps everything in
+        memory and writes nothing. With `setting_dirs` it is where the settings are trained
+        together, and of no more use once all of those are there.
       num_steps: Updates a seed, a multiple of `num_evaluations`; where training has phases, of the
         last one, and those of the others come on top.
       num_seeds: S.
@@ -139,6 +135,7 @@ def train(
       allow_config_change: Go on although the settings or the data differ from the directory's.
       divergence_limit: A metric beyond it counts as diverged.
       fail_on_divergence: Count the run as failed if any seed diverged, not only if all did.
+      make_env: Makes the evaluation environment, in place of the one that the dataset names.
       record: Further settings to keep in `config.json`.
       command: What was typed, to keep in `environment.json`.
       report: Called with the step and numbers to show after every chunk and evaluation, and with
@@ -159,6 +156,8 @@ def train(
     """
     clock = time.perf_counter()
     configs = config if isinstance(config, list) else [config]
+    if setting_dirs and run_dir is None:
+        raise InputError("settings are trained side by side in a directory; give run_dir")
     if len(setting_dirs) != (len(configs) if isinstance(config, list) else 0):
         raise InputError(
             f"{len(setting_dirs)} setting_dirs for {len(configs)} settings; give a list of these "
@@ -180,7 +179,8 @@ def train(
             f"divergence_limit={divergence_limit}; give positive numbers"
         )
     learner.check_matmul_precision(matmul_precision)
-    check_run_dir(run_dir)
+    if run_dir is not None:
+        check_run_dir(run_dir)
     keys, names = seed_keys(seed, num_seeds), [f"seed {i} of the run" for i in range(num_seeds)]
     if setting_dirs:
         config, keys = learner.side_by_side(configs, keys)
@@ -209,14 +209,20 @@ def train(
             feed = learner.feed(algorithm, config, dataset, keys, **sizes)
             stack.callback(feed.close)
         if num_evaluation_episodes > 0:
-            make = partial(Evaluator, algorithm, dataset, keys.shape, num_evaluation_episodes)
+            make = partial(
+                *(Evaluator, algorithm, dataset, keys.shape, num_evaluation_episodes),
+                make_env=make_env,
+            )
             evaluation = Evaluation(make, evaluation_timeout, stop)
             stack.callback(evaluation.close)
         environment = describe_environment(command)
         environment["dataset_fingerprint"] = dataset.spec.fingerprint
         environment["dataset"] = summary(dataset)
         environment["data_placement"] = "device" if feed is None else "host"
-        directory = RunDirectory(run_dir, settings, environment, allow_config_change)
+        if run_dir is None:
+            directory, checkpoints = InMemory(settings, environment), NoCheckpoints()
+        else:
+            directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
         stack.enter_context(
             _failures_told(
@@ -226,7 +232,8 @@ def train(
                 allow_config_change,
             )
         )
-        checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
+        if run_dir is not None:
+            checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
         stack.callback(checkpoints.abandon)
         session = Session(
             *(algorithm, config, dataset, keys, names, directory, checkpoints, log, report),
@@ -263,11 +270,16 @@ def train(
             with contextlib.suppress(Halted):  # else an evaluated step is gone on from
                 session.save()
             checkpoints.close()
+            if run_dir is None:
+                raise Stopped(
+                    f"stopped at step {session.step:,} of {total:,} and not saved; give run_dir to "
+                    "make a run that can be resumed"
+                ) from None
             raise Stopped(
                 f"stopped at step {session.saved_step:,} of {total:,}, which is saved; the same "
-                f"command with --run_dir={run_dir} goes on from there"
+                f"call with run_dir={run_dir} resumes from there"
             ) from None
-        if not setting_dirs:
+        if not setting_dirs and run_dir is not None:
             save_policy(
                 *(directory.path / "policy", algorithm, config, session.state, dataset.spec),
                 *(dataset.preprocessing, session.diverged),
@@ -294,48 +306,8 @@ def train(
         seconds=seconds,
         evaluation_seconds=evaluation.seconds if evaluation is not None else 0.0,
         run_dir=directory.path,
+        in_memory=directory if run_dir is None else None,
     )
-
-
-def check(
-    algorithm: Algorithm,
-    configs: Sequence[Any],
-    dataset: Data,
-    *,
-    num_steps: int,
-    num_evaluations: int,
-    num_seeds: int,
-    seed: int,
-    seed_batch: int | None,
-) -> list[tuple[int, bool]]:
-    """What `train` would dispatch (`schedule`), of settings to be trained side by side.
-
-    Raises:
-      InputError: if some setting cannot be trained on the data, or not in so many steps.
-    """
-    for config in configs:
-        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
-            raise InputError(
-                "a run takes one setting, not a stack of them; use `learn` for several"
-            )
-        validate(config)
-        learner.check_data(algorithm, config, dataset)
-    config = configs[0]
-    check_actions(algorithm, config, dataset.spec)
-    dispatches = schedule(phases_of(algorithm, config), num_steps, num_evaluations)
-    if config.batch_size > len(dataset):
-        raise InputError(
-            f"batch_size={config.batch_size} is more than the {len(dataset)} transitions of "
-            f"{dataset.spec.name}; give a smaller one"
-        )
-    if len({getattr(config, "discount", None) for config in configs}) > 1:
-        raise InputError(
-            "settings trained side by side share their data's returns to go, so they cannot differ "
-            "in discount; train them one after another"
-        )
-    seed_keys(seed, num_seeds)
-    learner.check_seed_batch(seed_batch, len(configs) * num_seeds)
-    return dispatches
 
 
 @contextlib.contextmanager
@@ -343,7 +315,7 @@ def _failures_told(
     directory: RunDirectory, num_at_once: int, what: str, may_change: bool
 ) -> Iterator[None]:
     """Leaves the reason in the directory, unless its run was done already, and turns errors that a
-    user can mend into sentences."""
+    user can fix into sentences."""
     try:
         yield
     except (Stopped, InputError):
@@ -354,74 +326,15 @@ def _failures_told(
                 directory.end(f"{type(error).__name__}: {error}", {})
         if is_out_of_memory(error):
             fewer = max((d for d in range(1, num_at_once) if num_at_once % d == 0), default=None)
-            change = "" if may_change else " --allow_config_change"
-            batch = f"--seed_batch={fewer}{change}, or " if fewer else ""
+            change = "" if may_change else " with allow_config_change=True"
+            batch = f"seed_batch={fewer}{change}, or " if fewer else ""
             raise InputError(
-                f"the device has not the memory for {num_at_once} {what} of this size at once; "
-                f"give {batch}fewer {what}, smaller networks or a smaller batch"
+                f"the device has too little memory to train {num_at_once} {what} of this size at "
+                f"once; give {batch}fewer {what}, smaller networks or a smaller batch"
             ) from error
         if isinstance(error, OSError):
             raise RunFailed(
-                f"the run in {directory.path} could not go on ({error}); what was saved before is "
-                "whole: mend the cause, such as a full disk, and run the same command again"
+                f"the run in {directory.path} stopped ({error}); what was saved before is whole: "
+                "remove the cause, such as a full disk, and make the same call again"
             ) from error
         raise
-
-
-def schedule(
-    phases: Sequence[Phase], num_steps: int, num_evaluations: int
-) -> list[tuple[int, bool]]:
-    """The lengths of a run's dispatches, and whether an evaluation follows.
-
-    Args:
-      phases: All but the last have their own lengths and are not evaluated.
-      num_steps: Of the last phase.
-      num_evaluations: Equally spaced over the last phase.
-
-    Raises:
-      InputError: if the evaluations cannot be equally spaced.
-    """
-    *earlier, last = phases
-    dispatches = []
-    for phase in earlier:
-        chunk = chunk_size(phase.num_steps, 1, len(phase.updates))
-        dispatches += [(chunk, False)] * (phase.num_steps // chunk)
-    chunk = chunk_size(num_steps, num_evaluations, len(last.updates))
-    each = num_steps // num_evaluations // chunk
-    return dispatches + [(chunk, i % each == 0) for i in range(1, num_steps // chunk + 1)]
-
-
-def chunk_size(num_steps: int, num_evaluations: int, cycle: int = 1) -> int:
-    """Updates a dispatch: the largest divisor of an evaluation's share that is at most 1000, so
-    that one compiled program serves the whole run; the whole share if its divisors are tiny.
-
-    Divisors that hold whole cycles of alternating updates come first, since another program is
-    compiled for each place in the cycle that a dispatch starts at.
-
-    Raises:
-      InputError: if the evaluations cannot be equally spaced.
-    """
-    if num_steps < 1 or num_evaluations < 1 or num_steps % num_evaluations:
-        good = max(1, round(num_steps / max(1, num_evaluations))) * max(1, num_evaluations)
-        raise InputError(
-            f"num_steps={num_steps} cannot be split into num_evaluations={num_evaluations} equal "
-            f"parts; num_steps={good} can"
-        )
-    share = num_steps // num_evaluations
-    divisors = [d for d in range(min(share, MAX_CHUNK), 0, -1) if share % d == 0]
-    divisor = next((d for d in divisors if d % cycle == 0), divisors[0])
-    return divisor if divisor >= min(share, MAX_CHUNK // 10) else share
-
-
-def seed_keys(seed: int, num_seeds: int) -> Key:
-    """A key (S,) for each of the seeds from `seed` on.
-
-    Raises:
-      InputError: if some of them would repeat.
-    """
-    if not 0 <= seed <= 2**32 - num_seeds:
-        raise InputError(
-            f"seed={seed} with {num_seeds} seeds leaves the range of 0 to 2**32 - 1, beyond which "
-            "seeds repeat; give a smaller one"
-        )
-    return jax.vmap(jax.random.key)(np.arange(seed, seed + num_seeds, dtype=np.uint32))

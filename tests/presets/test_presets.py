@@ -9,7 +9,7 @@ from offrl_jax.algorithms.base import phases_of
 from offrl_jax.config import validate
 from offrl_jax.presets.cql import PUBLISHED
 from offrl_jax.presets.preset import DOMAINS, find_preset
-from offrl_jax.runs.train import schedule
+from offrl_jax.runs.schedule import schedule
 from offrl_jax.types import InputError
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from offrl_jax.runs import directory
 from offrl_jax.runs.checkpoints import Damaged
-from offrl_jax.runs.outcomes import AlreadyFinished
 from offrl_jax.runs.directory import RowFile, RunDirectory
+from offrl_jax.runs.outcomes import AlreadyFinished
 from offrl_jax.types import InputError
 
 SETTINGS = {
@@ -45,15 +45,15 @@ def path(tmp_path):
 @pytest.fixture
 def opened():
     """Opens run directories, and closes them at the end."""
-    directories = []
+    found = []
 
     def opened(path, settings=SETTINGS, environment=ENVIRONMENT, **options):
-        directories.append(RunDirectory(path, settings, environment, **options))
-        return directories[-1]
+        found.append(RunDirectory(path, settings, environment, **options))
+        return found[-1]
 
     yield opened
-    for directory in directories:
-        directory.close()
+    for one in found:
+        one.close()
 
 
 def begun(path, failed=..., **changes):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from offrl_jax import data
+from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.runs import load
 from offrl_jax.runs.train import train
-from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.types import InputError
 from tests.toy import toy_dataset
 

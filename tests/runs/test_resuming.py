@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS
+from offrl_jax.algorithms.base import Phase
 from offrl_jax.evaluation import diagnostics
 from offrl_jax.runs import loop
-from offrl_jax.algorithms.base import Phase
 from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.runs.outcomes import AlreadyFinished, RunFailed, Stopped
 from offrl_jax.runs.train import train
@@ -68,7 +68,7 @@ def ruler():
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch, ruler):
     """Chunks of two updates, and one ruler for all runs, which share their data."""
-    monkeypatch.setattr("offrl_jax.runs.train.MAX_CHUNK", 2)
+    monkeypatch.setattr("offrl_jax.runs.schedule.MAX_CHUNK", 2)
     monkeypatch.setattr(diagnostics, "clone_behavior", lambda dataset: ruler)
 
 
@@ -221,7 +221,7 @@ def test_a_finished_run_is_not_run_again(tmp_path):
 def test_a_finished_run_can_be_given_more_steps(tmp_path, monkeypatch, longer, expected):
     first = run(tmp_path / "run").run_dir
     before = rows(first)
-    monkeypatch.setattr("offrl_jax.runs.train.MAX_CHUNK", 3 if longer["num_steps"] == 15 else 2)
+    monkeypatch.setattr("offrl_jax.runs.schedule.MAX_CHUNK", 3 if longer["num_steps"] == 15 else 2)
     with pytest.raises(InputError, match="num_steps was 8, now"):
         run(tmp_path / "run", **longer)
     result = run(tmp_path / "run", allow_config_change=True, **longer)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS
+from offrl_jax.config import grid
 from offrl_jax.evaluation import diagnostics
 from offrl_jax.runs.checkpoints import Checkpoints
-from offrl_jax.config import grid
 from offrl_jax.runs.outcomes import Stopped
 from offrl_jax.runs.policy import load_policy
 from offrl_jax.runs.train import train
@@ -167,7 +167,7 @@ class AfterRows:
 
 
 def test_stopped_settings_go_on_to_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("offrl_jax.runs.train.MAX_CHUNK", 2)
+    monkeypatch.setattr("offrl_jax.runs.schedule.MAX_CHUNK", 2)
     _, expected = side_by_side(tmp_path / "whole")
     stop = AfterRows(1)
     with pytest.raises(Stopped):

@@ -8,13 +8,14 @@ import pytest
 
 from offrl_jax import ALGORITHMS
 from offrl_jax.algorithms.base import Phase
-from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.config import config, setting, stack
 from offrl_jax.data.summary import summary
 from offrl_jax.evaluation.rollouts import Rollouts, summarize
+from offrl_jax.runs.checkpoints import Checkpoints
+from offrl_jax.runs.directory import RowFile, check_run_dir
 from offrl_jax.runs.policy import load_policy
-from offrl_jax.runs.directory import RowFile
-from offrl_jax.runs.train import check_run_dir, chunk_size, schedule, train
+from offrl_jax.runs.schedule import chunk_size, schedule
+from offrl_jax.runs.train import train
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 from tests.toy import RuleConfig, rule, toy_dataset

@@ -101,8 +101,8 @@ def _placed(folder: HostDataset, placement: str) -> Data:
     if size > limit:
         raise InputError(
             f"the rows of {folder.spec.name} take {memory.gib(size)} but the device has room for "
-            f"{memory.gib(limit)}; offrl train and offrl sweep learn from them with "
-            "--data_placement=host, other uses need fewer rows"
+            f"{memory.gib(limit)}; training reads them from the disk with placement=host, other "
+            "uses need fewer rows"
         )
     return folder.on_device()
 

@@ -37,7 +37,7 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         env_id = attributes.get("env_id")
         task = task_of(name, attributes)
     if not isinstance(env_id, str | None):
-        raise InputError(f"attribute env_id of {name} is {env_id!r}; give --env_id instead")
+        raise InputError(f"attribute env_id of {name} is {env_id!r}; give env_id instead")
     return columns.record(
         *(name, arrays, env_id, observation_keys, reference, task), attributes.get("num_actions")
     )

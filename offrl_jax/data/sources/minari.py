@@ -169,7 +169,7 @@ def _observation_keys(name: str, space: dict[str, Any], chosen: tuple[str, ...])
         raise InputError(
             f"observations of {name} have entries {', '.join(entries)}, of which "
             f"{', '.join(nested or unread)} cannot be flattened by rule; name the arrays to use, "
-            "such as --observation_keys=observation"
+            "such as observation_keys=observation"
         )
     return keys
 

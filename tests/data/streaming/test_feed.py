@@ -228,7 +228,7 @@ def rows_of(run_dir):
 def test_a_run_has_the_rows_of_one_on_the_device_and_goes_on_where_it_was(
     tmp_path, toy, monkeypatch
 ):
-    monkeypatch.setattr("offrl_jax.runs.train.MAX_CHUNK", 2)
+    monkeypatch.setattr("offrl_jax.runs.schedule.MAX_CHUNK", 2)
     monkeypatch.setattr(diagnostics, "NUM_BEHAVIOR_STEPS", 20)
     on_device = run(tmp_path / "device", toy_dataset())
     alone = run(tmp_path / "alone", toy)

@@ -44,5 +44,10 @@ def test_bad_input_gets_one_line(flags, words):
 def test_help_says_what_is_in_the_number():
     done = run("--help")
     assert done.returncode == 0, done.stderr
-    for words in ("python -m experiments.benchmarks.d3rlpy_speed", "--algorithms", "sampling_share", "sac"):
+    for words in (
+        "python -m experiments.benchmarks.d3rlpy_speed",
+        "--algorithms",
+        "sampling_share",
+        "sac",
+    ):
         assert words in done.stdout, words

@@ -1,0 +1,1 @@
+"""The functions that notebooks call and commands are made of."""

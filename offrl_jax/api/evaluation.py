@@ -1,0 +1,66 @@
+"""What the policies of a run return in an environment."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from offrl_jax.api.prepare import Environment, in_environment
+from offrl_jax.data.dataset import Preprocessing
+from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
+from offrl_jax.reports.table import final_table
+from offrl_jax.types import InputError, Spec
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """Episodes of every seed of a run; prints as a table of scores.
+
+    Attributes:
+      rollouts: Arrays (S, episodes), NaN of diverged seeds.
+      spec: Environment and reference scores.
+      seeds: S.
+      data_return: Mean return of the data's episodes, if known.
+    """
+
+    rollouts: Rollouts
+    spec: Spec
+    seeds: tuple[int, ...]
+    data_return: float | None
+
+    def __repr__(self) -> str:
+        return final_table(self.rollouts, self.spec, self.data_return, self.seeds[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """What an evaluator asks of a dataset."""
+
+    spec: Spec
+    preprocessing: Preprocessing
+    discount: float
+
+
+def roll_out(run: Any, num_episodes: int, environment: Environment) -> Evaluation:
+    """The episodes of a `Run`; arguments and errors as of `evaluate`."""
+    if num_episodes < 1:
+        raise InputError(f"num_episodes={num_episodes}; give at least one")
+    spec, make_env = run.spec, environment if callable(environment) else None
+    if isinstance(environment, str):
+        spec = in_environment(spec, environment)
+    if make_env is None and spec.env_id is None:
+        raise InputError(
+            f"dataset {spec.name} names no environment to evaluate in; give environment=…, an id "
+            "or a function that makes one"
+        )
+    is_lost = np.array([why is not None for why in run.diverged])
+    if is_lost.all():
+        raise InputError(f"all {len(is_lost)} seeds of {run} diverged; train again to evaluate")
+    judged = _Judged(spec, run.preprocessing, run.discount)
+    runs = (len(run.seeds),)
+    evaluator = Evaluator(run.algorithm, judged, runs, num_episodes, make_env=make_env)
+    with contextlib.closing(evaluator):
+        rollouts = evaluator(run.config, run.state, is_lost=is_lost)
+    data_return = (run.environment.get("dataset") or {}).get("mean_return")
+    return Evaluation(rollouts, spec, run.seeds, data_return)

@@ -1,0 +1,130 @@
+"""From what a user names to what is trained: algorithm, dataset, preset, config."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from offrl_jax import data
+from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.data import Data, scores
+from offrl_jax.presets.preset import DOMAINS, Preset, find_preset, prepared
+from offrl_jax.types import InputError, did_you_mean
+
+Environment = str | Callable[[], Any] | None
+PRESET_FIELDS = tuple(field.name for field in dataclasses.fields(Preset) if field.name != "config")
+
+
+def find_algorithm(algorithm: str | Algorithm) -> Algorithm:
+    """The algorithm of that name, or the user's own.
+
+    Raises:
+      InputError: if there is none.
+    """
+    if isinstance(algorithm, Algorithm):
+        return algorithm
+    if algorithm not in ALGORITHMS:
+        raise InputError(
+            f"there is no algorithm {algorithm!r}{did_you_mean(str(algorithm), ALGORITHMS)} "
+            f"(there are {', '.join(ALGORITHMS)})"
+        )
+    return ALGORITHMS[algorithm]
+
+
+def find_dataset(source: Data | str | os.PathLike, environment: Environment = None) -> Data:
+    """The dataset, loaded where a name or path is given, with the environment of that id, if any.
+
+    Raises:
+      InputError: as `load_dataset`.
+    """
+    env_id = environment if isinstance(environment, str) else None
+    if not isinstance(source, Data):
+        return data.load_dataset(source, env_id=env_id)
+    if env_id is None:
+        return source
+    return dataclasses.replace(source, spec=in_environment(source.spec, env_id))
+
+
+def in_environment(spec: Any, env_id: str) -> Any:
+    """The spec with another environment, that one's reference scores among it."""
+    if env_id == spec.env_id:
+        return spec
+    env_kwargs = dict(scores.family(env_id).needs)
+    return dataclasses.replace(
+        spec,
+        env_id=env_id,
+        env_kwargs=json.dumps(env_kwargs),
+        max_episode_steps=None,
+        reference_scores=scores.reference_scores(env_id, env_kwargs),
+        env_entry_point=None,
+    )
+
+
+def choose_preset(
+    algorithm: Algorithm,
+    dataset: Data,
+    preset: str | Preset = "auto",
+    recipe: str | Sequence[str] = (),
+    changes: Mapping[str, Any] | None = None,
+) -> Preset:
+    """The preset with the named recipes and then the given fields on top.
+
+    Args:
+      algorithm: Whose preset.
+      dataset: Decides the domain where the preset is "auto".
+      preset: "auto", "none", one of `DOMAINS`, or a preset itself.
+      recipe: A name or several, in order.
+      changes: Fields of `Preset`, None for those that stay.
+
+    Raises:
+      InputError: if there is no such preset or recipe.
+    """
+    changes = {name: value for name, value in (changes or {}).items() if value is not None}
+    if isinstance(preset, Preset):
+        return dataclasses.replace(preset, **changes)
+    known = "auto", "none", *DOMAINS
+    if preset not in known:
+        raise InputError(
+            f"there is no preset {preset!r}{did_you_mean(str(preset), known)} (there are "
+            f"{', '.join(known)})"
+        )
+    domain = scores.domain(dataset.spec) if preset == "auto" else preset
+    recipes = (recipe,) if isinstance(recipe, str) else recipe
+    return dataclasses.replace(find_preset(algorithm.name, domain, recipes), **changes)
+
+
+def make_config(algorithm: Algorithm, preset: Preset, config: Any = None) -> Any:
+    """The preset's config with a dictionary's fields on top, or the config that is given.
+
+    Raises:
+      InputError: if it is another algorithm's, or has no such field.
+    """
+    if isinstance(config, algorithm.Config):
+        return config
+    if not isinstance(config, Mapping | None):
+        raise InputError(
+            f"config is a {type(config).__name__}; {algorithm.name} takes a "
+            f"{algorithm.Config.__name__} or a dictionary of its fields"
+        )
+    known = [field.name for field in dataclasses.fields(algorithm.Config)]
+    for name in config or {}:
+        if name not in known:
+            raise InputError(
+                f"{algorithm.name} has no setting {name!r}{did_you_mean(name, known)} (it has "
+                f"{', '.join(known)})"
+            )
+    return algorithm.Config(**{**preset.config, **(config or {})})
+
+
+def learnable(dataset: Data, preset: Preset, best_fraction: float = 1.0) -> Data:
+    """The episodes that are kept, transformed as the preset says."""
+    if best_fraction != 1:
+        dataset = data.keep_best_episodes(dataset, best_fraction)
+    return prepared(dataset, preset)
+
+
+def record(preset: Preset, best_fraction: float = 1.0) -> dict[str, Any]:
+    """What a run's settings say of how its data were prepared."""
+    return {"preset": dataclasses.asdict(preset), "best_fraction": best_fraction}

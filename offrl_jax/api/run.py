@@ -1,0 +1,354 @@
+"""Training in one call, and what it leaves: a `Run`, in memory or in a directory."""
+
+import contextlib
+import dataclasses
+import inspect
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from offrl_jax.algorithms.base import Algorithm, phases_of
+from offrl_jax.api import prepare
+from offrl_jax.api.evaluation import Evaluation, roll_out
+from offrl_jax.api.prepare import Environment
+from offrl_jax.data import Data
+from offrl_jax.data.dataset import Preprocessing
+from offrl_jax.presets.preset import Preset
+from offrl_jax.runs import load
+from offrl_jax.runs import train as training
+from offrl_jax.runs.directory import DONE, FAILED, check_run_dir
+from offrl_jax.runs.load import Checkpoint, Description
+from offrl_jax.runs.outcomes import AlreadyFinished
+from offrl_jax.runs.policy import Policy
+from offrl_jax.runs.progress import Progress
+from offrl_jax.runs.save import save_run
+from offrl_jax.types import InputError, Spec, did_you_mean
+
+INTERNAL = {  # arguments of `runs.train.train` that no user gives
+    *("algorithm", "config", "dataset", "run_dir", "make_env", "record", "report"),
+    *("setting_dirs", "part"),
+}
+SETTINGS = set(inspect.signature(training.train).parameters) - INTERNAL
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Run:
+    """S seeds of an algorithm, trained on a dataset.
+
+    Attributes:
+      description: Algorithm, config, data and seeds, as the run's settings say.
+      checkpoint: The last step, with the states.
+      environment: Versions, devices, what the data are like: `environment.json`.
+      rows: Of `metrics.jsonl`, one a chunk of updates.
+      evaluation_rows: Of `evaluations.jsonl`, one an evaluation.
+      facts: Of the run's end: `step`, `diverged`, `seconds`; empty if it has not ended.
+      failed: Why the run counts as failed, or None.
+      path: The run directory; None in memory.
+      dataset: What it was trained on, preprocessed; None if it was loaded.
+      session: What training it took in this process; None if none did.
+    """
+
+    description: Description
+    checkpoint: Checkpoint
+    environment: dict[str, Any]
+    rows: list[dict[str, Any]]
+    evaluation_rows: list[dict[str, Any]]
+    facts: dict[str, Any]
+    failed: str | None = None
+    path: Path | None = None
+    dataset: Data | None = None
+    session: training.Result | None = None
+
+    @property
+    def algorithm(self) -> Algorithm:
+        return self.description.algorithm
+
+    @property
+    def config(self) -> Any:
+        return self.description.config
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the run's numbers: `config.json`."""
+        return self.description.settings
+
+    @property
+    def spec(self) -> Spec:
+        """Sizes, bounds and environment of the data."""
+        return self.description.spec if self.dataset is None else self.dataset.spec
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.description.preprocessing
+
+    @property
+    def discount(self) -> float:
+        return self.description.discount
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.description.seeds
+
+    @property
+    def state(self) -> Any:
+        """The last states, S in front; of a diverged seed the last finite one."""
+        return self.checkpoint.state
+
+    @property
+    def step(self) -> int:
+        """Updates taken a seed."""
+        return self.checkpoint.step
+
+    @property
+    def diverged(self) -> list[str | None]:
+        """By seed, what showed that it diverged and when, or None."""
+        return self.checkpoint.diverged
+
+    @property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """By name, of each chunk of updates: (chunks, S), NaN where a seed has none; `step` and
+        `steps_per_second` are (chunks,)."""
+        return _columns(self.rows)
+
+    @property
+    def evaluations(self) -> dict[str, np.ndarray]:
+        """By name, of each evaluation: (evaluations, S), NaN where a seed has none; `step` is
+        (evaluations,), `episode_returns` (evaluations, S, episodes)."""
+        return _columns(self.evaluation_rows)
+
+    def __repr__(self) -> str:
+        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
+        text = f"{self.algorithm.name} on {self.spec.name}: {seeds}, {self.step:,} steps"
+        for name in ("score", "return"):
+            is_last = self.evaluations.get("step", np.zeros(0)) == self.step
+            if name in self.evaluations and is_last.any():
+                values = self.evaluations[name][is_last][-1]
+                if not np.isnan(values).all():
+                    text += f", {name} {np.nanmean(values):.1f}"
+                break
+        return f"Run({text}, {self.path or 'in memory'})"
+
+    def evaluate(self, *, num_episodes: int = 10, environment: Environment = None) -> Evaluation:
+        """Rolls out the policies; see `evaluate`."""
+        return evaluate(self, num_episodes=num_episodes, environment=environment)
+
+    def policy(self, seed_index: int = 0) -> Policy:
+        """The policy of a seed: raw observations to actions in the environment's bounds.
+
+        Raises:
+          InputError: if there is no such seed, or it diverged.
+        """
+        if not 0 <= seed_index < len(self.seeds):
+            raise InputError(
+                f"seed_index={seed_index} but the run has seeds 0 to {len(self.seeds) - 1}"
+            )
+        if why := self.diverged[seed_index]:
+            raise InputError(f"seed_index={seed_index} diverged ({why}); give another")
+        state = jax.tree.map(lambda x: x[seed_index], self.state)
+        return Policy(self.algorithm, self.config, state, self.spec, self.preprocessing)
+
+    def save(self, path: str | Path) -> Path:
+        """Writes a run directory, which `load_run`, reports and training take as any other.
+
+        Args:
+          path: New or empty.
+
+        Raises:
+          InputError: if it holds something or cannot be written.
+        """
+        path = check_run_dir(path).absolute()
+        if path.exists():
+            if any(path.iterdir()):
+                raise InputError(f"{path} holds a run already; give another path")
+            path.rmdir()
+        try:
+            save_run(
+                path,
+                settings=self.settings,
+                environment=self.environment,
+                metrics=self.rows,
+                evaluations=self.evaluation_rows,
+                algorithm=self.algorithm,
+                config=self.config,
+                state=self.state,
+                spec=self.spec,
+                preprocessing=self.preprocessing,
+                facts={"step": self.step, "diverged": self.diverged, **self.facts},
+                failed=self.failed,
+                ended=bool(self.facts),
+            )
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error}); give another path") from error
+        return path
+
+
+def train(
+    algorithm: str | Algorithm,
+    data: Data | str | os.PathLike,
+    *,
+    config: Any = None,
+    preset: str | Preset = "auto",
+    recipe: str | Sequence[str] = (),
+    environment: Environment = None,
+    run_dir: str | Path | None = None,
+    best_fraction: float = 1.0,
+    progress: bool = True,
+    **settings: Any,
+) -> Run:
+    """Trains S seeds of an algorithm in one program.
+
+    The preset says how the data are prepared, how many updates a seed takes and what the config is;
+    what is given besides comes on top. With a `run_dir` the same call resumes an interrupted run,
+    and returns a finished one as it is.
+
+    Args:
+      algorithm: One of `ALGORITHMS`, by name, or your own.
+      data: A dataset as `load_dataset` gives it, or what that takes.
+      config: A config of the algorithm, or a dictionary of its fields to change in the preset's.
+      preset: "auto", by the data's environment; "none"; a domain's name; or a `Preset`.
+      recipe: Named settings on top of the preset, one or several.
+      environment: To evaluate in, in place of the data's: a registered id, or a function that makes
+        one whose episodes end.
+      run_dir: New, or an earlier run's; None trains in memory and writes nothing.
+      best_fraction: Share of the episodes to learn from, those of the highest return, in (0, 1].
+      progress: Whether to show it.
+      **settings: Those of `runs.train.train`, such as `num_steps`, `num_seeds=1`, `seed=0`,
+        `num_evaluations=5`, `num_evaluation_episodes=10`; and fields of `Preset`, such as
+        `reward_scale`.
+
+    Raises:
+      InputError: if something does not exist, with the nearest name, or cannot be trained.
+      Stopped: if `stop` said so.
+      RunFailed: if rows or checkpoints cannot be written.
+    """
+    algorithm = prepare.find_algorithm(algorithm)
+    known = {*SETTINGS, *prepare.PRESET_FIELDS}
+    for name in settings.keys() - known:
+        raise InputError(
+            f"train has no setting {name!r}{did_you_mean(name, sorted(known))} (it has "
+            f"{', '.join(sorted(known))})"
+        )
+    changes = {name: settings.pop(name, None) for name in prepare.PRESET_FIELDS}
+    dataset = prepare.find_dataset(data, environment)
+    chosen = prepare.choose_preset(algorithm, dataset, preset, recipe, changes)
+    config = prepare.make_config(algorithm, chosen, config)
+    dataset = prepare.learnable(dataset, chosen, best_fraction)
+    with contextlib.ExitStack() as stack:
+        if progress:
+            earlier = sum(phase.num_steps or 0 for phase in phases_of(algorithm, config))
+            settings["report"] = Progress(earlier + chosen.num_steps)
+            stack.callback(settings["report"].close)
+        try:
+            result = training.train(
+                *(algorithm, config, dataset),
+                run_dir=run_dir,
+                num_steps=chosen.num_steps,
+                make_env=environment if callable(environment) else None,
+                record=prepare.record(chosen, best_fraction),
+                **settings,
+            )
+        except AlreadyFinished:
+            return dataclasses.replace(load_run(run_dir, algorithm=algorithm), dataset=dataset)
+    if result.in_memory is None:
+        run = load_run(result.run_dir, algorithm=algorithm)
+    else:
+        run = _kept(result, algorithm)
+    return dataclasses.replace(run, dataset=dataset, session=result)
+
+
+def load_run(path: str | Path, *, algorithm: Algorithm | None = None) -> Run:
+    """A run at its newest whole checkpoint, whether it has ended or was interrupted.
+
+    Args:
+      path: Its directory.
+      algorithm: What was trained, where it is not one of `ALGORITHMS`.
+
+    Raises:
+      InputError: if there is no run, it has no whole checkpoint, or another version wrote it.
+    """
+    description = load.read(path, algorithm)
+    folder = Path(path).expanduser().absolute()
+    with contextlib.closing(load.checkpoints(path, description)) as found:
+        checkpoint = next(found, None)
+    if checkpoint is None:
+        raise InputError(f"{path} has no whole checkpoint; train it again")
+    done, failed = _object(folder / DONE), _object(folder / FAILED)
+    return Run(
+        description,
+        checkpoint,
+        _object(folder / "environment.json"),
+        _rows(folder / "metrics.jsonl", checkpoint.step),
+        _rows(folder / "evaluations.jsonl", checkpoint.step),
+        facts=done or failed,
+        failed=failed.get("reason"),
+        path=folder,
+    )
+
+
+def evaluate(
+    run: Run | str | Path, *, num_episodes: int = 10, environment: Environment = None
+) -> Evaluation:
+    """Rolls out the policies of a run, acting with their modes; episode j starts alike for all.
+
+    Args:
+      run: A run, or its directory.
+      num_episodes: Episodes a seed, at least one.
+      environment: In place of the data's: a registered id, or a function that makes one.
+
+    Raises:
+      InputError: if no environment is known or it does not fit the data, or all seeds diverged.
+    """
+    if not isinstance(run, Run):
+        run = load_run(run)
+    return roll_out(run, num_episodes, environment)
+
+
+def _kept(result: training.Result, algorithm: Algorithm) -> Run:
+    kept = result.in_memory
+    facts = kept.facts
+    return Run(
+        load.describe(kept.settings, algorithm),
+        Checkpoint(facts["step"], result.state, result.diverged),
+        kept.environment,
+        kept.metrics.rows,
+        kept.evaluations.rows,
+        facts=facts,
+        failed=kept.failed,
+    )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """A file of JSON; empty if it is absent or damaged."""
+    with contextlib.suppress(OSError, ValueError):
+        return dict(json.loads(path.read_text()))
+    return {}
+
+
+def _rows(path: Path, step: int) -> list[dict[str, Any]]:
+    """The whole rows of a file up to that step."""
+    rows = []
+    with contextlib.suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError, LookupError, TypeError):
+                row = json.loads(line)
+                if row["step"] <= step:
+                    rows.append(row)
+    return rows
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Rows as arrays by name, NaN for null and where a row lacks the name."""
+    names = dict.fromkeys(name for row in rows for name in row if name != "failed")
+    found = {}
+    for name in names:
+        values = [np.array(row[name], np.float64) if name in row else None for row in rows]
+        blank = np.full(next(x for x in values if x is not None).shape, np.nan)
+        found[name] = np.stack([blank if x is None else x for x in values])
+    if "step" in found:
+        found["step"] = found["step"].astype(np.int64)
+    return found

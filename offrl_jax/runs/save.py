@@ -1,0 +1,70 @@
+"""Writes a run that was not trained in a directory of its own."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.data.dataset import Preprocessing
+from offrl_jax.runs.checkpoints import Checkpoints
+from offrl_jax.runs.directory import RunDirectory
+from offrl_jax.runs.policy import save_policy
+from offrl_jax.types import Spec
+
+
+def save_run(
+    path: Path,
+    *,
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    metrics: Iterable[dict[str, Any]],
+    evaluations: Iterable[dict[str, Any]],
+    algorithm: Algorithm,
+    config: Any,
+    state: Any,
+    spec: Spec,
+    preprocessing: Preprocessing,
+    facts: dict[str, Any],
+    failed: str | None,
+    ended: bool = True,
+) -> None:
+    """Leaves a run directory with one checkpoint, the last, whole or not at all.
+
+    Args:
+      path: New.
+      settings: For `config.json`.
+      environment: For `environment.json`.
+      metrics: The rows of `metrics.jsonl`.
+      evaluations: The rows of `evaluations.jsonl`.
+      algorithm: What was trained.
+      config: Its config.
+      state: Of S seeds, with their axis in front.
+      spec: The dataset's.
+      preprocessing: The dataset's.
+      facts: Of the end: `step`, `diverged` by seed, `seconds`.
+      failed: Why the run counts as failed, or None.
+      ended: Whether it has ended, be it done or failed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        shutil.rmtree(leftover)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    directory = RunDirectory(unfinished, settings, environment)
+    directory.adopt()
+    for file, rows in ((directory.metrics, metrics), (directory.evaluations, evaluations)):
+        for row in rows:
+            file.append(row)
+    checkpoints = Checkpoints(directory.path / "checkpoints")
+    kept = {"rows": directory.marks(), "diverged": facts["diverged"]}
+    checkpoints.save(facts["step"], state, kept)
+    checkpoints.close()
+    save_policy(
+        *(directory.path / "policy", algorithm, config, state, spec, preprocessing),
+        facts["diverged"],
+    )
+    if ended:
+        directory.end(failed, facts)
+    directory.close()
+    directory.path.rename(path)
