@@ -2,8 +2,7 @@
 
 import sys
 import time
-
-from tqdm import tqdm
+from typing import Any
 
 from offrl_jax.runs.messages import say
 
@@ -17,7 +16,7 @@ class Progress:
         self._num_steps, self._step, self._shown = num_steps, 0, {}
         self._first_step = 0  # of this session
         self._started = self._last_line = time.perf_counter()
-        self._bar = tqdm(total=num_steps, unit="step") if sys.stderr.isatty() else None
+        self._bar = _bar(num_steps)
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
         """Shows new numbers, perhaps of an earlier step; the others stay. Without any, says that a
@@ -49,6 +48,17 @@ class Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _bar(num_steps: int) -> Any:
+    """A bar on a terminal with tqdm installed; elsewhere lines do."""
+    if not sys.stderr.isatty():
+        return None
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=num_steps, unit="step")
 
 
 def speed(rate: float) -> str:
