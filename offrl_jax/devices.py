@@ -1,4 +1,4 @@
-"""What is done differently on each backend, for speed alone, and what was measured.
+"""What is done differently on each backend, for speed alone, and where arrays are placed.
 
 Measured on two x86 cores with AVX-512, float32, jax 0.10.2, Hopper's shapes; BUILD_NOTES.md has the
 protocol. Results are the same to rounding whatever is chosen.
@@ -6,9 +6,22 @@ protocol. Results are the same to rounding whatever is chosen.
 
 import contextlib
 import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from offrl_jax.types import InputError, Key
+
+BFLOAT16 = "BF16_BF16_F32"  # JAX's name of products of bfloat16 numbers, summed in float32
+MATMUL_PRECISIONS: dict[str, Callable] = {
+    "default": contextlib.nullcontext,
+    "float32": partial(jax.default_matmul_precision, "float32"),
+    "bfloat16": partial(jax.default_matmul_precision, BFLOAT16),
+}
 
 # Rows of (state, action) that CQL's critics take at a time, so that a core's cache holds their
 # hidden layers: 31 actions of 256 states are 7,936 rows of 256 numbers, twice, for two critics.
@@ -33,17 +46,25 @@ def updates_a_trip() -> int:
     return UPDATES_A_TRIP.get(jax.default_backend(), 1)
 
 
+def check_matmul_precision(matmul_precision: str) -> None:
+    """Raises InputError unless the precision is one of `MATMUL_PRECISIONS`."""
+    if matmul_precision not in MATMUL_PRECISIONS:
+        raise InputError(
+            f"matmul_precision={matmul_precision!r} is not one of {', '.join(MATMUL_PRECISIONS)}"
+        )
+
+
 def num_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def use_cores(*num_seeds: int) -> None:
-    """Makes a JAX device of every CPU core that gets seeds of its own, for `seed_mesh`.
+    """Makes a JAX device of every CPU core that trains seeds of its own, for `seed_mesh`.
 
     Two cores that share the small products of one program wait for one another; with a program of
-    their own they do not: 1.4 times the updates of BC, 1.2 of IQL and 1.4 of CQL for two seeds. To
-    be called before JAX starts its backend, and without effect later or where the number of CPU
+    their own they do not: 1.4 times the updates of BC, 1.2 of IQL and 1.4 of CQL for two seeds.
+    Call it before JAX starts its backend; it has no effect later, or where the number of CPU
     devices was set already. Each device holds a copy of the dataset.
     """
     if jax.config.jax_num_cpu_devices > 0 or "device_count" in os.environ.get("XLA_FLAGS", ""):
@@ -54,10 +75,10 @@ def use_cores(*num_seeds: int) -> None:
 
 
 def seed_mesh(num_seeds: int) -> jax.sharding.Mesh | None:
-    """The local devices over which that many seeds are dealt out, as many to each; None for one.
+    """A mesh of local devices that each train the same number of seeds; None for a single device.
 
-    Where they do not divide the seeds, the last one gets copies to fill it up on accelerators (see
-    `FILLED_UP`); on CPUs fewer devices take part.
+    Where the devices do not divide the seeds, accelerators fill the last device up with copies (see
+    `FILLED_UP`), and CPUs use fewer devices.
     """
     limit = jax.local_device_count()
     if FILLED_UP.get(jax.default_backend(), True):
@@ -73,3 +94,31 @@ def seed_mesh(num_seeds: int) -> jax.sharding.Mesh | None:
 def _largest_share(num_seeds: int, limit: int) -> int:
     """The largest divisor of the number of seeds up to a limit."""
     return max(d for d in range(1, max(1, min(num_seeds, limit)) + 1) if num_seeds % d == 0)
+
+
+def by_seed(key: Key) -> PartitionSpec:
+    """How arrays with the axes of this key in front are split: along the last of these axes."""
+    return PartitionSpec(*[None] * (key.ndim - 1), "seed")
+
+
+def distribute(mesh: jax.sharding.Mesh, key: Key, tree: Any) -> Any:
+    """Arrays with the axes of this key in front, each seed's on its own device.
+
+    The last seed is repeated until every device has the same number (`drop_copies`).
+    """
+    num_seeds, axis = key.shape[-1], key.ndim - 1
+    index = np.minimum(np.arange(num_seeds + -num_seeds % mesh.size), num_seeds - 1)
+    if len(index) > num_seeds:
+        tree = jax.tree.map(lambda x: x[(*[slice(None)] * axis, index)], tree)
+    return jax.device_put(tree, NamedSharding(mesh, by_seed(key)))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def drop_copies(num_seeds: int, axis: int, tree: Any) -> Any:
+    """The first `num_seeds` entries of the axis, without the copies of `distribute`."""
+    return jax.tree.map(lambda x: x[(*[slice(None)] * axis, slice(num_seeds))], tree)
+
+
+def replicate(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
+    """A copy on every device of the mesh; the tree itself without a mesh."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

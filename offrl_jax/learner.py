@@ -1,34 +1,32 @@
 """The learner: one compiled scan over steps, for one run, S seeds, H settings × S seeds, or N runs
-that each have a setting of their own."""
+with a setting each."""
 
 import contextlib
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
-from offrl_jax.algorithms.base import Algorithm, Phase, check_actions, phases_of
+from offrl_jax import devices
+from offrl_jax.algorithms.base import (
+    Algorithm,
+    Phase,
+    check_actions,
+    phases_of,
+    pieces,
+    stretches,
+)
+from offrl_jax.axes import check_stack, has_own_settings, over_runs
 from offrl_jax.config import stack, validate
 from offrl_jax.data.dataset import Data, Dataset, sample, step_keys
-from offrl_jax.data.streaming.feed import Batches, Feed
+from offrl_jax.data.streaming.feed import Batches, Feed, fields_read
 from offrl_jax.data.streaming.host_dataset import HostDataset
-from offrl_jax.data.streaming.shards import width
-from offrl_jax.devices import seed_mesh, updates_a_trip
-from offrl_jax.networks.modules import BFLOAT16
-from offrl_jax.types import Array, InputError, Int, Key, Metrics, Spec, Transition
+from offrl_jax.types import Array, InputError, Int, Key, Metrics, Spec
 
 BRIEF_MEMORY_MB = 64  # for batches where `learn` is given data in host memory
-
-MATMUL_PRECISIONS: dict[str, Callable] = {
-    "default": contextlib.nullcontext,
-    "float32": partial(jax.default_matmul_precision, "float32"),
-    "bfloat16": partial(jax.default_matmul_precision, BFLOAT16),
-}
 
 
 def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
@@ -41,7 +39,7 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     validate(config)
     check_actions(algorithm, config, spec)
     _check_key(key)
-    _check_stack(config, key)
+    check_stack(config, key)
     is_traced = isinstance(jnp.zeros(()), jax.core.Tracer)  # even where the key is a constant
     return (_init.__wrapped__ if is_traced else _init)(algorithm, config, spec.bare(), key)
 
@@ -69,31 +67,30 @@ def learn(
     seed_batch: int | None = None,
     matmul_precision: str = "default",
 ) -> tuple[Any, Metrics]:
-    """Trains for `num_steps` updates in one dispatch, or one for each phase that they touch, or for
-    each relabelling of the data, or for each piece of batches that a `Feed` has.
+    """Trains for `num_steps` updates in one dispatch; or in one for each phase that they touch,
+    each relabelling of the data and each piece of batches of a `Feed`.
 
-    Each step folds `state.step` into its run's key, and where training has phases `state.step`
-    decides which one it is in, so 20 + 30 steps equal 50: bit for bit, or to rounding where a call
-    is of an odd length or starts inside a cycle of alternating updates, which is another program.
+    Each step folds `state.step` into its run's key, and `state.step` selects the phase of training,
+    so 20 + 30 steps equal 50: bit for bit, or to rounding where a call has an odd length or starts
+    inside a cycle of alternating updates, which is another program.
 
     Args:
       algorithm: One of `offrl_jax.ALGORITHMS`.
       config: Its config; with H settings, one whose float leaves have shape (H,) (`config.stack`).
-      dataset: The data, shared by all runs; or what feeds batches of data in host memory (`feed`),
-        made of the same config, key and `seed_batch`, for results that are the same to rounding.
+      dataset: The data, shared by all runs; or a `feed` of data in host memory, made for the same
+        config, key and `seed_batch`. Results are the same to rounding.
       state: From `init` with the same `config` and shape of `key`; donated, so do not use it again.
       key: A typed key of shape () for one run, (S,) for seeds, or (H, S) for settings × seeds. With
         shape (S,) and a stacked config of H = S each run has a setting of its own (`side_by_side`).
       num_steps: Updates; another number is another compile.
-      seed_batch: How many of the S seeds to train at once, one batch after another, where memory
-        holds no more; a divisor of S. Results are the same to rounding.
-      matmul_precision: One of `MATMUL_PRECISIONS`: "default", as JAX is set, the backend's own if
-        it is not; "float32", in full; "bfloat16", in which hidden layers are computed, and products
-        summed in float32. Parameters, optimisers, what networks give and losses are float32.
+      seed_batch: Number of seeds to train at once where memory does not hold all S; a divisor of S.
+        Results are the same to rounding.
+      matmul_precision: One of `devices.MATMUL_PRECISIONS`. "default": JAX's setting. "float32":
+        full precision. "bfloat16": hidden layers in bfloat16, products summed in float32.
+        Parameters, optimisers, networks' outputs and losses are float32 in all three.
 
-    With several devices and no `seed_batch` the seeds are dealt out to them, to the same results
-    but for rounding: to as many as `backends.seed_mesh` says, each of which gets as many, the last
-    ones perhaps copies of the last seed whose results are dropped.
+    With several devices and no `seed_batch`, each device trains the same number of seeds, with the
+    same results to rounding (`devices.seed_mesh`).
 
     Returns:
       The new state, and the mean of each metric over the steps that report it, with the axes of
@@ -107,8 +104,8 @@ def learn(
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
-    check_matmul_precision(matmul_precision)
-    _check_stack(config, key)
+    devices.check_matmul_precision(matmul_precision)
+    check_stack(config, key)
     if isinstance(dataset, HostDataset | Feed) and isinstance(state.step, jax.core.Tracer):
         raise InputError(
             "data in host memory are fed to programs from outside, so `learn` cannot be traced "
@@ -118,30 +115,30 @@ def learn(
         brief = feed(
             *(algorithm, config, dataset, key), seed_batch=seed_batch, memory_mb=BRIEF_MEMORY_MB
         )
-        options = {
-            "num_steps": num_steps,
-            "seed_batch": seed_batch,
-            "matmul_precision": matmul_precision,
-        }
         with contextlib.closing(brief):
-            return learn(algorithm, config, brief, state, key, **options)
+            return learn(
+                *(algorithm, config, brief, state, key),
+                num_steps=num_steps,
+                seed_batch=seed_batch,
+                matmul_precision=matmul_precision,
+            )
     mesh = _mesh(key, seed_batch)
     num_seeds = key.shape[-1] if key.ndim else 1
-    stretches = _stretches(phases_of(algorithm, config), state, num_steps)
+    parts = stretches(phases_of(algorithm, config), state, num_steps)
     is_fed = isinstance(dataset, Feed)
     if is_fed:
         dataset.check(_purpose(algorithm, config, seed_batch), key)
-        stretches = _pieces(stretches, dataset.most_steps)
+        parts = pieces(parts, dataset.most_steps)
         step = int(jnp.ravel(state.step)[0])
     else:
         check_data(algorithm, config, dataset)
-        rows = _everywhere(dataset.bare(), mesh)
-    parts, (config, state, key) = [], _placed(mesh, config, state, key)
-    for i, (phase, length) in enumerate(stretches):
+        rows = devices.replicate(mesh, dataset.bare())
+    found, (config, state, key) = [], _placed(mesh, config, state, key)
+    for i, (phase, length) in enumerate(parts):
         if is_fed:
             rows = dataset.take(step, length)
-        with MATMUL_PRECISIONS[matmul_precision]():
-            state, *part = _learn(
+        with devices.MATMUL_PRECISIONS[matmul_precision]():
+            state, *means_and_counts = _learn(
                 *(phase, config, rows, state, key),
                 num_steps=length,
                 seed_batch=seed_batch,
@@ -149,67 +146,25 @@ def learn(
             )
         if is_fed:  # the next call is likely to begin as this one did
             step += length
-            dataset.prepare(step, stretches[(i + 1) % len(stretches)][1], part)
-        parts.append(part)
-    metrics = parts[0][0] if len(parts) == 1 else _merged(parts)
+            dataset.prepare(step, parts[(i + 1) % len(parts)][1], means_and_counts)
+        found.append(means_and_counts)
+    metrics = found[0][0] if len(found) == 1 else _merged(found)
     if mesh is not None and num_seeds % mesh.size:
-        return _first(num_seeds, key.ndim - 1, (state, metrics))
+        return devices.drop_copies(num_seeds, key.ndim - 1, (state, metrics))
     return state, metrics
 
 
 def lower(
     algorithm: Algorithm, config: Any, dataset: Dataset, state: Any, key: Key, *, num_steps: int
 ) -> jax.stages.Lowered:
-    """The first program that `learn` dispatches for the same arguments, the data on the device, to
-    be looked at; compiled here, it is not compiled again there."""
-    phase, length = _stretches(phases_of(algorithm, config), state, num_steps)[0]
+    """The first program that `learn` dispatches for the same arguments and data on the device, for
+    inspection; if you compile it, `learn` does not compile it again."""
+    phase, length = stretches(phases_of(algorithm, config), state, num_steps)[0]
     mesh = _mesh(key, None)
     config, state, key = _placed(mesh, config, state, key)
-    rows = _everywhere(dataset.bare(), mesh)
+    rows = devices.replicate(mesh, dataset.bare())
     arguments = phase, config, rows, state, key
     return _learn.lower(*arguments, num_steps=length, seed_batch=None, mesh=mesh)
-
-
-def _stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple[Phase, int]]:
-    """The next `num_steps` steps: phases whose updates are in the order to be taken, and how many
-    steps of each."""
-    if len(phases) == 1 and len(phases[0].updates) == 1 and phases[0].relabel_every is None:
-        return [(phases[0], num_steps)]  # whatever the step, so `learn` can be traced
-    if isinstance(state.step, jax.core.Tracer):
-        raise InputError(
-            "training in phases reads the step to choose its program, so `learn` cannot be traced "
-            "for this algorithm; call it outside of jax.jit and jax.vmap"
-        )
-    start = step = int(jnp.ravel(state.step)[0])  # of all steps; of the phase's
-    stretches = []
-    for phase in phases:
-        length = math.inf if phase.num_steps is None else phase.num_steps
-        while num_steps > 0 and step < length:
-            taken = min(length - step, num_steps)
-            if phase.relabel_every is not None:
-                taken = min(taken, phase.relabel_every - start % phase.relabel_every)
-            first = step % len(phase.updates)
-            turned = phase.updates[first:] + phase.updates[:first]
-            stretches.append((phase._replace(updates=turned, num_steps=None), taken))
-            start, step, num_steps = start + taken, step + taken, num_steps - taken
-        step = max(step - length, 0)
-    return stretches
-
-
-def _pieces(stretches: list[tuple[Phase, int]], most: int) -> list[tuple[Phase, int]]:
-    """The stretches in pieces of at most so many steps, equal ones of whole cycles of updates where
-    that can be."""
-    pieces = []
-    for phase, length in stretches:
-        cycle = len(phase.updates)
-        unit = cycle if cycle <= most else 1
-        num_pieces = -(-length // (most // unit * unit))
-        size = -(-length // (num_pieces * unit)) * unit
-        for start in range(0, length, size):
-            first = start % cycle
-            turned = phase.updates[first:] + phase.updates[:first]
-            pieces.append((phase._replace(updates=turned), min(size, length - start)))
-    return pieces
 
 
 @partial(
@@ -228,8 +183,8 @@ def _learn(
     seed_batch: int | None,
     mesh: jax.sharding.Mesh | None,
 ) -> tuple[Any, Metrics, Metrics]:
-    """`num_steps` steps of the phase's updates in turn: the state, the metrics' means, and over how
-    many steps each was taken."""
+    """`num_steps` steps of the phase's updates in turn: the state, the metrics' means, and the
+    number of steps behind each mean."""
     updates = phase.updates
 
     def run(
@@ -268,7 +223,7 @@ def _learn(
         }
         carry = state, {n: jnp.zeros_like(x) for r in reported.values() for n, x in r.items()}
         if cycles:
-            unroll = max(1, updates_a_trip() // len(updates))
+            unroll = max(1, devices.updates_a_trip() // len(updates))
             firsts = jnp.arange(cycles, dtype=jnp.int32) * len(updates)
             carry, _ = jax.lax.scan(
                 lambda c, first: (take(c, updates, first), None), carry, firsts, unroll=unroll
@@ -295,9 +250,9 @@ def _learn(
         return over_runs(partial(run, rows=rows), key.ndim, seed_batch)(config, state, key)
 
     if mesh is not None:
-        everywhere, own = PartitionSpec(), _by_seed(key)
+        everywhere, own = PartitionSpec(), devices.by_seed(key)
         in_specs = (
-            *(own if _is_by_run(config, key.ndim) else everywhere, own, own),
+            *(own if has_own_settings(config, key.ndim) else everywhere, own, own),
             own if is_fed else everywhere,
         )
         runs = jax.shard_map(runs, mesh=mesh, in_specs=in_specs, out_specs=own, check_vma=False)
@@ -305,49 +260,27 @@ def _learn(
 
 
 def _mesh(key: Key, seed_batch: int | None) -> jax.sharding.Mesh | None:
-    """Over what devices the seeds of this key are dealt out; None for one."""
+    """The devices that share the seeds of this key; None for a single one."""
     if key.ndim == 0 or seed_batch is not None or isinstance(key, jax.core.Tracer):
         return None
-    return seed_mesh(key.shape[-1])
+    return devices.seed_mesh(key.shape[-1])
 
 
 def _placed(
     mesh: jax.sharding.Mesh | None, config: Any, state: Any, key: Key
 ) -> tuple[Any, Any, Key]:
-    """What `_learn` takes, where it takes it: each seed on its own device, and copies of the last
-    one where the devices would not have as many each."""
+    """The arguments of `_learn` on the devices where it takes them."""
     if mesh is None:
         return config, state, key
-    if _is_by_run(config, key.ndim):
-        config = _dealt(mesh, key, config)
-    return config, *_dealt(mesh, key, (state, key))
-
-
-def _dealt(mesh: jax.sharding.Mesh, key: Key, tree: Any) -> Any:
-    """What the runs of this key have, on their devices."""
-    num_seeds, axis = key.shape[-1], key.ndim - 1
-    index = np.minimum(np.arange(num_seeds + -num_seeds % mesh.size), num_seeds - 1)
-    if len(index) > num_seeds:
-        tree = jax.tree.map(lambda x: x[(*[slice(None)] * axis, index)], tree)
-    return jax.device_put(tree, NamedSharding(mesh, _by_seed(key)))
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _first(num_seeds: int, axis: int, tree: Any) -> Any:
-    """The results of so many seeds, without those of the copies that came after them."""
-    return jax.tree.map(lambda x: x[(*[slice(None)] * axis, slice(num_seeds))], tree)
+    if has_own_settings(config, key.ndim):
+        config = devices.distribute(mesh, key, config)
+    return config, *devices.distribute(mesh, key, (state, key))
 
 
 def replicated(dataset: Dataset, key: Key, seed_batch: int | None = None) -> Dataset:
-    """The dataset on every device that `learn` with this key deals seeds to, so that many calls of
-    it share one copy."""
-    return _everywhere(dataset, _mesh(key, seed_batch))
-
-
-def _everywhere(dataset: Dataset, mesh: jax.sharding.Mesh | None) -> Dataset:
-    if mesh is None:
-        return dataset
-    return jax.device_put(dataset, NamedSharding(mesh, PartitionSpec()))
+    """The dataset on every device that trains seeds of this key, so that many calls of `learn`
+    share one copy."""
+    return devices.replicate(_mesh(key, seed_batch), dataset)
 
 
 def feed(
@@ -359,15 +292,15 @@ def feed(
     memory_mb: int,
     seed_batch: int | None = None,
 ) -> Feed:
-    """What feeds `learn` with batches of data in host memory, over as many calls as follow on; to
-    be closed after them.
+    """Feeds `learn` with batches of data in host memory, over any number of calls; close it after
+    them.
 
     Args:
-      algorithm: As for `learn`; of a batch only what its updates read is gathered.
+      algorithm: As for `learn`; only the fields that its updates read are gathered.
       config: As for `learn`.
       dataset: The data.
       key: As for `learn`.
-      memory_mb: For batches, those that are trained on included.
+      memory_mb: For batches, including those in training.
       seed_batch: As for `learn`.
 
     Raises:
@@ -375,42 +308,23 @@ def feed(
     """
     check_data(algorithm, config, dataset)
     mesh = _mesh(key, seed_batch)
-    place = jax.device_put if mesh is None else partial(_dealt, mesh, key)
-    fields = _fields_read(algorithm, config, dataset.spec.bare(), key)
+    place = jax.device_put if mesh is None else partial(devices.distribute, mesh, key)
+    one_config, one_key = jax.tree.map(lambda leaf: jnp.ravel(leaf)[0], (config, key))
+    spec = dataset.spec.bare()
+    state = jax.eval_shape(lambda: algorithm.init(one_config, spec, one_key))
+    updates = {update for phase in phases_of(algorithm, one_config) for update in phase.updates}
+    fields = fields_read(updates, one_config, state, spec, one_key)
     purpose = _purpose(algorithm, config, seed_batch)
     return Feed(dataset, key, config.batch_size, fields, place, memory_mb, purpose)
 
 
 def _purpose(algorithm: Algorithm, config: Any, seed_batch: int | None) -> tuple:
-    """What decides which batches are taken, and where."""
+    """Determines which batches are drawn, and where they are placed."""
     return algorithm, jax.tree.structure(config), seed_batch
 
 
-def _fields_read(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> list[str]:
-    """The fields of a batch that some update reads."""
-    config = jax.tree.map(lambda leaf: jnp.ravel(leaf)[0], config)  # of any run
-    key = jnp.ravel(key)[0]
-    state = jax.eval_shape(lambda: algorithm.init(config, spec, key))
-    blank = Transition(
-        *(jnp.zeros((config.batch_size, *width(spec, f))) for f in Transition._fields)
-    )
-    updates = {update for phase in phases_of(algorithm, config) for update in phase.updates}
-    read = set()
-    for update in updates:
-        program = jax.make_jaxpr(lambda b, s, u=update: u(config, s, b, key))(blank, state).jaxpr
-        used = {id(v) for equation in program.eqns for v in equation.invars}
-        used |= {id(v) for v in program.outvars}
-        fields = zip(Transition._fields, program.invars, strict=False)
-        read |= {field for field, variable in fields if id(variable) in used}
-    return [field for field in Transition._fields if field in read]
-
-
-def _by_seed(key: Key) -> PartitionSpec:
-    return PartitionSpec(*[None] * (key.ndim - 1), "seed")
-
-
 def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
-    """Means over several stretches from each one's means and counts."""
+    """Means over several stretches from the means and counts of each."""
     merged = {}
     for name in dict.fromkeys(name for means, _ in parts for name in means):
         having = [(means[name], counts[name]) for means, counts in parts if name in means]
@@ -419,9 +333,8 @@ def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
 
 
 def check_data(algorithm: Algorithm, config: Any, dataset: Data) -> None:
-    """Raises InputError where the algorithm says that it cannot learn from these data, or relabels
-    all rows of data that are not on the device. Of what is traced nothing is known, and nothing
-    said."""
+    """Raises InputError where the algorithm cannot learn from these data, or relabels all rows of
+    data that are not on the device. Traced values are not checked."""
     if isinstance(dataset, HostDataset) and any(
         phase.relabel is not None for phase in phases_of(algorithm, config)
     ):
@@ -445,14 +358,6 @@ def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:
         )
 
 
-def check_matmul_precision(matmul_precision: str) -> None:
-    """Raises InputError if there is no such precision."""
-    if matmul_precision not in MATMUL_PRECISIONS:
-        raise InputError(
-            f"matmul_precision={matmul_precision!r} is not one of {', '.join(MATMUL_PRECISIONS)}"
-        )
-
-
 def _check_key(key: Key) -> None:
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise InputError(f"the key has type {key.dtype}; make it with jax.random.key(seed)")
@@ -467,50 +372,3 @@ def side_by_side(configs: Sequence[Any], keys: Key) -> tuple[Any, Key]:
     """
     own = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(keys)), stack(configs))
     return own, jnp.tile(keys, len(configs))
-
-
-def _check_stack(config: Any, key: Key) -> None:
-    """Raises InputError unless a stacked config has a setting for each index of the first axis of
-    the key."""
-    for shape in {jnp.shape(leaf) for leaf in jax.tree.leaves(config)} - {()}:
-        if shape != key.shape[:1]:
-            raise InputError(
-                f"the config is a stack of shape {shape} and the key has shape {key.shape}; give "
-                "keys (H, S) for H settings × S seeds, or (H,) for a run of each setting"
-            )
-
-
-def _is_by_run(config: Any, num_axes: int) -> bool:
-    """Whether each run of a single axis has a setting of its own."""
-    return num_axes == 1 and any(jnp.ndim(leaf) for leaf in jax.tree.leaves(config))
-
-
-def over_runs(function: Callable, num_axes: int, seed_batch: int | None = None) -> Callable:
-    """Maps `function(config, *per_run)` over the seed axis and then the setting axis.
-
-    Args:
-      function: Takes a config and then arguments that differ by run.
-      num_axes: 0, 1 (seeds, one shared config or a stacked one with a setting for each) or 2
-        (settings, a stacked config, × seeds).
-      seed_batch: Seeds at once; None for all.
-    """
-
-    def over_seeds(config: Any, *per_run: Any) -> Any:
-        is_by_run = _is_by_run(config, 1)  # of two axes the first is mapped by now
-
-        def of_seed(own: tuple) -> Any:
-            return function(*own) if is_by_run else function(config, *own)
-
-        own = (config, *per_run) if is_by_run else per_run
-        if seed_batch is None:
-            return jax.vmap(of_seed)(own)
-        return jax.lax.map(of_seed, own, batch_size=seed_batch)
-
-    def mapped(config: Any, *per_run: Any) -> Any:
-        if num_axes == 0:
-            return function(config, *per_run)
-        if num_axes == 1:
-            return over_seeds(config, *per_run)
-        return jax.vmap(over_seeds)(config, *per_run)
-
-    return mapped

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = {  # imports go to a layer above in this table, or stay in their own
-    "foundations": {"types", "config", "files", "devices"},
+    "foundations": {"types", "config", "files", "axes", "devices"},
     "mathematics": {"losses", "networks", "tabular", "environments"},
     "data": {"data"},
     "algorithms": {"algorithms"},

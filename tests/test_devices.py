@@ -1,4 +1,4 @@
-"""Seeds dealt out to CPU devices: the same results, in processes of their own that have several."""
+"""Seeds on several CPU devices: the same results, in processes of their own."""
 
 import json
 import re
@@ -12,12 +12,12 @@ from offrl_jax import devices
 LEARN = """
 import json, sys
 import jax, numpy as np
-from offrl_jax import ALGORITHMS, backends, learner
+from offrl_jax import ALGORITHMS, devices, learner
 from offrl_jax.config import grid, stack
 from tests.arrays import random_dataset
 
 asked = json.loads(sys.argv[1])
-names, num_cases, num_settings, num_seeds, num_devices, backends.FILLED_UP["cpu"] = asked
+names, num_cases, num_settings, num_seeds, num_devices, devices.FILLED_UP["cpu"] = asked
 jax.config.update("jax_num_cpu_devices", num_devices)
 dataset = random_dataset()
 small = {"actor_hidden_sizes": (8, 8), "critic_hidden_sizes": (8, 8), "batch_size": 16}
@@ -55,27 +55,27 @@ def learned(names, num_cases, num_settings, num_seeds, num_devices, fills_up=Fal
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def assert_same(dealt, alone, num_devices):
+def assert_same(spread, alone, num_devices):
     for case in alone:
-        assert alone[case]["devices"] == 1 and dealt[case]["devices"] == num_devices, case
-        assert dealt[case]["numbers"] == pytest.approx(
+        assert alone[case]["devices"] == 1 and spread[case]["devices"] == num_devices, case
+        assert spread[case]["numbers"] == pytest.approx(
             alone[case]["numbers"], rel=1e-4, abs=1e-5
         ), case
 
 
-def test_settings_and_seeds_dealt_out_to_devices_learn_the_same_and_never_communicate():
+def test_settings_and_seeds_on_several_devices_learn_the_same_and_never_communicate():
     names = ["td3_bc", "awr"]
-    dealt = learned(names, 1, 4, 4, 4)
-    assert_same(dealt, learned(names, 1, 4, 4, 1), 4)
-    for case, found in dealt.items():
+    spread = learned(names, 1, 4, 4, 4)
+    assert_same(spread, learned(names, 1, 4, 4, 1), 4)
+    for case, found in spread.items():
         assert "num_partitions=4" in found["program"], case
         assert not COLLECTIVES.findall(found["program"]), case
 
 
 def test_the_last_device_is_filled_up_where_that_is_asked_for():
-    dealt = learned(["awr"], 2, 1, 3, 2, True)
-    assert_same(dealt, learned(["awr"], 2, 1, 3, 1), 2)
-    for case, found in dealt.items():
+    spread = learned(["awr"], 2, 1, 3, 2, True)
+    assert_same(spread, learned(["awr"], 2, 1, 3, 1), 2)
+    for case, found in spread.items():
         assert "num_partitions=2" in found["program"], case
         assert not COLLECTIVES.findall(found["program"]), case
 

@@ -1,7 +1,11 @@
 """The contract of an algorithm: pure functions over a config, a state, a batch and a key."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 
 from offrl_jax.types import InputError, Spec
 
@@ -91,3 +95,49 @@ def phases_of(algorithm: Algorithm, config: Any) -> tuple[Phase, ...]:
     if last.num_steps is not None or any(phase.num_steps is None for phase in earlier):
         raise ValueError(f"{algorithm.name}: every phase but the last needs a length")
     return (*(phase for phase in earlier if phase.num_steps), last)
+
+
+def stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple[Phase, int]]:
+    """The next `num_steps` steps from this state on: phases, each with its number of steps, whose
+    updates start with the one whose turn it is.
+
+    Raises:
+      InputError: if several programs have to be chosen from and the state is traced.
+    """
+    if len(phases) == 1 and len(phases[0].updates) == 1 and phases[0].relabel_every is None:
+        return [(phases[0], num_steps)]  # whatever the step, so `learn` can be traced
+    if isinstance(state.step, jax.core.Tracer):
+        raise InputError(
+            "training in phases reads the step to choose its program, so `learn` cannot be traced "
+            "for this algorithm; call it outside of jax.jit and jax.vmap"
+        )
+    start = step = int(jnp.ravel(state.step)[0])  # of all steps; of the phase's
+    found = []
+    for phase in phases:
+        length = math.inf if phase.num_steps is None else phase.num_steps
+        while num_steps > 0 and step < length:
+            taken = min(length - step, num_steps)
+            if phase.relabel_every is not None:
+                taken = min(taken, phase.relabel_every - start % phase.relabel_every)
+            first = step % len(phase.updates)
+            turned = phase.updates[first:] + phase.updates[:first]
+            found.append((phase._replace(updates=turned, num_steps=None), taken))
+            start, step, num_steps = start + taken, step + taken, num_steps - taken
+        step = max(step - length, 0)
+    return found
+
+
+def pieces(stretches: list[tuple[Phase, int]], most: int) -> list[tuple[Phase, int]]:
+    """The stretches cut into pieces of at most `most` steps: equal ones, of whole cycles of updates
+    where these fit."""
+    found = []
+    for phase, length in stretches:
+        cycle = len(phase.updates)
+        unit = cycle if cycle <= most else 1
+        num_pieces = -(-length // (most // unit * unit))
+        size = -(-length // (num_pieces * unit)) * unit
+        for start in range(0, length, size):
+            first = start % cycle
+            turned = phase.updates[first:] + phase.updates[:first]
+            found.append((phase._replace(updates=turned), min(size, length - start)))
+    return found

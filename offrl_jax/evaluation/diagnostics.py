@@ -1,4 +1,4 @@
-"""What a learner believes and does beside its data, cheap enough to be asked after every chunk.
+"""What a learner believes and does beside its data, cheap enough to compute after every chunk.
 
 The learned minus the actual value belongs here too but needs an environment:
 `evaluation.rollouts.Rollouts.value_error`.
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from offrl_jax import learner
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.algorithms.bc import BCConfig, bc, policy_of
+from offrl_jax.axes import over_runs
 from offrl_jax.data.dataset import Data, Dataset, draw
 from offrl_jax.types import Array, Float, Key, Metrics, Spec
 
@@ -22,8 +23,8 @@ NUM_BEHAVIOR_STEPS = 1000
 
 
 def clone_behavior(dataset: Data) -> Any:
-    """Parameters of a small β(a|s), tanh-Gaussian or categorical, cloned from the data: a ruler for
-    `diagnose`, the same for all runs on the same data."""
+    """Parameters of a small β(a|s), tanh-Gaussian or categorical, cloned from the data: the
+    reference of `diagnose`, the same for all runs on the same data."""
     key, config = jax.random.key(0), _behavior_config(dataset.spec)
     state = learner.init(bc, config, dataset.spec, key)
     return learner.learn(bc, config, dataset, state, key, num_steps=NUM_BEHAVIOR_STEPS)[0].actor
@@ -81,7 +82,7 @@ def diagnose(
             metrics |= q_diagnostics(q(action), q(random), q(batch.action))
         return {f"diagnostics/{name}": value for name, value in metrics.items()}
 
-    return learner.over_runs(of_run, state.step.ndim)(config, state)
+    return over_runs(of_run, state.step.ndim)(config, state)
 
 
 def _random_actions(key: Key, shape: tuple[int, int], spec: Spec) -> Float[Array, "B A"]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from offrl_jax import environments
 from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.axes import over_runs
 from offrl_jax.data import scores
 from offrl_jax.data.dataset import Dataset, Preprocessing
-from offrl_jax.learner import over_runs
 from offrl_jax.types import Array, Float, Key, Spec
 
 

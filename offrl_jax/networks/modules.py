@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
+from offrl_jax.devices import BFLOAT16
 from offrl_jax.networks.distributions import Categorical, Gaussian, TanhGaussian
 from offrl_jax.types import Array, Float, Key, Spec
 
@@ -16,13 +17,11 @@ kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 LOG_STD_RANGE = (-5.0, 2.0)  # EDAC, IQL
 
-BFLOAT16 = "BF16_BF16_F32"  # JAX's name of products of bfloat16 numbers, summed in float32
-
 
 def layer_type() -> Any:
-    """What hidden layers are computed in, as `jax.default_matmul_precision` says: bfloat16 within
-    `BFLOAT16`, which XLA alone does not heed on CPUs; None, as their numbers are, otherwise.
-    Parameters and what a network gives are float32 in any case."""
+    """The type that hidden layers compute in: bfloat16 where `jax.default_matmul_precision` is
+    `BFLOAT16`, which XLA itself ignores on CPUs; None, the type of their inputs, otherwise.
+    Parameters and a network's outputs are float32 either way."""
     return jnp.bfloat16 if jax.config.jax_default_matmul_precision == BFLOAT16 else None
 
 

@@ -1,7 +1,7 @@
 """Batches of data that are not on the device, gathered ahead of the steps that take them."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -160,6 +160,23 @@ def _device_beside() -> jax.Device:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
         return jax.local_devices()[0]
+
+
+def fields_read(
+    updates: Iterable[Callable], config: Any, state: Any, spec: Spec, key: Key
+) -> list[str]:
+    """The fields of a batch that some of the updates, `Algorithm.update` or the like, read."""
+    blank = Transition(
+        *(jnp.zeros((config.batch_size, *shards.width(spec, f))) for f in Transition._fields)
+    )
+    read = set()
+    for update in updates:
+        program = jax.make_jaxpr(lambda b, s, u=update: u(config, s, b, key))(blank, state).jaxpr
+        used = {id(v) for equation in program.eqns for v in equation.invars}
+        used |= {id(v) for v in program.outvars}
+        fields = zip(Transition._fields, program.invars, strict=False)
+        read |= {field for field, variable in fields if id(variable) in used}
+    return [field for field in Transition._fields if field in read]
 
 
 @partial(jax.jit, static_argnums=(2, 3, 4))

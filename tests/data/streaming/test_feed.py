@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS, data, init, learn, learner
+from offrl_jax import ALGORITHMS, data, devices, init, learn, learner
 from offrl_jax.algorithms.base import Phase
 from offrl_jax.config import grid
 from offrl_jax.data.streaming import feed
@@ -167,8 +167,8 @@ def test_pieces_fit_the_memory_and_cycles_of_updates(mapped, monkeypatch):
     assert [shape[1] for shape in shapes] == [4, 4, 2, 4]  # the last one ahead of the next call
     assert {(s[0], s[2]) for s in shapes} == {(2, 1000)}
     stretches = [(Phase((other, learn_in_step)), 11)]
-    assert [n for _, n in learner._pieces(stretches, 5)] == [4, 4, 3]
-    turned = learner._pieces(stretches, 1)
+    assert [n for _, n in pieces(stretches, 5)] == [4, 4, 3]
+    turned = pieces(stretches, 1)
     assert len(turned) == 11 and turned[1][0].updates == (learn_in_step, other)
 
 
@@ -204,13 +204,13 @@ def test_what_cannot_be_fed_is_said(mapped):
         learner.feed(qt_opt, config, mapped, keys, memory_mb=1)
 
 
-def test_seeds_are_dealt_out_with_their_batches(mapped):
+def test_seeds_are_distributed_with_their_batches(mapped):
     """As `learner.feed` places them where there are several devices."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("seed",))
     keys = jax.random.split(jax.random.key(0), 3)
-    dealt = learner._dealt(mesh, keys, {"a": np.arange(6).reshape(3, 2)})["a"]
-    assert dealt.sharding.spec == jax.sharding.PartitionSpec("seed")
-    np.testing.assert_array_equal(dealt, np.arange(6).reshape(3, 2))
+    placed = devices.distribute(mesh, keys, {"a": np.arange(6).reshape(3, 2)})["a"]
+    assert placed.sharding.spec == jax.sharding.PartitionSpec("seed")
+    np.testing.assert_array_equal(placed, np.arange(6).reshape(3, 2))
 
 
 def run(run_dir, dataset, **options):
