@@ -5,7 +5,7 @@ from typing import Any
 
 from absl import flags
 
-from offrl_jax import data, learner
+from offrl_jax import data, devices
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.cli.command_line import FLAGS
 from offrl_jax.data import Data, scores
@@ -33,7 +33,7 @@ flags.DEFINE_bool(
 flags.DEFINE_enum(
     "matmul_precision",
     "default",
-    list(learner.MATMUL_PRECISIONS),
+    list(devices.MATMUL_PRECISIONS),
     "of training: the backend's own, float32 in full, or bfloat16 with float32 parameters",
 )
 flags.DEFINE_enum(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from offrl_jax import learner
+from offrl_jax import devices, learner
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data.dataset import Data
 from offrl_jax.data.streaming.host_dataset import HostDataset
@@ -178,7 +178,7 @@ def train(
             f"evaluation_timeout={evaluation_timeout}, checkpoint_seconds={checkpoint_seconds} and "
             f"divergence_limit={divergence_limit}; give positive numbers"
         )
-    learner.check_matmul_precision(matmul_precision)
+    devices.check_matmul_precision(matmul_precision)
     if run_dir is not None:
         check_run_dir(run_dir)
     keys, names = seed_keys(seed, num_seeds), [f"seed {i} of the run" for i in range(num_seeds)]

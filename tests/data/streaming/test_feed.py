@@ -152,19 +152,18 @@ def test_pieces_fit_the_memory_and_cycles_of_updates(mapped, monkeypatch):
     keys = jax.random.split(jax.random.key(0), 2)
     config = BC.Config(batch_size=1000, hidden_sizes=(8,))
     row_bytes = 3 * 4 * (5 + 3) + feed.INDEX_BYTES
-    pieces = []
+    shapes = []
     gather = data.HostDataset.gather
 
     def counted(self, index, fields, pool=None):
-        pieces.append(index.shape)
+        shapes.append(index.shape)
         return gather(self, index, fields, pool)
 
     monkeypatch.setattr(data.HostDataset, "gather", counted)
     with fed(BC, config, mapped, keys) as rows:
         assert rows.most_steps == 2**20 // (2 * 1000 * row_bytes) == 4
         trained(BC, config, rows, keys, (10,))
-    shapes = pieces[:4]
-    assert [shape[1] for shape in shapes] == [4, 4, 2, 4]  # the last one ahead of the next call
+    assert [shape[1] for shape in shapes[:4]] == [4, 4, 2, 4]  # the last one ahead of the next call
     assert {(s[0], s[2]) for s in shapes} == {(2, 1000)}
     stretches = [(Phase((other, learn_in_step)), 11)]
     assert [n for _, n in pieces(stretches, 5)] == [4, 4, 3]
