@@ -25,6 +25,7 @@ install_import_hook(
         "offrl_jax.networks.distributions",
         "offrl_jax.losses",
         "offrl_jax.networks.optimizers",
+        "offrl_jax.algorithms.common.best_of_n",
         "offrl_jax.algorithms.common.critics",
         "offrl_jax.algorithms.common.discrete_q",
         "offrl_jax.algorithms.common.relabel",

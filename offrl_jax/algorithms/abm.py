@@ -25,12 +25,8 @@ from offrl_jax.algorithms.common.advantage_weighted import (
     baseline_value,
     policy_of,
 )
-from offrl_jax.algorithms.common.critics import (
-    candidate_noise,
-    critic_loss,
-    minimum_q,
-    state_q_values,
-)
+from offrl_jax.algorithms.common.best_of_n import sample_noise
+from offrl_jax.algorithms.common.critics import critic_loss, minimum_q, state_q_values
 from offrl_jax.algorithms.common.relabel import with_discounted_returns
 from offrl_jax.config import config, setting
 from offrl_jax.losses.divergences import gaussian_kl
@@ -188,7 +184,7 @@ def update(
 
     prior = policy_of(config, state.prior, batch.observation)
     shape = *batch.reward.shape, config.num_baseline_samples, batch.action.shape[-1]
-    action = prior.actions(candidate_noise(action_key, *shape))
+    action = prior.actions(sample_noise(action_key, *shape))
     q = minimum_q(config, agent.target_critic, batch.observation, action)
     temperature = softplus(state.duals["temperature"])
     improved = improved_weights(q, temperature)

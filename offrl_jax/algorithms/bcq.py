@@ -14,13 +14,8 @@ import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.algorithms.common.behavior import cvae_loss, fit_behavior, init_cvae, sample_cvae
-from offrl_jax.algorithms.common.critics import (
-    best_candidate,
-    best_candidate_value,
-    critic_step,
-    minimum_q,
-    state_q_values,
-)
+from offrl_jax.algorithms.common.best_of_n import best_action, best_action_value
+from offrl_jax.algorithms.common.critics import critic_step, minimum_q, state_q_values
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks.modules import StateActionMLP, critic_values, first, init_critics
@@ -117,10 +112,10 @@ def candidates(
 def next_state_value(
     config: BCQConfig, state: BCQState, batch: Transition, key: Key
 ) -> Float[Array, "B"]:
-    """V̄(s′): `best_candidate_value` of the target critics and the target perturbation."""
+    """V̄(s′): `best_action_value` of the target critics and the target perturbation."""
     num, observation = config.num_target_actions, batch.next_observation
     action = candidates(config, state.behavior, state.target_actor, observation, num, key)
-    return best_candidate_value(config, state.target_critic, observation, action)
+    return best_action_value(config, state.target_critic, observation, action)
 
 
 def actor_loss(
@@ -199,7 +194,7 @@ def act(
     num = config.num_action_samples
     action = candidates(config, state.behavior, state.actor, observation, num, key)
     q = critic_values(config.critic_hidden_sizes, state.critic, observation, action)
-    return best_candidate(action, q[0])
+    return best_action(action, q[0])
 
 
 def value(

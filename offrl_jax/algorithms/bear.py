@@ -23,14 +23,8 @@ from offrl_jax.algorithms.common.behavior import (
     mmd_penalty,
     sample_cvae,
 )
-from offrl_jax.algorithms.common.critics import (
-    best_candidate,
-    best_candidate_value,
-    candidate_noise,
-    critic_step,
-    minimum_q,
-    state_q_values,
-)
+from offrl_jax.algorithms.common.best_of_n import best_action, best_action_value, sample_noise
+from offrl_jax.algorithms.common.critics import critic_step, minimum_q, state_q_values
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks.modules import critic_values, gaussian_policy, init_critics, init_policy
@@ -123,7 +117,7 @@ def sample_policy(
 ) -> Float[Array, "B N A"]:
     """u = μ(s) + σ(s) clip(ε, −½, ½) of N actions tanh u of a Gaussian policy."""
     policy = gaussian_policy(hidden_sizes, params, observation)
-    noise = candidate_noise(key, *observation.shape[:1], num_samples, policy.mean.shape[-1])
+    noise = sample_noise(key, *observation.shape[:1], num_samples, policy.mean.shape[-1])
     return policy.pre_tanh(jnp.clip(noise, -LATENT_LIMIT, LATENT_LIMIT))
 
 
@@ -138,11 +132,11 @@ def sample_behavior(
 def next_state_value(
     config: BEARConfig, state: BEARState, batch: Transition, key: Key
 ) -> Float[Array, "B"]:
-    """V̄(s′): `best_candidate_value` of the target critics and the target actor."""
+    """V̄(s′): `best_action_value` of the target critics and the target actor."""
     num, observation = config.num_target_actions, batch.next_observation
     hidden_sizes = config.actor_hidden_sizes
     action = jnp.tanh(sample_policy(hidden_sizes, state.target_actor, observation, num, key))
-    return best_candidate_value(config, state.target_critic, observation, action)
+    return best_action_value(config, state.target_critic, observation, action)
 
 
 def actor_loss(
@@ -258,7 +252,7 @@ def act(
     num = config.num_action_samples
     action = jnp.tanh(sample_policy(config.actor_hidden_sizes, state.actor, observation, num, key))
     q = critic_values(config.critic_hidden_sizes, state.critic, observation, action)
-    return best_candidate(action, q[0])
+    return best_action(action, q[0])
 
 
 def value(

@@ -27,7 +27,8 @@ from offrl_jax.algorithms.common.behavior import (
     likelihood_loss,
     mmd_penalty,
 )
-from offrl_jax.algorithms.common.critics import best_candidate, candidate_noise, state_q_values
+from offrl_jax.algorithms.common.best_of_n import best_action, sample_noise
+from offrl_jax.algorithms.common.critics import state_q_values
 from offrl_jax.algorithms.common.soft_actor_critic import (
     SoftActorCriticConfig,
     SoftActorCriticState,
@@ -372,8 +373,8 @@ def act(
         return soft_actor_critic.act(config, state.agent, observation, key)
     policy = policy_of(config, state.agent.actor, observation)
     shape = observation.shape[0], config.num_action_samples, policy.mean.shape[-1]
-    action = jnp.tanh(policy.pre_tanh(candidate_noise(key, *shape)))
-    return best_candidate(action, q_values(config, state.agent.critic, observation, action)[0])
+    action = jnp.tanh(policy.pre_tanh(sample_noise(key, *shape)))
+    return best_action(action, q_values(config, state.agent.critic, observation, action)[0])
 
 
 def value(

@@ -11,12 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from offrl_jax.algorithms.common.critics import (
-    best_candidate,
-    candidate_noise,
-    critic_loss,
-    minimum_q,
-)
+from offrl_jax.algorithms.common.best_of_n import best_action, sample_noise
+from offrl_jax.algorithms.common.critics import critic_loss, minimum_q
 from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import weighted_likelihood_loss
 from offrl_jax.losses.td import polyak, td_target
@@ -113,7 +109,7 @@ def sampled_q(
 ) -> Float[Array, "B N"]:
     """min_k Q_k(s, a_j) of N actions a_j ~ π(·|s)."""
     num_states, action_size = policy.mean.shape
-    action = policy.actions(candidate_noise(key, num_states, num_samples, action_size))
+    action = policy.actions(sample_noise(key, num_states, num_samples, action_size))
     return minimum_q(config, critic, observation, action)
 
 
@@ -247,11 +243,11 @@ def critic_weighted_act(
     noise_key, choice_key = (None, None) if key is None else jax.random.split(key)
     policy = policy_of(config, state.actor, observation)
     shape = observation.shape[0], config.num_action_samples, policy.mean.shape[-1]
-    action = policy.actions(candidate_noise(noise_key, *shape))
+    action = policy.actions(sample_noise(noise_key, *shape))
     q = minimum_q(config, state.critic, observation, action)
     if key is not None:
         q = q + jax.random.gumbel(choice_key, q.shape)
-    return best_candidate(action, q)
+    return best_action(action, q)
 
 
 def value(

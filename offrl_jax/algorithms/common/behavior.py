@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.algorithms.common.critics import candidate_noise
+from offrl_jax.algorithms.common.best_of_n import sample_noise
 from offrl_jax.config import config, setting
 from offrl_jax.losses.divergences import SIGMA_SCALE, mmd_squared, root
 from offrl_jax.networks.distributions import TanhGaussian
@@ -60,7 +60,7 @@ def sample_cvae(
     Source: Fujimoto et al. 2019 (BCQ), arXiv:1812.02900; the clip as in the authors' code.
     """
     latent_size = LATENTS_PER_ACTION * _action_size(cvae)
-    noise = candidate_noise(key, observation.shape[0], num_samples, latent_size)
+    noise = sample_noise(key, observation.shape[0], num_samples, latent_size)
     latent = jnp.clip(noise, -LATENT_LIMIT, LATENT_LIMIT)
     return decode(hidden_sizes, cvae, observation, latent)
 

@@ -1,46 +1,14 @@
-"""Learners that choose among candidates: draw several actions a state, take the one Q likes.
-
-What BCQ and BEAR share; the critics' minimum and loss serve the advantage-weighted learners too.
-"""
+"""An ensemble of critics Q_k(s, a): its loss, its step and its minimum."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.losses.td import ensemble_loss, ensemble_mix
+from offrl_jax.losses.td import ensemble_loss
 from offrl_jax.networks.modules import critic_values
 from offrl_jax.networks.optimizers import adam_step
-from offrl_jax.types import Array, Float, Key, Metrics, Transition
-
-
-def candidate_noise(
-    key: Key | None, num_states: Any, num_candidates: int, size: int
-) -> Float[Array, "B_or_1 N W"]:
-    """Standard normals (B, N, W); without a key the same ones for every state, (1, N, W), at every
-    call, so that acting is a function of the state alone. `num_states` is an int, or symbolic while
-    a policy is exported."""
-    if key is None:
-        return jax.random.normal(jax.random.key(0), (1, num_candidates, size))
-    return jax.random.normal(key, (num_states, num_candidates, size))
-
-
-def best_candidate(action: Float[Array, "B N A"], q: Float[Array, "B N"]) -> Float[Array, "B A"]:
-    """argmax_j Q(s, a_j) over the N candidates of each state."""
-    index = jnp.argmax(q, axis=1)[:, None, None]
-    return jnp.take_along_axis(action, index, axis=1)[:, 0]
-
-
-def best_candidate_value(
-    config: Any, critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B N A"]
-) -> Float[Array, "B"]:
-    """max_j [ λ min_k Q_k(s, a_j) + (1 − λ) max_k Q_k(s, a_j) ] over the N candidates.
-
-    Source: Fujimoto et al. 2019 (BCQ), arXiv:1812.02900, eq. 13; Kumar et al. 2019 (BEAR),
-    arXiv:1906.00949, algorithm 1.
-    """
-    q = critic_values(config.critic_hidden_sizes, critic, observation, action)
-    return jnp.max(ensemble_mix(q, config.minimum_weight), axis=1)
+from offrl_jax.types import Array, Float, Metrics, Transition
 
 
 def critic_loss(

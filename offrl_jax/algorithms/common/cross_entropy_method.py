@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.algorithms.common.critics import candidate_noise
+from offrl_jax.algorithms.common.best_of_n import sample_noise
 from offrl_jax.types import Array, Float, InputError, Key
 
 
@@ -46,7 +46,7 @@ def maximize(
       InputError: if the elites are more than the samples, or the numbers too small.
     """
     check_numbers(num_samples, num_elites, num_rounds)
-    noise = candidate_noise(key, num_states, num_rounds * num_samples, action_size)
+    noise = sample_noise(key, num_states, num_rounds * num_samples, action_size)
     mean, std = jnp.zeros((num_states, 1, action_size)), 1.0
     for epsilon in jnp.split(noise, num_rounds, axis=1):
         action = jnp.clip(mean + std * epsilon, -1.0, 1.0)

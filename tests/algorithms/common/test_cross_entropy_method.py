@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offrl_jax.algorithms.common import cross_entropy_method
-from offrl_jax.algorithms.common.critics import candidate_noise
+from offrl_jax.algorithms.common.best_of_n import sample_noise
 from offrl_jax.types import InputError
 
 KEY = jax.random.key(0)
@@ -44,7 +44,7 @@ def test_it_is_the_recursion_in_numpy(numbers):
     action, found = nearest(
         center, KEY, num_samples=num_samples, num_elites=num_elites, num_rounds=num_rounds
     )
-    noise = candidate_noise(KEY, 7, num_rounds * num_samples, 4)
+    noise = sample_noise(KEY, 7, num_rounds * num_samples, 4)
     for b, c in enumerate(np.asarray(center, np.float64)):
         rounds = numpy_rounds(
             lambda a, c=c: -((a - c) ** 2).sum(-1),
@@ -100,7 +100,7 @@ def test_between_two_maxima_the_answer_is_one_of_them():
     assert (jnp.abs(jnp.abs(action) - 0.7) < 0.1).all()
     assert (action > 0).any() and (action < 0).any()
     np.testing.assert_allclose(found, score(action), atol=1e-6)
-    samples = jnp.clip(candidate_noise(KEY, 300, 128, 1)[:, :64], -1, 1)
+    samples = jnp.clip(sample_noise(KEY, 300, 128, 1)[:, :64], -1, 1)
     index = jax.lax.top_k(score(samples), 6)[1]
     means = jnp.take_along_axis(samples[..., 0], index, axis=1).mean(axis=1)
     assert (jnp.abs(means) < 0.3).mean() > 0.3  # where f is below −0.16

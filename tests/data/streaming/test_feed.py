@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, data, devices, init, learn, learner
-from offrl_jax.algorithms.base import Phase
+from offrl_jax.algorithms.base import Phase, pieces
 from offrl_jax.config import grid
 from offrl_jax.data.streaming import feed
 from offrl_jax.evaluation import diagnostics
@@ -164,7 +164,7 @@ def test_pieces_fit_the_memory_and_cycles_of_updates(mapped, monkeypatch):
         assert rows.most_steps == 2**20 // (2 * 1000 * row_bytes) == 4
         trained(BC, config, rows, keys, (10,))
     assert [shape[1] for shape in shapes[:4]] == [4, 4, 2, 4]  # the last one ahead of the next call
-    assert {(s[0], s[2]) for s in shapes} == {(2, 1000)}
+    assert {(s[0], s[2]) for s in shapes[:4]} == {(2, 1000)}
     stretches = [(Phase((other, learn_in_step)), 11)]
     assert [n for _, n in pieces(stretches, 5)] == [4, 4, 3]
     turned = pieces(stretches, 1)
