@@ -1,33 +1,47 @@
 """The registry of algorithms: a new one is a file and a line here."""
 
-from offrl_jax.algorithms.abm import abm
-from offrl_jax.algorithms.awac import awac
-from offrl_jax.algorithms.awr import awr
-from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.algorithms.bc import bc
-from offrl_jax.algorithms.bcq import bcq
-from offrl_jax.algorithms.bcq_discrete import bcq_discrete
-from offrl_jax.algorithms.bear import bear
-from offrl_jax.algorithms.brac import brac
-from offrl_jax.algorithms.cql import cql
-from offrl_jax.algorithms.cql_discrete import cql_discrete
-from offrl_jax.algorithms.crr import crr
-from offrl_jax.algorithms.dqn import dqn
-from offrl_jax.algorithms.edac import edac
-from offrl_jax.algorithms.iql import iql
-from offrl_jax.algorithms.marwil import marwil
-from offrl_jax.algorithms.qt_opt import qt_opt
-from offrl_jax.algorithms.rebrac import rebrac
-from offrl_jax.algorithms.sac import sac
-from offrl_jax.algorithms.td3_bc import td3_bc
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
-ALGORITHMS: dict[str, Algorithm] = {
-    algorithm.name: algorithm
-    for algorithm in (
-        *(bc, sac, qt_opt),
-        *(bcq, bear, brac, td3_bc, rebrac),
-        *(awr, awac, crr, abm, marwil, iql),
-        *(cql, edac),
-        *(dqn, bcq_discrete, cql_discrete),
-    )
-}
+if TYPE_CHECKING:
+    from offrl_jax.algorithms.base import Algorithm
+
+NAMES = (  # of modules here, each with an `Algorithm` of the same name
+    *("bc", "sac", "qt_opt"),
+    *("bcq", "bear", "brac", "td3_bc", "rebrac"),
+    *("awr", "awac", "crr", "abm", "marwil", "iql"),
+    *("cql", "edac"),
+    *("dqn", "bcq_discrete", "cql_discrete"),
+)
+
+
+class _Registry(Mapping):
+    """Algorithms by name, each imported when it is first looked up."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in NAMES:
+            from offrl_jax.algorithms.base import UnknownAlgorithm
+
+            near = difflib.get_close_matches(str(name), NAMES, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UnknownAlgorithm(
+                f"there is no algorithm {name!r}{hint} (there are {', '.join(NAMES)})"
+            )
+        return getattr(importlib.import_module(f"{__name__}.{name}"), name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in NAMES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(NAMES)
+
+    def __len__(self) -> int:
+        return len(NAMES)
+
+    def __repr__(self) -> str:
+        return f"ALGORITHMS({', '.join(NAMES)})"
+
+
+ALGORITHMS: Mapping[str, "Algorithm"] = _Registry()

@@ -69,6 +69,12 @@ class Phase(NamedTuple):
     relabel_every: int | None = None
 
 
+class UnknownAlgorithm(InputError, KeyError):
+    """There is no algorithm of this name."""
+
+    __str__ = Exception.__str__  # KeyError's puts the sentence in quotes
+
+
 def check_actions(algorithm: Algorithm, config: Any, spec: Spec) -> None:
     """Raises InputError unless the algorithm, so configured, learns actions of the task's kind."""
     kinds = {

@@ -5,7 +5,9 @@ import os
 import pickle
 import random
 import shutil
+import sys
 import time
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import gymnasium
@@ -14,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS
+from offrl_jax import algorithms
 from offrl_jax.cli import command_line
 from offrl_jax.config import config, setting
 from offrl_jax.runs.checkpoints import Checkpoints
@@ -106,7 +108,9 @@ def test_nan_in_one_seed(healthy, tmp_path, monkeypatch, seen, caplog):
         assert [ours["return"][i] for i in others] == [reference["return"][i] for i in others]
         assert (ours["return"][lost] is None) == (ours["step"] >= 6)
     assert result.failed is None and (result.run_dir / "DONE").exists()
-    monkeypatch.setitem(ALGORITHMS, "rule", fragile)
+    monkeypatch.setattr(algorithms, "NAMES", (*algorithms.NAMES, "rule"))
+    module = SimpleNamespace(rule=fragile)
+    monkeypatch.setitem(sys.modules, "offrl_jax.algorithms.rule", module)
     load_policy(result.run_dir, others[0])
     with pytest.raises(InputError, match=f"seed_index={lost} of .* diverged"):
         load_policy(result.run_dir, lost)
