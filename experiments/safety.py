@@ -25,7 +25,8 @@ import numpy as np
 from absl import flags
 
 from experiments import resumable
-from offrl_jax.cli.command_line import FLAGS, config_overrides, launch
+from offrl_jax.cli.command_line import FLAGS, launch
+from offrl_jax.cli.config_flags import config_overrides
 from offrl_jax.config import validate
 from offrl_jax.reports import safe_exploration
 from offrl_jax.runs.progress import Progress

@@ -4,6 +4,7 @@ their names."""
 import contextlib
 import importlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from offrl_jax.cli.command_line import launch
+from offrl_jax.cli.command_line import FLAGS, launch
+from offrl_jax.cli.help import GROUPS, own_flags
 
 SMALL = (  # flags of a training of seconds; for bc, which has these settings
     "--dataset=pointmaze/umaze-600",
@@ -27,9 +29,10 @@ SMALL = (  # flags of a training of seconds; for bc, which has these settings
 
 def run(command: ModuleType, *flags: str) -> dict[str, Any]:
     """What it printed, and its exit code or an error that it let through."""
-    for name in [name for name in command.FLAGS if name.startswith(("config.", "grid."))]:
-        delattr(command.FLAGS, name)
-    for flag in command.FLAGS.get_key_flags_for_module(command.__name__):
+    for name in [name for name in FLAGS if name.startswith(("config.", "grid."))]:
+        delattr(FLAGS, name)
+        del GROUPS[name]
+    for flag in itertools.chain(*own_flags(command).values()):
         flag.unparse()
     out, err, code = io.StringIO(), io.StringIO(), 0
     sys.argv = [command.__name__, *flags]

@@ -1,7 +1,12 @@
 """What Markdown says that can be checked: blocks of code, and the commands in them."""
 
+import functools
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
@@ -20,15 +25,34 @@ def commands(text: str) -> list[tuple[str, str]]:
     return [(re.sub(r"^offrl ", "offrl_jax.cli.", n).split()[-1], rest) for n, rest in found]
 
 
+@functools.cache
+def flags_of(module: str) -> list[dict[str, Any]]:
+    """Name, default, help and kind of a command's flags, asked in a process of its own: flags are
+    global, and commands share their names."""
+    code = f"""
+import importlib, itertools, json
+from offrl_jax.cli.help import own_flags
+found = itertools.chain(*own_flags(importlib.import_module("{module}")).values())
+keys = "name", "default", "help", "boolean"
+print(json.dumps([{{key: getattr(flag, key) for key in keys}} for flag in found]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def unknown_flags(module: str, rest: str) -> list[str]:
     """Flags of a command that its module does not define, but for `--help`, `--config.` and
     `--grid.` ones; `--noNAME` is a flag where NAME is a boolean one."""
-    path = ROOT / module.replace(".", "/")
-    source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-    for name in re.findall(r"adopt_module_key_flags\((\w+)\)", source):
-        source += (ROOT / f"offrl_jax/cli/{name}.py").read_text()
-    defined = re.findall(r"(?:flags\.DEFINE_\w+|parser\.add_argument)\(\s*\"(?:--)?(\w+)\"", source)
-    booleans = re.findall(r"flags\.DEFINE_bool\(\s*\"(\w+)\"", source)
+    if module.startswith("offrl_jax.cli."):
+        defined = [flag["name"] for flag in flags_of(module)]
+        booleans = [flag["name"] for flag in flags_of(module) if flag["boolean"]]
+    else:
+        path = ROOT / module.replace(".", "/")
+        source = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+        definition = r"(?:flags\.DEFINE_\w+|parser\.add_argument)\(\s*\"(?:--)?(\w+)\""
+        defined = re.findall(definition, source)
+        booleans = re.findall(r"flags\.DEFINE_bool\(\s*\"(\w+)\"", source)
     known = {"help", *defined, *(f"no{name}" for name in booleans)}
     given = re.findall(r"(?<= )--(\w[\w.]*)", rest)
     of_fields = r"(no)?config\.|grid\." if "sweep_dir" in known else r"(no)?config\."

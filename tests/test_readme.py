@@ -25,6 +25,7 @@ def test_every_command_names_flags_that_exist():
     assert used == {
         *("train", "overestimation", "speed", "compare", "d3rlpy_speed"),
         *("collect", "datasets", "export", "select", "report", "notebooks", "safety", "sweep"),
+        "evaluate",
     }
     for module, rest in found:
         assert not unknown_flags(module, rest), rest

@@ -1,46 +1,47 @@
 """Records a dataset: transitions of trained policies, of uniformly random actions, or of both.
 
   offrl collect --env_id=CartPole-v1 --num_transitions=10000 --output=random.npz
-  offrl train --algorithm=dqn --dataset=random.npz --run_dir=runs/first
-  offrl collect --run_dir=runs/first --epsilon=0.1 --num_transitions=10000 \\
-      --extend=random.npz --output=grown.npz
+  offrl collect runs/dqn --epsilon=0.1 --output=mine.npz
+  offrl collect runs/dqn --epsilon=0.1 --extend=random.npz --output=grown.npz
 
-Without --run_dir actions are random. Several runs, and random actions with --random, take turns
-episode by episode. --extend puts another recording's transitions in front: train on all, collect
-with what was learnt, and so on. The file is in D4RL's layout and says which environment it is from.
+Without a run actions are random. Several runs, and random actions with --random, take turns episode
+by episode. --extend puts another recording's transitions in front: train on all, collect with what
+was learnt, and so on. The file is in D4RL's layout and says which environment it is from.
 """
 
 import dataclasses
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
 
-from offrl_jax import environments
+import offrl_jax as orl
 from offrl_jax.cli.command_line import FLAGS, launch
-from offrl_jax.data import scores
-from offrl_jax.data.generate.record import Act, record, uniform, with_random_share
+from offrl_jax.cli.common_flags import define
+from offrl_jax.cli.help import section
 from offrl_jax.files import replacing
 from offrl_jax.runs.messages import say
-from offrl_jax.runs.policy import Policy, load_policy
 from offrl_jax.runs.progress import SECONDS_BETWEEN_LINES
-from offrl_jax.types import InputError
 
-flags.DEFINE_string("output", None, "npz file to write; must not exist")
-flags.DEFINE_integer("num_transitions", 10_000, "how many to record", 1)
-flags.DEFINE_list("run_dir", [], "finished runs whose policies act, taking turns by episode")
-flags.DEFINE_integer("seed_index", 0, "which of every run's seeds, counted from 0")
-flags.DEFINE_bool("random", False, "let episodes of random actions take turns with the runs'")
-flags.DEFINE_float("epsilon", 0.0, "share of random actions among a policy's", 0.0, 1.0)
-flags.DEFINE_string("env_id", None, "registered environment (default: that of the runs' data)")
-flags.DEFINE_list("observation_keys", [], "entries of a Dict observation to record, in order")
-flags.DEFINE_integer("seed", 0, "of the environment and of random actions", 0)
-flags.DEFINE_string("extend", None, "recording whose transitions come first, followed by the new")
+if TYPE_CHECKING:
+    from offrl_jax.data.generate.record import Act
+    from offrl_jax.runs.policy import Policy
+
+with section("policies"):
+    define("seed_index")
+    flags.DEFINE_bool("random", False, "let episodes of random actions take turns with the runs'")
+    flags.DEFINE_float("epsilon", 0.0, "share of random actions among a policy's", 0.0, 1.0)
+with section("environment"):
+    define("env_id", "observation_keys", "seed")
+with section("output"):
+    flags.DEFINE_string("output", None, "npz file to write; must not exist")
+    flags.DEFINE_integer("num_transitions", 10_000, "how many to record", 1)
+    flags.DEFINE_string("extend", None, "recording whose transitions come first, before the new")
 
 COLUMNS = {
     "observation": "observations",
@@ -53,14 +54,16 @@ COLUMNS = {
 TASK = ("env_id", "env_kwargs", "max_episode_steps", "observation_keys")
 
 
-def main() -> None:
+def main(*run_dirs: str) -> None:
+    from offrl_jax.data.generate.record import record
+
     output = _output()
-    policies = [load_policy(run_dir, FLAGS.seed_index) for run_dir in FLAGS.run_dir]
+    policies = {run_dir: orl.load_policy(run_dir, FLAGS.seed_index) for run_dir in run_dirs}
     env, task = _environment(policies)
     earlier = _earlier(task) if FLAGS.extend else {}
     arrays = record(
         env,
-        _actors(env, policies),
+        _actors(env, policies.values()),
         FLAGS.num_transitions,
         seed=FLAGS.seed,
         observation_keys=task.get("observation_keys", ()),
@@ -76,7 +79,9 @@ def main() -> None:
         with replacing(output) as partial, partial.open("wb") as file:
             np.savez(file, **columns, **task)
     except OSError as error:
-        raise InputError(f"output {output} cannot be written ({error}); give another") from error
+        raise orl.InputError(
+            f"output {output} cannot be written ({error}); give another"
+        ) from error
     returns = np.add.reduceat(arrays["reward"], np.r_[0, np.flatnonzero(ends[:-1]) + 1])
     whole = returns[:-1] if cut else returns
     print(
@@ -88,18 +93,21 @@ def main() -> None:
 
 def _output() -> Path:
     if not FLAGS.output:
-        raise InputError("--output is missing; give the path of an npz file")
+        raise orl.InputError("there is no output=…; give the path of an npz file")
     output = Path(FLAGS.output)
     if output.suffix != ".npz":
-        raise InputError(f"output {output} is no npz file; give a path that ends in .npz")
+        raise orl.InputError(f"output {output} is no npz file; give a path that ends in .npz")
     if output.exists() or not output.parent.is_dir():
         why = "exists already" if output.exists() else f"has no folder {output.parent}"
-        raise InputError(f"output {output} {why}; give another path")
+        raise orl.InputError(f"output {output} {why}; give another path")
     return output
 
 
-def _environment(policies: list[Policy]) -> tuple[Any, dict[str, Any]]:
-    """Where to record, and how the file describes it."""
+def _environment(policies: dict[str, "Policy"]) -> tuple[Any, dict[str, Any]]:
+    """Where to record, and how the file describes it; of the policies by their runs."""
+    from offrl_jax import environments
+    from offrl_jax.data import scores
+
     named = FLAGS.env_id and {
         "env_id": FLAGS.env_id,
         "env_kwargs": json.dumps(dict(scores.family(FLAGS.env_id).needs)),
@@ -107,31 +115,36 @@ def _environment(policies: list[Policy]) -> tuple[Any, dict[str, Any]]:
     }
     if policies:
         if FLAGS.observation_keys:
-            raise InputError("policies observe what they learnt from; leave observation_keys out")
-        if not named and policies[0].spec.env_id is None:
-            raise InputError(
-                f"the data of {FLAGS.run_dir[0]} name no environment to record in; give --env_id"
+            raise orl.InputError(
+                "policies observe what they learnt from; leave observation_keys out"
             )
-        specs = [dataclasses.replace(policy.spec, **named or {}) for policy in policies]
+        specs = [dataclasses.replace(p.spec, **named or {}) for p in policies.values()]
         tasks = [{name: getattr(spec, name) for name in TASK} for spec in specs]
-        for run_dir, task in zip(FLAGS.run_dir, tasks, strict=True):
+        first, *_ = policies
+        if specs[0].env_id is None:
+            raise orl.InputError(
+                f"the data of {first} name no environment to record in; give env_id=…"
+            )
+        for run_dir, task in zip(policies, tasks, strict=True):
             if task != tasks[0]:
-                raise InputError(
-                    f"{run_dir} is of another task than {FLAGS.run_dir[0]} ({task} against "
-                    f"{tasks[0]}); record them apart"
+                raise orl.InputError(
+                    f"{run_dir} is of another task than {first} ({task} against {tasks[0]}); "
+                    "record them apart"
                 )
         env, task = environments.make_from_spec(specs[0]), tasks[0]
     elif named:
         env = environments.make(FLAGS.env_id, json.loads(named["env_kwargs"]))
         task = named | {"observation_keys": tuple(FLAGS.observation_keys)}
     else:
-        raise InputError("no environment is named; give --env_id or the --run_dir of policies")
+        raise orl.InputError("no environment is named; give env_id=… or runs whose policies act")
     num_actions, _ = environments.described_actions(env.spec.id, env.action_space)
     task |= {"num_actions": num_actions}
     return env, {name: value for name, value in task.items() if value not in (None, ())}
 
 
-def _actors(env, policies: list[Policy]) -> Iterator[Act]:
+def _actors(env, policies: Iterable["Policy"]) -> Iterator["Act"]:
+    from offrl_jax.data.generate.record import uniform, with_random_share
+
     rng = np.random.default_rng(FLAGS.seed)
     random = uniform(env, rng)
     actors = [with_random_share(policy, FLAGS.epsilon, random, rng) for policy in policies]
@@ -145,13 +158,13 @@ def _earlier(task: dict[str, Any]) -> dict[str, np.ndarray]:
             found = dict(file)
         columns = {column: found.pop(column) for column in COLUMNS.values()}
     except Exception as error:  # whatever damage makes of an archive
-        raise InputError(
+        raise orl.InputError(
             f"extend={FLAGS.extend} is no recording of this command ({error!r}); give one"
         ) from error
     described = {key: np.asarray(value).tolist() for key, value in task.items()}
     other = {key: value.tolist() for key, value in found.items()}
     if other != described:
-        raise InputError(
+        raise orl.InputError(
             f"extend={FLAGS.extend} was recorded in {other} but {described} is to be recorded; "
             "record them apart"
         )

@@ -1,7 +1,8 @@
 """Writes a trained policy as one program that JAX alone runs, without this package.
 
   offrl export runs/my-run
-  offrl export runs/my-run --seed_index=2 --output=policy.jaxexport
+  offrl export runs/my-run --seed_index=2
+  offrl export runs/my-run --output=policy.jaxexport
 
 The program takes raw observations (b, O), float32, of any b, and returns actions (b, A) in the
 environment's bounds, or indices (b,) of discrete ones, on a CPU, an NVIDIA GPU or a TPU:
@@ -14,19 +15,22 @@ from pathlib import Path
 
 from absl import flags
 
+import offrl_jax as orl
 from offrl_jax.cli.command_line import FLAGS, launch
-from offrl_jax.runs.policy import load_policy
-from offrl_jax.types import InputError
+from offrl_jax.cli.common_flags import define
+from offrl_jax.cli.help import section
 
-flags.DEFINE_integer("seed_index", 0, "which of the run's seeds, counted from 0")
-flags.DEFINE_string("output", None, "file (default: policy.jaxexport in the run's directory)")
+with section("policy"):
+    define("seed_index")
+with section("output"):
+    flags.DEFINE_string("output", None, "file (default: policy.jaxexport in the run's directory)")
 
 
 def main(*words: str) -> None:
     if len(words) != 1:
-        raise InputError(f"{len(words)} runs are to be exported; give the directory of one")
+        raise orl.InputError(f"{len(words)} runs are to be exported; give the directory of one")
     output = Path(FLAGS.output or Path(words[0], "policy.jaxexport"))
-    load_policy(words[0], FLAGS.seed_index).export(output)
+    orl.load_policy(words[0], FLAGS.seed_index).export(output)
     print(f"{output}: {output.stat().st_size:,} bytes")
 
 

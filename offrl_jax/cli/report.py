@@ -1,7 +1,8 @@
 """Makes the report of a study: one HTML file that needs no other, and a Markdown one.
 
   offrl report runs/*
-  offrl report runs/cql-* runs/bc-* --output=report --frames=8 --load_data
+  offrl report runs/cql-* runs/bc-* --output=report --frames=8
+  offrl report runs/sweep/runs/* --title="CQL's weights"
 
 Runs are grouped by dataset, algorithm and settings; those that differ in their seeds alone are
 pooled. What cannot be counted is named at the report's end. --frames films the best policy of
@@ -12,32 +13,37 @@ recorded what their data are like.
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from absl import flags
 
-from offrl_jax import data
+import offrl_jax as orl
 from offrl_jax.cli.command_line import FLAGS, launch
-from offrl_jax.data.summary import summary
+from offrl_jax.cli.help import section
 from offrl_jax.files import replacing
-from offrl_jax.reports.document import Figures, to_html, to_markdown
-from offrl_jax.reports.frames import filmed
-from offrl_jax.reports.page import compose
-from offrl_jax.reports.study import Group, read_study
-from offrl_jax.types import InputError
 
-flags.DEFINE_string("output", "report", "folder of the report; an earlier one is replaced")
-flags.DEFINE_string("title", "Report of a study", "the report's heading")
-flags.DEFINE_integer("frames", 0, "frames of the best policy of each task; 0: none", 0, 100)
-flags.DEFINE_bool("load_data", False, "read datasets that the runs have not described")
+if TYPE_CHECKING:
+    import numpy as np
+
+    from offrl_jax.reports.study import Group
+
+with section("contents"):
+    flags.DEFINE_string("title", "Report of a study", "the report's heading")
+    flags.DEFINE_integer("frames", 0, "frames of the best policy of each task; 0: none", 0, 100)
+    flags.DEFINE_bool("load_data", False, "read datasets that the runs have not described")
+with section("output"):
+    flags.DEFINE_string("output", "report", "folder of the report; an earlier one is replaced")
 
 IMAGES = "figures"
 
 
 def main(*run_dirs: str) -> None:
+    from offrl_jax.reports.document import Figures, to_html, to_markdown
+    from offrl_jax.reports.page import compose
+    from offrl_jax.reports.study import read_study
+
     if not run_dirs:
-        raise InputError("no run directories are given; give some, such as runs/*")
+        raise orl.InputError("no run directories are given; give some, such as runs/*")
     output = Path(FLAGS.output)
     study = read_study(run_dirs, _described if FLAGS.load_data else lambda dataset: {})
     parts = compose(study, partial(_frames, num_frames=FLAGS.frames) if FLAGS.frames else None)
@@ -55,7 +61,9 @@ def main(*run_dirs: str) -> None:
             with replacing(output / name) as path:
                 path.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
-        raise InputError(f"output {output} cannot be written ({error}); give another") from error
+        raise orl.InputError(
+            f"output {output} cannot be written ({error}); give another"
+        ) from error
     for problem in study.problems:
         print(f"note: {problem}")
     counted = sum(len(group.runs) for group in study.groups)
@@ -64,11 +72,13 @@ def main(*run_dirs: str) -> None:
 
 def _described(dataset: dict[str, Any]) -> dict[str, Any]:
     """Facts of a dataset that is read again; none if it is not there or another by now."""
+    from offrl_jax.data.summary import summary
+
     try:
-        found = data.load_dataset(
+        found = orl.load_dataset(
             dataset["name"], clip_actions=True
         )  # as they may have been trained on
-    except InputError as error:
+    except orl.InputError as error:
         print(f"note: {error}")
         return {}
     if found.spec.fingerprint != dataset["fingerprint"]:
@@ -79,8 +89,12 @@ def _described(dataset: dict[str, Any]) -> dict[str, Any]:
     return summary(dataclasses.replace(found, spec=spec))
 
 
-def _frames(group: Group, num_frames: int) -> list[np.ndarray]:
+def _frames(group: "Group", num_frames: int) -> list["np.ndarray"]:
     """Of the group's best seed."""
+    import numpy as np
+
+    from offrl_jax.reports.frames import filmed
+
     best = int(np.nanargmax(group.last))
     for run in group.runs:
         if best < len(run.seeds):

@@ -1,69 +1,23 @@
 """Flags that every command which trains takes, and what they say of the data."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from offrl_jax import data, devices
-from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.cli.command_line import FLAGS
-from offrl_jax.data import Data, scores
-from offrl_jax.presets.preset import DOMAINS, Preset, find_preset, prepared
-from offrl_jax.runs import lost_seeds
+from offrl_jax.algorithms import NAMES
+from offrl_jax.cli.common_flags import define
+from offrl_jax.cli.help import FLAGS, section
 
-flags.DEFINE_string("algorithm", "cql", f"one of {', '.join(ALGORITHMS)}")
-flags.DEFINE_integer("num_steps", None, "updates a seed (default: the preset's)", 1)
-flags.DEFINE_integer("num_seeds", 3, "seeds trained at once", 1)
-flags.DEFINE_integer("seed", 0, "the first seed; the others follow on", 0)
-flags.DEFINE_integer("num_evaluations", 5, "equally spaced evaluations, the last at the end", 1)
-flags.DEFINE_integer("num_evaluation_episodes", 10, "episodes a seed; 0: no environment", 0)
-flags.DEFINE_float(
-    "evaluation_timeout", 300.0, "seconds that a step of an environment may take", 0.0
-)
-flags.DEFINE_float(
-    "checkpoint_seconds", 60.0, "save after a chunk if the last time is so long ago", 0.0
-)
-flags.DEFINE_float(
-    "divergence_limit", lost_seeds.LIMIT, "a seed with a metric beyond this is frozen for good", 0.0
-)
-flags.DEFINE_bool(
-    "fail_on_divergence", False, "exit with 3 if any seed diverges, not only if all do"
-)
-flags.DEFINE_enum(
-    "matmul_precision",
-    "default",
-    list(devices.MATMUL_PRECISIONS),
-    "of training: the backend's own, float32 in full, or bfloat16 with float32 parameters",
-)
-flags.DEFINE_enum(
-    "preset", "auto", ("auto", "none", *DOMAINS), "auto: by the dataset's environment"
-)
-flags.DEFINE_list(
-    "recipe", [], "named settings on top of the preset, such as quick, or brac's kl_control"
-)
-flags.DEFINE_string("env_id", None, "evaluation environment, where the data names none or another")
-flags.DEFINE_list(
-    "observation_keys", [], "entries of a Dict observation that make up the data's, in order"
-)
-flags.DEFINE_bool("clip_actions", False, "clip actions outside their bounds, counted in a warning")
-flags.DEFINE_bool(
-    "trust_dataset_env", False, "run the code that the data name for an unregistered environment"
-)
-flags.DEFINE_enum(
-    "data_placement",
-    "auto",
-    ("auto", "device", "host"),
-    "host leaves the rows of a .shards folder on the disk; auto: device if they fit",
-)
-flags.DEFINE_integer("host_memory_mb", 512, "for batches of data that are not on the device", 1)
-flags.DEFINE_bool("normalize_observations", None, "standardise observations")
-flags.DEFINE_float("reward_scale", None, "r becomes reward_scale · r + reward_bias")
-flags.DEFINE_float("reward_bias", None, "see reward_scale; AntMaze recipes use 1 and −1")
-flags.DEFINE_bool(
-    "scale_rewards_by_return_range", None, "r becomes 1000 r / (highest − lowest return)"
-)
-flags.DEFINE_float("best_fraction", 1.0, "keep this share of the episodes, by return", 0.0, 1.0)
+if TYPE_CHECKING:
+    from offrl_jax.data import Data
+    from offrl_jax.presets.preset import Preset
+
+flags.disclaim_key_flags()  # they are of the command that asks for them
+
+DOMAINS = "pointmaze", "gym", "antmaze", "adroit", "kitchen", "discrete", "other"
+DIVERGENCE_LIMIT = 1.8446742974197924e19  # beyond it squares are not finite
+PRECISIONS = "default", "float32", "bfloat16"
 
 PASSED_ON = (  # flags that are arguments of runs.train
     *("num_seeds", "seed", "seed_batch", "num_evaluations", "num_evaluation_episodes"),
@@ -72,13 +26,79 @@ PASSED_ON = (  # flags that are arguments of runs.train
 )
 
 
+def define_run_flags() -> None:
+    """Defines them for the calling command."""
+    with section("data"):
+        define("env_id", "observation_keys", "clip_actions", "trust_dataset_env")
+        flags.DEFINE_enum(
+            "data_placement",
+            "auto",
+            ("auto", "device", "host"),
+            "host leaves the rows of a .shards folder on the disk; auto: device if they fit",
+        )
+        flags.DEFINE_integer(
+            "host_memory_mb", 512, "for batches of data that are not on the device", 1
+        )
+        flags.DEFINE_bool("normalize_observations", None, "standardise observations")
+        flags.DEFINE_float("reward_scale", None, "r becomes reward_scale · r + reward_bias")
+        flags.DEFINE_float("reward_bias", None, "see reward_scale; AntMaze recipes use 1 and −1")
+        flags.DEFINE_bool(
+            "scale_rewards_by_return_range", None, "r becomes 1000 r / (highest − lowest return)"
+        )
+        flags.DEFINE_float(
+            "best_fraction", 1.0, "keep this share of the episodes, by return", 0.0, 1.0
+        )
+    with section("algorithm"):
+        flags.DEFINE_string(
+            "algorithm", "cql", f"one of {', '.join(NAMES)}; with it --help lists its settings"
+        )
+        flags.DEFINE_enum(
+            "preset", "auto", ("auto", "none", *DOMAINS), "auto: by the dataset's environment"
+        )
+        flags.DEFINE_list(
+            "recipe", [], "named settings on top of the preset, such as quick, or brac's kl_control"
+        )
+    with section("training"):
+        flags.DEFINE_integer("num_steps", None, "updates a seed (default: the preset's)", 1)
+        flags.DEFINE_integer("num_seeds", 3, "seeds trained at once", 1)
+        define("seed")
+        flags.DEFINE_enum(
+            "matmul_precision",
+            "default",
+            PRECISIONS,
+            "of training: the backend's own, float32 in full, or bfloat16 with float32 parameters",
+        )
+        flags.DEFINE_float(
+            "divergence_limit",
+            DIVERGENCE_LIMIT,
+            "a seed with a metric beyond this is frozen for good",
+            0.0,
+        )
+        flags.DEFINE_bool(
+            "fail_on_divergence", False, "exit with 3 if any seed diverges, not only if all do"
+        )
+        flags.DEFINE_float(
+            "checkpoint_seconds", 60.0, "minimum number of seconds between checkpoints", 0.0
+        )
+    with section("evaluation"):
+        flags.DEFINE_integer(
+            "num_evaluations", 5, "equally spaced evaluations, the last at the end", 1
+        )
+        flags.DEFINE_integer("num_evaluation_episodes", 10, "episodes a seed; 0: no environment", 0)
+        flags.DEFINE_float(
+            "evaluation_timeout", 300.0, "seconds that a step of an environment may take", 0.0
+        )
+
+
 def passed_on() -> dict[str, Any]:
     """Arguments of `runs.train`."""
     return {name: FLAGS[name].value for name in PASSED_ON}
 
 
-def load(name: str) -> Data:
+def load(name: str) -> "Data":
     """The dataset of that name, as it is."""
+    from offrl_jax import data
+
     return data.load_dataset(
         name,
         env_id=FLAGS.env_id,
@@ -89,8 +109,11 @@ def load(name: str) -> Data:
     )
 
 
-def preset_for(dataset: Data) -> Preset:
+def preset_for(dataset: "Data") -> "Preset":
     """The chosen preset with the given flags on top."""
+    from offrl_jax.data import scores
+    from offrl_jax.presets.preset import Preset, find_preset
+
     domain = scores.domain(dataset.spec) if FLAGS.preset == "auto" else FLAGS.preset
     preset = find_preset(FLAGS.algorithm, domain, FLAGS.recipe)
     fields = [f.name for f in dataclasses.fields(Preset) if f.name != "config"]
@@ -98,13 +121,16 @@ def preset_for(dataset: Data) -> Preset:
     return dataclasses.replace(preset, **given)
 
 
-def to_learn_from(dataset: Data, preset: Preset) -> Data:
+def to_learn_from(dataset: "Data", preset: "Preset") -> "Data":
     """The episodes that are kept, transformed as the preset says."""
+    from offrl_jax import data
+    from offrl_jax.presets.preset import prepared
+
     if FLAGS.best_fraction != 1:
         dataset = data.keep_best_episodes(dataset, FLAGS.best_fraction)
     return prepared(dataset, preset)
 
 
-def record(preset: Preset) -> dict[str, Any]:
+def record(preset: "Preset") -> dict[str, Any]:
     """What a run's settings tell of how its data were prepared."""
     return {"preset": dataclasses.asdict(preset), "best_fraction": FLAGS.best_fraction}

@@ -29,6 +29,8 @@ from absl import flags
 
 from offrl_jax import data
 from offrl_jax.cli.command_line import FLAGS, launch
+from offrl_jax.cli.common_flags import define
+from offrl_jax.cli.help import section
 from offrl_jax.data import Dataset
 from offrl_jax.data.transforms import with_discount
 from offrl_jax.evaluation import critics, fqe, selection
@@ -40,8 +42,7 @@ from offrl_jax.runs.load import Trained
 from offrl_jax.runs.messages import say
 from offrl_jax.types import InputError, Transition
 
-SCORES = tuple(report.SHOWN)
-DEFAULTS = fqe.FQEConfig()
+SCORES = "fqe", "initial_value", "soft_opc", "td_error"
 ASKED = {  # score: what an algorithm must have for it
     "initial_value": "value",
     "soft_opc": "q_values",
@@ -53,30 +54,34 @@ SETTINGS = "seed", "num_steps", "discount", "num_transitions", "success_quantile
 FIRST_START = 1_000_000  # of online episodes, so that the true returns are of others
 CLIPPED = 0.2  # share of clipped targets from which an estimate is warned of
 
-flags.DEFINE_enum("by", "fqe", (*SCORES, "online"), "what decides")
-flags.DEFINE_list("scores", [*SCORES], f"what to compute beside that, of {', '.join(SCORES)}")
-flags.DEFINE_integer(
-    "num_episodes", None, "environment episodes that --by=online may play, one a policy at least", 1
-)
-flags.DEFINE_enum("checkpoints", "last", ("last", "all"), "of every run: the newest or all it kept")
-flags.DEFINE_string("dataset", None, "what the runs learnt from, where it has moved since")
-flags.DEFINE_list("observation_keys", [], "as the runs were given")
-flags.DEFINE_bool("clip_actions", False, "as the runs were given")
-flags.DEFINE_bool(
-    "trust_dataset_env", False, "run the code that the data name for an unregistered environment"
-)
-flags.DEFINE_string("output", None, "folder of the results (default: a new one under runs/)")
-flags.DEFINE_integer("seed", 0, "of FQE's start and batches, and of the online episodes' starts", 0)
-flags.DEFINE_integer("num_steps", DEFAULTS.num_steps, "updates of FQE", 1)
-flags.DEFINE_float("discount", DEFAULTS.discount, "of FQE", 0.0, 0.9999)
-flags.DEFINE_integer("num_transitions", 200_000, "of the data, for FQE: a sample if it has more", 1)
-flags.DEFINE_float(
-    "success_quantile",
-    0.9,
-    "soft OPC: episodes whose return reaches this quantile, and is not the least, succeed",
-    0,
-    1,
-)
+with section("choice"):
+    flags.DEFINE_enum("by", "fqe", (*SCORES, "online"), "what decides")
+    flags.DEFINE_list("scores", [*SCORES], f"what to compute beside that, of {', '.join(SCORES)}")
+    flags.DEFINE_enum(
+        "checkpoints", "last", ("last", "all"), "of every run: the newest or all it kept"
+    )
+    flags.DEFINE_integer(
+        "num_episodes", None, "that --by=online may play in all, one a policy at least", 1
+    )
+    define("seed")
+    flags.DEFINE_float(
+        "success_quantile",
+        0.9,
+        "soft OPC: episodes whose return reaches this quantile, and is not the least, succeed",
+        0,
+        1,
+    )
+with section("fitted Q evaluation"):
+    flags.DEFINE_integer("num_steps", 5000, "updates of FQE", 1)
+    flags.DEFINE_float("discount", 0.99, "γ of FQE", 0.0, 0.9999)
+    flags.DEFINE_integer(
+        "num_transitions", 200_000, "of the data, for FQE: a sample if it has more", 1
+    )
+with section("data"):
+    flags.DEFINE_string("dataset", None, "what the runs learnt from, where it has moved since")
+    define("observation_keys", "clip_actions", "trust_dataset_env")
+with section("output"):
+    flags.DEFINE_string("output", None, "folder of the results (default: a new one under runs/)")
 
 
 def main(*run_dirs: str) -> None:

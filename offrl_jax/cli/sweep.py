@@ -1,8 +1,8 @@
 """Trains every setting of a grid, on one dataset or several, and says which scored best.
 
   offrl sweep --grid.conservative_weight=1,5,10 --grid.actor_learning_rate=1e-4,3e-4
-  offrl sweep --datasets=hopper.hdf5,walker2d.hdf5 --grid.num_critics=2,4,10
-  offrl report runs/sweep/runs/*
+  offrl sweep --dataset=hopper.hdf5,walker2d.hdf5 --grid.num_critics=2,4,10
+  offrl sweep --algorithm=iql --grid.expectile=0.7,0.8,0.9 --launcher=slurm
 
 Settings that differ in numbers alone train in one program, with all of their seeds, which are dealt
 out to all devices. Each dataset, each value of another setting (sizes such as 64x64, switches,
@@ -35,7 +35,10 @@ from offrl_jax import devices, environments, learner
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.cli import launchers, run_flags
-from offrl_jax.cli.command_line import FLAGS, config_overrides, grid_values, launch
+from offrl_jax.cli.command_line import FLAGS, launch
+from offrl_jax.cli.common_flags import DATASETS
+from offrl_jax.cli.config_flags import config_overrides, grid_values
+from offrl_jax.cli.help import section
 from offrl_jax.cli.signals import stopping
 from offrl_jax.config import grid
 from offrl_jax.data import Data
@@ -50,32 +53,32 @@ from offrl_jax.runs.sweep_directory import SweepDirectory, check_sweep_dir
 from offrl_jax.runs.train import train
 from offrl_jax.types import InputError
 
-flags.adopt_module_key_flags(run_flags)
-flags.DEFINE_list(
-    "datasets", ["pointmaze/umaze"], "as --dataset of offrl train; several are several jobs"
-)
-flags.DEFINE_string(
-    "sweep_dir",
-    None,
-    "directory of the sweep; one that exists goes on (default: a new one under runs/)",
-)
-flags.DEFINE_integer(
-    "seed_batch", None, "runs in memory at once, a divisor of a job's settings × num_seeds", 1
-)
-flags.DEFINE_integer(
-    "runs_per_job", None, "split jobs into ones of at most so many runs (settings × num_seeds)", 1
-)
-flags.DEFINE_integer(
-    "job", None, "train only the one of this number, beside others that do so; no table", 1
-)
-flags.DEFINE_enum(
-    "launcher", "none", ("none", "local", "slurm", "ray"), "what runs the jobs, all at once"
-)
-flags.DEFINE_list(
-    "launcher_options",
-    [],
-    "of each job, such as slurm_partition=gpu,timeout_min=600, or with Ray num_gpus=0.5,num_cpus=2",
-)
+with section("data"):
+    flags.DEFINE_list("dataset", ["pointmaze/umaze"], f"{DATASETS}; several are several jobs")
+run_flags.define_run_flags()
+with section("training"):
+    flags.DEFINE_integer(
+        "seed_batch", None, "runs in memory at once, a divisor of a job's settings × num_seeds", 1
+    )
+with section("jobs"):
+    flags.DEFINE_integer(
+        "runs_per_job", None, "split jobs into ones of at most this many settings × num_seeds", 1
+    )
+    flags.DEFINE_integer("job", None, "train only the job of this number, and make no table", 1)
+    flags.DEFINE_enum(
+        "launcher", "none", ("none", "local", "slurm", "ray"), "what runs the jobs, all at once"
+    )
+    flags.DEFINE_list(
+        "launcher_options",
+        [],
+        "of each job: timeout_min=600,slurm_partition=gpu, or with ray num_gpus=0.5,num_cpus=2",
+    )
+with section("output"):
+    flags.DEFINE_string(
+        "sweep_dir",
+        None,
+        "directory of the sweep; one that exists resumes (default: a new one under runs/)",
+    )
 
 ONE_AFTER_ANOTHER = ("discount",)  # floats that the data are prepared with
 LONG = 120  # characters of a run's name
@@ -144,14 +147,14 @@ def _axes(config_type: type) -> dict[str, tuple]:
     if twice := axes.keys() & config_overrides(config_type).keys():
         name = min(twice)
         raise InputError(f"both --grid.{name} and --config.{name} are given; leave one out")
-    if not FLAGS.datasets or len(set(FLAGS.datasets)) < len(FLAGS.datasets):
+    if not FLAGS.dataset or len(set(FLAGS.dataset)) < len(FLAGS.dataset):
         raise InputError(
-            f"datasets={','.join(FLAGS.datasets)} are none or repeat one; name each once"
+            f"dataset={','.join(FLAGS.dataset)} names none or repeats one; name each once"
         )
-    if not axes and len(FLAGS.datasets) == 1:
+    if not axes and len(FLAGS.dataset) == 1:
         raise InputError(
             "there is nothing to sweep: give values of some setting, such as "
-            f"--grid.{dataclasses.fields(config_type)[0].name}=…, or several --datasets"
+            f"--grid.{dataclasses.fields(config_type)[0].name}=…, or several names to --dataset"
         )
     return axes
 
@@ -183,7 +186,7 @@ def _jobs(axes: dict[str, tuple], floats: list[str], num_together: int) -> Itera
     static = [name for name in axes if name not in floats]
     config_type = ALGORITHMS[FLAGS.algorithm].Config
     labels = _labels()
-    for dataset in FLAGS.datasets:
+    for dataset in FLAGS.dataset:
         _, preset = _prepared(dataset)
         base = preset.config | config_overrides(config_type)
         for chosen in itertools.product(*(axes[name] for name in static)):
@@ -198,7 +201,7 @@ def _jobs(axes: dict[str, tuple], floats: list[str], num_together: int) -> Itera
 def _labels() -> dict[str, str]:
     """By dataset what stands for it in names of runs."""
     found: dict[str, str] = {}
-    for dataset in FLAGS.datasets:
+    for dataset in FLAGS.dataset:
         label = short_name(dataset).replace("/", "-")
         others = (f"{label}-{i}" for i in itertools.count(2))
         found[dataset] = next(

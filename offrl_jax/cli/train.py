@@ -4,12 +4,12 @@
   offrl train --algorithm=bc --dataset=pointmaze/medium --num_seeds=5
   offrl train --algorithm=sac --dataset=hopper.hdf5 --config.num_critics=10
 
-A flag that is not given takes the value of the preset for the algorithm and the dataset's domain
-(offrl_jax/presets/), or else its default. --help lists the settings of the --algorithm beside it.
+A setting that is not given takes its value from the preset of the algorithm and the dataset's
+domain, or else its default. --algorithm=cql --help lists the settings of CQL as well.
 
-A --run_dir that holds a run already goes on with it from its newest whole checkpoint. SIGTERM and
-Ctrl-C save and stop; once more leaves at once. Exit codes: 0 done, 2 bad input, 3 failed, as
-FAILED.json in the run directory says, 75 stopped and saved, 1 a fault of the program.
+The same --run_dir resumes a run from its newest whole checkpoint. SIGTERM and Ctrl-C save and stop;
+a second one leaves at once. Exit codes: 0 done, 2 bad input, 3 failed (FAILED.json in the run
+directory says why), 75 stopped and saved, 1 a fault of the program.
 """
 
 import contextlib
@@ -17,48 +17,51 @@ import itertools
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from offrl_jax import devices
-from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.algorithms.base import phases_of
+import offrl_jax as orl
 from offrl_jax.cli import run_flags
-from offrl_jax.cli.command_line import FLAGS, config_overrides, launch
+from offrl_jax.cli.command_line import FLAGS, launch
+from offrl_jax.cli.common_flags import DATASETS
+from offrl_jax.cli.config_flags import config_overrides
+from offrl_jax.cli.help import section
 from offrl_jax.cli.signals import stopping
-from offrl_jax.data import Data
-from offrl_jax.data.summary import summary
-from offrl_jax.reports.table import diagnostics_table, final_table
-from offrl_jax.runs.directory import check_run_dir
-from offrl_jax.runs.loggers import LOGGERS, Loggers
 from offrl_jax.runs.outcomes import RunFailed
-from offrl_jax.runs.progress import Progress, speed
-from offrl_jax.runs.train import Result, train
 
-flags.adopt_module_key_flags(run_flags)
-flags.DEFINE_string(
-    "dataset",
-    "pointmaze/umaze",
-    "pointmaze/{umaze,medium,large}[-N], {cartpole,lunarlander,acrobot}/{random,medium,expert,"
-    "mixed,narrow}[-N], a Minari id, or the path of a D4RL-layout HDF5, an npz or a .shards folder",
-)
-flags.DEFINE_string(
-    "run_dir",
-    None,
-    "directory of the run; one that exists goes on (default: a new one under runs/)",
-)
-flags.DEFINE_integer("seed_batch", None, "seeds in memory at once, a divisor of num_seeds", 1)
-flags.DEFINE_integer("keep_last", 2, "how many of the newest checkpoints to keep", 1)
-flags.DEFINE_integer("keep_every", None, "keep those saved at multiples of this step as well", 1)
-flags.DEFINE_bool("allow_config_change", False, "go on in run_dir with other settings or data")
-flags.DEFINE_list("loggers", [], f"beside the run's files: {', '.join(LOGGERS)}")
+if TYPE_CHECKING:
+    from offrl_jax.data import Data
+    from offrl_jax.runs.train import Result
+
+with section("data"):
+    flags.DEFINE_string("dataset", "pointmaze/umaze", DATASETS)
+run_flags.define_run_flags()
+with section("training"):
+    flags.DEFINE_integer("seed_batch", None, "seeds in memory at once, a divisor of num_seeds", 1)
+with section("output"):
+    flags.DEFINE_string(
+        "run_dir",
+        None,
+        "directory of the run; one that exists resumes (default: a new one under runs/)",
+    )
+    flags.DEFINE_bool("allow_config_change", False, "resume run_dir with other settings or data")
+    flags.DEFINE_integer("keep_last", 2, "how many of the newest checkpoints to keep", 1)
+    flags.DEFINE_integer("keep_every", None, "keep those saved at multiples of this step, too", 1)
+    flags.DEFINE_list("loggers", [], "beside the run's files: tensorboard, wandb")
 
 
 def main() -> None:
     clock = time.perf_counter()
-    devices.use_cores(FLAGS.num_seeds)
-    algorithm = ALGORITHMS[FLAGS.algorithm]
+    from offrl_jax.algorithms.base import phases_of
+    from offrl_jax.data.summary import summary
+    from offrl_jax.reports.table import diagnostics_table, final_table
+    from offrl_jax.runs.loggers import Loggers
+    from offrl_jax.runs.progress import Progress, speed
+    from offrl_jax.runs.train import check_run_dir, train
+
+    orl.devices.use_cores(FLAGS.num_seeds)
+    algorithm = orl.ALGORITHMS[FLAGS.algorithm]
     run_dir = check_run_dir(FLAGS.run_dir or _default_run_dir())
     dataset = run_flags.load(FLAGS.dataset)
     card = summary(dataset)
@@ -121,7 +124,7 @@ def _default_run_dir() -> Path:
     return next(p for p in itertools.chain([path], others) if not p.exists())
 
 
-def _times(result: Result, total: float) -> str:
+def _times(result: "Result", total: float) -> str:
     """Seconds and shares of the command's parts; what came before the run counts as its start."""
     before = total - sum(result.seconds.values())
     seconds = result.seconds | {"start": result.seconds["start"] + before}
@@ -131,7 +134,7 @@ def _times(result: Result, total: float) -> str:
     return f"{total:.3g} s: {', '.join(texts.values())}"
 
 
-def _headline(dataset: Data, card: dict[str, Any]) -> str:
+def _headline(dataset: "Data", card: dict[str, Any]) -> str:
     score = card["mean_score"]
     return (
         f"{dataset.spec.name}: {card['transitions']:,} transitions in "

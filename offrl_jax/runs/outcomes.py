@@ -1,7 +1,5 @@
 """How a run ends other than well."""
 
-import jax
-
 
 class AlreadyFinished(Exception):
     """The run in this directory has nothing left to do."""
@@ -18,5 +16,7 @@ class RunFailed(Exception):
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether it is a device's word that its memory does not suffice."""
+    import jax
+
     words = "RESOURCE_EXHAUSTED", "Out of memory"
     return isinstance(error, jax.errors.JaxRuntimeError) and any(w in str(error) for w in words)

@@ -20,33 +20,33 @@ def made(env_id, observation_size, **fields):
 
 
 BAD = {
-    "no output": (["--env_id=CartPole-v1"], "--output is missing"),
+    "no output": (["--env_id=CartPole-v1"], "there is no --output=…"),
     "no npz": (["--env_id=CartPole-v1", "--output={folder}/new.hdf5"], "ends in .npz"),
     "output exists": (["--env_id=CartPole-v1", "--output={folder}/random.npz"], "exists already"),
     "no folder": (["--env_id=CartPole-v1", "--output={folder}/no/new.npz"], "has no folder"),
-    "no environment": (["--output={folder}/new.npz"], "give --env_id or the --run_dir"),
+    "no environment": (["--output={folder}/new.npz"], "give --env_id=… or runs"),
     "typo": (["--env_id=CartPol-v1", "--output={folder}/new.npz"], "did you mean CartPole-v1?"),
     "no transitions": (["--num_transitions=0", "--output={folder}/new.npz"], "num_transitions"),
     "too many": (
         ["--env_id=CartPole-v1", f"--num_transitions={10**16}", "--output={folder}/new.npz"],
         "more than memory holds",
     ),
-    "no run": (["--run_dir={folder}/none", "--output={folder}/new.npz"], "holds no policy"),
+    "no run": (["{folder}/none", "--output={folder}/new.npz"], "holds no policy"),
     "no such seed": (
-        ["--run_dir={folder}/dqn", "--seed_index=3", "--output={folder}/new.npz"],
+        ["{folder}/dqn", "--seed_index=3", "--output={folder}/new.npz"],
         "has seeds 0 to 2",
     ),
     "two tasks": (
-        ["--run_dir={folder}/dqn,{folder}/bc", "--output={folder}/new.npz"],
+        ["{folder}/dqn", "{folder}/bc", "--output={folder}/new.npz"],
         "is of another task than",
     ),
     "elsewhere": (
-        ["--run_dir={folder}/dqn", "--env_id=Acrobot-v1", "--output={folder}/new.npz"],
+        ["{folder}/dqn", "--env_id=Acrobot-v1", "--output={folder}/new.npz"],
         "but those of Acrobot-v1 have",
     ),
     "keys of a policy": (
-        ["--run_dir={folder}/dqn", "--observation_keys=a", "--output={folder}/new.npz"],
-        "leave observation_keys out",
+        ["{folder}/dqn", "--observation_keys=a", "--output={folder}/new.npz"],
+        "leave --observation_keys out",
     ),
     "no keys": (["--env_id=PointMaze_UMaze-v3", "--output={folder}/new.npz"], "observation_keys"),
     "counts observed": (["--env_id=FrozenLake-v1", "--output={folder}/new.npz"], "single array"),
@@ -71,15 +71,15 @@ def done(tmp_path_factory):
         "random": ["--env_id=CartPole-v1", "--num_transitions=500"],
         "again": ["--env_id=CartPole-v1", "--num_transitions=500"],
         "other seed": ["--env_id=CartPole-v1", "--num_transitions=500", "--seed=1"],
-        "policy": ["--run_dir={folder}/dqn", "--num_transitions=200", "--seed_index=1"],
-        "turns": ["--run_dir={folder}/dqn", "--num_transitions=200", "--random"],
-        "epsilon": ["--run_dir={folder}/dqn", "--num_transitions=2000", "--epsilon=0.3"],
-        "all random": ["--run_dir={folder}/dqn", "--num_transitions=200", "--epsilon=1"],
+        "policy": ["{folder}/dqn", "--num_transitions=200", "--seed_index=1"],
+        "turns": ["{folder}/dqn", "--num_transitions=200", "--random"],
+        "epsilon": ["{folder}/dqn", "--num_transitions=2000", "--epsilon=0.3"],
+        "all random": ["{folder}/dqn", "--num_transitions=200", "--epsilon=1"],
         "longer": [
-            *("--run_dir={folder}/dqn", "--num_transitions=50", "--extend={folder}/policy.npz"),
+            *("{folder}/dqn", "--num_transitions=50", "--extend={folder}/policy.npz"),
         ],
         "continuous": ["--env_id=Pendulum-v1", "--num_transitions=450"],
-        "a policy's": ["--run_dir={folder}/bc", "--num_transitions=30"],
+        "a policy's": ["{folder}/bc", "--num_transitions=30"],
         "maze": [
             *("--env_id=PointMaze_UMaze-v3", "--num_transitions=20"),
             "--observation_keys=observation,desired_goal",

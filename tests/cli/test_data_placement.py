@@ -84,7 +84,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(folder, done, name):
 
 def test_a_sweep_takes_shards_too(folder):
     words = [
-        *(f"--datasets={folder}/flat.shards", f"--sweep_dir={folder}/sweep", *TINY),
+        *(f"--dataset={folder}/flat.shards", f"--sweep_dir={folder}/sweep", *TINY),
         *("--grid.learning_rate=1e-3,1e-4", "--data_placement=host", "--host_memory_mb=8"),
     ]
     (found,) = commands.run_apart("sweep", {"sweep": words}).values()

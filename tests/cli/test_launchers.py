@@ -87,7 +87,7 @@ def test_without_ray_the_launcher_says_what_to_install(tmp_path, monkeypatch):
         run({}, tmp_path / "tasks", "ray", [])
 
 
-SWEEP = ["--algorithm=bc", "--datasets=pointmaze/umaze-600", "--num_seeds=2"]
+SWEEP = ["--algorithm=bc", "--dataset=pointmaze/umaze-600", "--num_seeds=2"]
 SWEEP += ["--num_evaluations=2", "--num_evaluation_episodes=1", "--config.hidden_sizes=8"]
 
 

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 SWEEP = (
     "--algorithm=bc",
-    "--datasets=pointmaze/umaze-600",
+    "--dataset=pointmaze/umaze-600",
     "--num_seeds=2",
     "--num_steps=40000",
     "--num_evaluations=2",

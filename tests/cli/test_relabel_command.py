@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def relabel(*flags):
-    command = [sys.executable, "-m", "offrl_jax.cli.relabel", *flags]
+    command = [sys.executable, "-m", "offrl_jax.cli", "datasets", "relabel", *flags]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
@@ -49,7 +49,7 @@ def maze_file(tmp_path):
 def test_the_file_trains_and_evaluates_on_one_goal(tmp_path, maze_file, monkeypatch):
     monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path / "cache"))
     output = tmp_path / "fixed.hdf5"
-    done = relabel(f"--dataset={maze_file}", f"--output={output}", "--start_cell=3,1")
+    done = relabel(maze_file, f"--output={output}", "--start_cell=3,1")
     assert done.returncode == 0, done.stderr
     assert "16 of 16 transitions in 2 episodes, 1 of which reach the goal at [-4.0, 4.0]" in (
         done.stdout
@@ -71,26 +71,28 @@ def test_the_file_trains_and_evaluates_on_one_goal(tmp_path, maze_file, monkeypa
 
 
 BAD = {
-    "no dataset": (["--output=o.hdf5"], "--dataset is missing"),
-    "no file": (["--dataset=absent.hdf5", "--output=o.hdf5"], "absent.hdf5 is no file"),
-    "output exists": (["--dataset={file}", "--output={file}"], "exists already"),
-    "wall": (["--dataset={file}", "--output=o.hdf5", "--goal_cell=0,0"], "is a wall"),
-    "no cell": (["--dataset={file}", "--output=o.hdf5", "--goal_cell=1"], "give row,column"),
-    "one cell": (["--dataset={file}", "--output=o.hdf5", "--start_cell=1,1"], "different ones"),
-    "no maze": (["--dataset={file}", "--output=o.hdf5", "--env_id=Hopper-v5"], "is no maze"),
-    "unreached": (["--dataset={file}", "--output=o.hdf5", "--goal_cell=3,3"], "reaches the goal"),
+    "no dataset": (["--output=o.hdf5"], "give `list`"),
+    "no output": (["{file}"], "there is no --output=…"),
+    "no file": (["absent.hdf5", "--output=o.hdf5"], "absent.hdf5 is no file"),
+    "of show": (["{file}", "--output=o.hdf5", "--json=a"], "--json is of `show`"),
+    "output exists": (["{file}", "--output={file}"], "exists already"),
+    "wall": (["{file}", "--output=o.hdf5", "--goal_cell=0,0"], "is a wall"),
+    "no cell": (["{file}", "--output=o.hdf5", "--goal_cell=1"], "give row,column"),
+    "one cell": (["{file}", "--output=o.hdf5", "--start_cell=1,1"], "different ones"),
+    "no maze": (["{file}", "--output=o.hdf5", "--env_id=Hopper-v5"], "is no maze"),
+    "unreached": (["{file}", "--output=o.hdf5", "--goal_cell=3,3"], "reaches the goal"),
 }
 
 
 DRIVER = """
 import json, os, sys
 
-from offrl_jax.cli import relabel
+from offrl_jax.cli import datasets
 from tests import commands
 
 folder, cases = sys.argv[1], json.loads(sys.argv[2])
 print(json.dumps({
-    name: commands.run(relabel, *flags) | {"files": os.listdir(folder)}
+    name: commands.run(datasets, "relabel", *flags) | {"files": os.listdir(folder)}
     for name, flags in cases.items()
 }))
 """
@@ -121,7 +123,7 @@ def test_bad_input_is_one_line_and_writes_nothing(refused, name):
 
 def test_without_a_start_cell_episodes_start_anywhere_but_at_the_goal(tmp_path, maze_file):
     output = tmp_path / "fixed.hdf5"
-    assert relabel(f"--dataset={maze_file}", f"--output={output}").returncode == 0
+    assert relabel(maze_file, f"--output={output}").returncode == 0
     with h5py.File(output) as file:
         task = json.loads(file.attrs["env_kwargs"])
     wall = [1] * 5

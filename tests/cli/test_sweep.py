@@ -9,7 +9,7 @@ from tests.commands import run_apart
 
 SMALL = [
     "--algorithm=bc",
-    "--datasets=pointmaze/umaze-600",
+    "--dataset=pointmaze/umaze-600",
     "--num_steps=20",
     "--num_seeds=2",
     "--num_evaluations=2",
@@ -35,8 +35,8 @@ REFUSED = {  # case: flags beside SMALL, and words of the sentence
         ["--grid.batch_size=8,601", NOT_GIVEN],
         "batch_size=601 is more than the 600",
     ),
-    "later dataset": ([*GRID, "--datasets=pointmaze/umaze-600,absent.npz"], "absent.npz"),
-    "dataset twice": ([*GRID, "--datasets=a,a"], "name each once"),
+    "later dataset": ([*GRID, "--dataset=pointmaze/umaze-600,absent.npz"], "absent.npz"),
+    "dataset twice": ([*GRID, "--dataset=a,a"], "name each once"),
     "batch": ([*GRID, "--seed_batch=3"], "seed_batch=3 does not divide 4"),
     "runs a job": ([*GRID, "--runs_per_job=1"], "runs_per_job=1 is less than num_seeds=2"),
     "no such job": ([*GRID, "--job=3"], "job=3 but the sweep has 2 jobs"),
@@ -65,7 +65,6 @@ def results(folder):
             name: [*SMALL, *GRID, f"--sweep_dir={folder / 'parts'}", *flags]
             for name, flags in (("second", ["--job=2"]), ("first", ["--job=1"]), ("table", []))
         },
-        "help": ["--algorithm=bc", "--help"],
     }
     for name, (flags, _) in REFUSED.items():
         given = {flag.partition("=")[0]: flag for flag in [*SMALL, *flags]}
@@ -103,8 +102,12 @@ def test_a_sweep_leaves_a_run_of_each_setting_and_a_table(folder, results):
 
 def test_a_cell_has_the_numbers_of_the_training_command(folder, results):
     run_dir = folder / "alone"
-    flags = [flag.replace("datasets", "dataset") for flag in SMALL]
-    flags += ["--config.learning_rate=3e-4", "--config.hidden_sizes=8,8", f"--run_dir={run_dir}"]
+    flags = [
+        *SMALL,
+        "--config.learning_rate=3e-4",
+        "--config.hidden_sizes=8,8",
+        f"--run_dir={run_dir}",
+    ]
     done = run_apart("train", {"alone": flags}, OFFRL_JAX_CACHE=str(folder / "cache"))
     assert done["alone"]["code"] == 0, done
     name = "pointmaze-umaze-600,learning_rate=0.0003,hidden_sizes=8x8"
@@ -164,9 +167,3 @@ def test_bad_input_is_one_sentence_before_anything_is_written(folder, results, c
     last = found["err"].splitlines()[-1]
     assert found["code"] == 2 and last.startswith("error: ") and words in last, found
     assert not (folder / "refused").exists()
-
-
-def test_help_lists_what_can_be_swept(results):
-    text = results["help"]["out"]
-    assert "--grid.learning_rate" in text and "--grid.hidden_sizes" in text
-    assert "--config.learning_rate" in text and "--num_seeds" in text

@@ -70,23 +70,15 @@ def test_a_run_ends_with_its_table_and_directory(tmp_path):
     assert load_policy(run_dir, 1)(observation).shape == (2,)
 
 
-def test_help_lists_the_algorithms_own_settings(tmp_path):
-    done = train(tmp_path, "--algorithm=cql", "--help")
-    assert "--config.conservative_weight" in done.stdout
-    assert "--num_seeds" in done.stdout
-    assert "offrl train" in done.stdout
-    assert "conservative_weight" not in train(tmp_path, "--algorithm=bc", "--help").stdout
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--algorithm=cq1"], "did you mean cql?"),
         (["--dataset=pointmaze/umase"], "pointmaze/umaze"),
         (["--config.conservativ_weight=1"], "did you mean --config.conservative_weight?"),
-        (["--config.discount=1.5"], "discount=1.5 is outside [0, 1]"),
+        (["--config.discount=1.5"], "--config.discount=1.5 is outside [0, 1]"),
         (["--config.num_critics=two"], "num_critics"),
-        (["--num_steps=10", "--num_evaluations=3"], "num_steps=9 can"),
+        (["--num_steps=10", "--num_evaluations=3"], "--num_steps=9 can"),
         (["run"], "'run' is not a flag"),
         (["--dataset=absent.npz"], "absent.npz"),
     ],

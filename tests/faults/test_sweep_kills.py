@@ -18,7 +18,7 @@ from offrl_jax.cli.command_line import STOPPED_CODE
 ROOT = Path(__file__).parents[2]
 FLAGS = (
     "--algorithm=bc",
-    "--datasets=pointmaze/umaze-1000",
+    "--dataset=pointmaze/umaze-1000",
     "--num_seeds=2",
     "--num_evaluation_episodes=1",
     "--checkpoint_seconds=0",

@@ -1,39 +1,25 @@
-"""Gives maze data with many goals one fixed goal, and names the task to evaluate it in.
-
-  offrl datasets relabel --dataset=antmaze-umaze-diverse.hdf5 --goal_cell=1,1 \\
-      --output=antmaze-umaze-diverse-fixed.hdf5
-
-Reaching the goal gives 1 and ends an episode, as in D4RL, whose ant mazes have one goal that is not
-observed. Cells are counted in rows and columns of the environment's map, from 0. Starts and goals
-vary by 0.025 of a cell to either side (0.1 m in an ant maze), D4RL's noise of the start.
-"""
+"""`offrl datasets relabel`: maze data with many goals, given one."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from offrl_jax import environments
-from offrl_jax.cli.command_line import FLAGS, launch
+from offrl_jax.cli.command_line import FLAGS
 from offrl_jax.data.fixed_goal import FIELDS, aim_at
 from offrl_jax.data.sources import columns, d4rl_hdf5, hdf5
 from offrl_jax.files import replacing
 from offrl_jax.types import InputError
 
-flags.DEFINE_string("dataset", None, "HDF5 file in D4RL's layout with next_observations")
-flags.DEFINE_string("output", None, "HDF5 file to write; must not exist")
-flags.DEFINE_list("goal_cell", ["1", "1"], "row and column of the goal")
-flags.DEFINE_list("start_cell", None, "where evaluation starts (default: any cell but the goal)")
-flags.DEFINE_string("env_id", None, "the maze, where the file does not name it")
-flags.DEFINE_integer("max_episode_steps", None, "time limit (default: the environment's)", 1)
-
 POSITION_NOISE = 0.025
 
 
-def main() -> None:
-    source, output = _paths()
+def relabel(name: str) -> None:
+    source, output = Path(name), _output()
+    if not source.is_file():
+        raise InputError(f"{source} is no file; give the path of an HDF5 file in D4RL's layout")
     import h5py
 
     with hdf5.opened(str(source)) as file:
@@ -42,7 +28,7 @@ def main() -> None:
         attributes = d4rl_hdf5.attributes_of(file)
     env_id = FLAGS.env_id or attributes.get("env_id")
     if not isinstance(env_id, str):
-        raise InputError(f"{source} names no environment; give --env_id")
+        raise InputError(f"{source} names no environment; give env_id=…")
     goal_cell = _cell("goal_cell")
     start_cell = _cell("start_cell") if FLAGS.start_cell else None
     task = {} if FLAGS.env_id else d4rl_hdf5.task_of(str(source), attributes)
@@ -76,17 +62,14 @@ def main() -> None:
     )
 
 
-def _paths() -> tuple[Path, Path]:
-    for name in ("dataset", "output"):
-        if not FLAGS[name].value:
-            raise InputError(f"--{name} is missing; give the path of an HDF5 file")
-    source, output = Path(FLAGS.dataset), Path(FLAGS.output)
-    if not source.is_file():
-        raise InputError(f"dataset {source} is no file; give the path of an HDF5 file")
+def _output() -> Path:
+    if not FLAGS.output:
+        raise InputError("there is no output=…; give the path of an HDF5 file to write")
+    output = Path(FLAGS.output)
     if output.exists() or not output.parent.is_dir():
         why = "exists already" if output.exists() else f"has no folder {output.parent}"
         raise InputError(f"output {output} {why}; give another path")
-    return source, output
+    return output
 
 
 def _cell(name: str) -> tuple[int, int]:
@@ -110,7 +93,7 @@ def _maze(
     maze, limit = getattr(env.unwrapped, "maze", None), env.spec.max_episode_steps
     env.close()
     if maze is None:
-        raise InputError(f"{env_id} is no maze; give --env_id of one")
+        raise InputError(f"{env_id} is no maze; give env_id=… of one")
     maze_map = [[1 if mark == 1 else 0 for mark in row] for row in maze.maze_map]
     free = [(i, j) for i, row in enumerate(maze_map) for j, wall in enumerate(row) if not wall]
     for name, cell in (("goal_cell", goal_cell), ("start_cell", start_cell)):
@@ -125,7 +108,3 @@ def _maze(
         if (i, j) != goal_cell:
             maze_map[i][j] = "r"
     return maze.cell_rowcol_to_xy(np.array(goal_cell)), maze_map, limit
-
-
-if __name__ == "__main__":
-    launch(main)

@@ -7,7 +7,7 @@ begin with random actions. Of LunarLander, whose rounds 1 to 6 were, for seeds i
   offrl train --algorithm=dqn --dataset=LAST.npz --run_dir=runs/ROUND \\
       --num_seeds=4 --num_steps=20000 --config.critic_hidden_sizes=64,64 \\
       --config.critic_learning_rate=1e-3 --config.batch_size=128 --reward_scale=0.05
-  offrl collect --run_dir=runs/ROUND --seed_index=i --epsilon=0.1 --seed=ROUNDi \\
+  offrl collect runs/ROUND --seed_index=i --epsilon=0.1 --seed=ROUNDi \\
       --num_transitions=6000 --extend=LAST.npz --output=ROUND-i.npz
 
 medium is seed 1 of round 3 and expert seed 1 of round 6, their `critic/` weights without the axis

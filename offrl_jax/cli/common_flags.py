@@ -1,0 +1,37 @@
+"""Flags that several commands take, each defined once: one name, one meaning."""
+
+from absl import flags
+
+flags.disclaim_key_flags()  # they are of the command that asks for them
+
+DATASETS = (
+    "pointmaze/{umaze,medium,large}[-N], {cartpole,lunarlander,acrobot}/{random,medium,expert,"
+    "mixed,narrow}[-N], a Minari id, or the path of a D4RL-layout HDF5, an npz or a .shards folder"
+)
+COMMON = {
+    "clip_actions": (
+        *(flags.DEFINE_bool, False),
+        "clip actions outside their bounds, counted in a warning",
+    ),
+    "env_id": (
+        *(flags.DEFINE_string, None),
+        "registered environment, where the data name none or another",
+    ),
+    "observation_keys": (
+        *(flags.DEFINE_list, []),
+        "entries of a Dict observation that make up the data's, in order",
+    ),
+    "seed": (flags.DEFINE_integer, 0, "the seed; of several, the first", 0),
+    "seed_index": (flags.DEFINE_integer, 0, "which of a run's seeds, counted from 0", 0),
+    "trust_dataset_env": (
+        *(flags.DEFINE_bool, False),
+        "run the code that the data name for an unregistered environment",
+    ),
+}
+
+
+def define(*names: str) -> None:
+    """Defines flags of these names for the calling command."""
+    for name in names:
+        definition, *arguments = COMMON[name]
+        definition(name, *arguments)
