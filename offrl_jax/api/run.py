@@ -22,7 +22,7 @@ from offrl_jax.presets.preset import Preset
 from offrl_jax.runs import load
 from offrl_jax.runs import train as training
 from offrl_jax.runs.directory import DONE, FAILED, check_run_dir
-from offrl_jax.runs.load import Checkpoint, Description
+from offrl_jax.runs.load import Checkpoint, Description, Trained
 from offrl_jax.runs.outcomes import AlreadyFinished
 from offrl_jax.runs.policy import Policy
 from offrl_jax.runs.progress import Progress
@@ -152,6 +152,16 @@ class Run:
         state = jax.tree.map(lambda x: x[seed_index], self.state)
         return Policy(self.algorithm, self.config, state, self.spec, self.preprocessing)
 
+    def trained(self) -> Trained:
+        """Its policies and what they returned, as selection takes them."""
+        rows = [row for row in self.evaluation_rows if row["step"] == self.step]
+        returns = discounted = None
+        if rows and "failed" not in rows[-1]:
+            returns = np.array(rows[-1]["episode_returns"], np.float64)
+            discounted = np.array(rows[-1]["discounted_return"], np.float64)
+        name = self.path or Path(f"{self.algorithm.name} in memory")
+        return load.trained(name, self.description, self.checkpoint, returns, discounted)
+
     def save(self, path: str | Path) -> Path:
         """Writes a run directory, which `load_run`, reports and training take as any other.
 
@@ -255,7 +265,7 @@ def train(
         except AlreadyFinished:
             return dataclasses.replace(load_run(run_dir, algorithm=algorithm), dataset=dataset)
     if result.in_memory is None:
-        run = load_run(result.run_dir, algorithm=algorithm)
+        run = _stored(result.run_dir, load.read(result.run_dir, algorithm), result)
     else:
         run = _kept(result, algorithm)
     return dataclasses.replace(run, dataset=dataset, session=result)
@@ -277,17 +287,7 @@ def load_run(path: str | Path, *, algorithm: Algorithm | None = None) -> Run:
         checkpoint = next(found, None)
     if checkpoint is None:
         raise InputError(f"{path} has no whole checkpoint; train it again")
-    done, failed = _object(folder / DONE), _object(folder / FAILED)
-    return Run(
-        description,
-        checkpoint,
-        _object(folder / "environment.json"),
-        _rows(folder / "metrics.jsonl", checkpoint.step),
-        _rows(folder / "evaluations.jsonl", checkpoint.step),
-        facts=done or failed,
-        failed=failed.get("reason"),
-        path=folder,
-    )
+    return _stored(folder, description, checkpoint)
 
 
 def evaluate(
@@ -308,16 +308,32 @@ def evaluate(
     return roll_out(run, num_episodes, environment)
 
 
+def _stored(folder: Path, description: Description, last: Checkpoint | training.Result) -> Run:
+    """A run in a directory, whose last states are known."""
+    done, failed = _object(folder / DONE), _object(folder / FAILED)
+    checkpoint = Checkpoint(last.step, last.state, last.diverged)
+    return Run(
+        description,
+        checkpoint,
+        _object(folder / "environment.json"),
+        _rows(folder / "metrics.jsonl", checkpoint.step),
+        _rows(folder / "evaluations.jsonl", checkpoint.step),
+        facts=done or failed,
+        failed=failed.get("reason"),
+        path=folder,
+    )
+
+
 def _kept(result: training.Result, algorithm: Algorithm) -> Run:
+    """A run in memory."""
     kept = result.in_memory
-    facts = kept.facts
     return Run(
         load.describe(kept.settings, algorithm),
-        Checkpoint(facts["step"], result.state, result.diverged),
+        Checkpoint(result.step, result.state, result.diverged),
         kept.environment,
         kept.metrics.rows,
         kept.evaluations.rows,
-        facts=facts,
+        facts=kept.facts,
         failed=kept.failed,
     )
 

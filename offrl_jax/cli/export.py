@@ -11,8 +11,6 @@ environment's bounds, or indices (b,) of discrete ones, on a CPU, an NVIDIA GPU 
   actions = program.call(observations)
 """
 
-from pathlib import Path
-
 from absl import flags
 
 import offrl_jax as orl
@@ -29,8 +27,7 @@ with section("output"):
 def main(*words: str) -> None:
     if len(words) != 1:
         raise orl.InputError(f"{len(words)} runs are to be exported; give the directory of one")
-    output = Path(FLAGS.output or Path(words[0], "policy.jaxexport"))
-    orl.load_policy(words[0], FLAGS.seed_index).export(output)
+    output = orl.export(words[0], FLAGS.output, seed_index=FLAGS.seed_index)
     print(f"{output}: {output.stat().st_size:,} bytes")
 
 

@@ -1,10 +1,10 @@
 """Flags that every command which trains takes, and what they say of the data."""
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+import offrl_jax as orl
 from offrl_jax.algorithms import NAMES
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import FLAGS, section
@@ -19,6 +19,10 @@ DOMAINS = "pointmaze", "gym", "antmaze", "adroit", "kitchen", "discrete", "other
 DIVERGENCE_LIMIT = 1.8446742974197924e19  # beyond it squares are not finite
 PRECISIONS = "default", "float32", "bfloat16"
 
+PRESET_FIELDS = (
+    *("num_steps", "normalize_observations", "reward_scale", "reward_bias"),
+    "scale_rewards_by_return_range",
+)
 PASSED_ON = (  # flags that are arguments of runs.train
     *("num_seeds", "seed", "seed_batch", "num_evaluations", "num_evaluation_episodes"),
     *("matmul_precision", "host_memory_mb", "evaluation_timeout", "checkpoint_seconds"),
@@ -97,9 +101,7 @@ def passed_on() -> dict[str, Any]:
 
 def load(name: str) -> "Data":
     """The dataset of that name, as it is."""
-    from offrl_jax import data
-
-    return data.load_dataset(
+    return orl.load_dataset(
         name,
         env_id=FLAGS.env_id,
         observation_keys=tuple(FLAGS.observation_keys),
@@ -109,28 +111,28 @@ def load(name: str) -> "Data":
     )
 
 
+def given_presets() -> dict[str, Any]:
+    """Fields of a preset that are given as flags."""
+    return {name: FLAGS[name].value for name in PRESET_FIELDS if FLAGS[name].value is not None}
+
+
 def preset_for(dataset: "Data") -> "Preset":
     """The chosen preset with the given flags on top."""
-    from offrl_jax.data import scores
-    from offrl_jax.presets.preset import Preset, find_preset
+    from offrl_jax.api.prepare import choose_preset
 
-    domain = scores.domain(dataset.spec) if FLAGS.preset == "auto" else FLAGS.preset
-    preset = find_preset(FLAGS.algorithm, domain, FLAGS.recipe)
-    fields = [f.name for f in dataclasses.fields(Preset) if f.name != "config"]
-    given = {name: FLAGS[name].value for name in fields if FLAGS[name].value is not None}
-    return dataclasses.replace(preset, **given)
+    algorithm = orl.ALGORITHMS[FLAGS.algorithm]
+    return choose_preset(algorithm, dataset, FLAGS.preset, FLAGS.recipe, given_presets())
 
 
 def to_learn_from(dataset: "Data", preset: "Preset") -> "Data":
     """The episodes that are kept, transformed as the preset says."""
-    from offrl_jax import data
-    from offrl_jax.presets.preset import prepared
+    from offrl_jax.api.prepare import learnable
 
-    if FLAGS.best_fraction != 1:
-        dataset = data.keep_best_episodes(dataset, FLAGS.best_fraction)
-    return prepared(dataset, preset)
+    return learnable(dataset, preset, FLAGS.best_fraction)
 
 
 def record(preset: "Preset") -> dict[str, Any]:
-    """What a run's settings tell of how its data were prepared."""
-    return {"preset": dataclasses.asdict(preset), "best_fraction": FLAGS.best_fraction}
+    """What a run's settings say of how its data were prepared."""
+    from offrl_jax.api import prepare
+
+    return prepare.record(preset, FLAGS.best_fraction)

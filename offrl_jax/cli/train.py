@@ -17,7 +17,7 @@ import itertools
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -28,10 +28,9 @@ from offrl_jax.cli.common_flags import DATASETS
 from offrl_jax.cli.config_flags import config_overrides
 from offrl_jax.cli.help import section
 from offrl_jax.cli.signals import stopping
-from offrl_jax.runs.outcomes import RunFailed
+from offrl_jax.runs.outcomes import AlreadyFinished, RunFailed
 
 if TYPE_CHECKING:
-    from offrl_jax.data import Data
     from offrl_jax.runs.train import Result
 
 with section("data"):
@@ -54,47 +53,43 @@ with section("output"):
 def main() -> None:
     clock = time.perf_counter()
     from offrl_jax.algorithms.base import phases_of
-    from offrl_jax.data.summary import summary
     from offrl_jax.reports.table import diagnostics_table, final_table
+    from offrl_jax.runs.directory import check_run_dir
     from offrl_jax.runs.loggers import Loggers
-    from offrl_jax.runs.progress import Progress, speed
-    from offrl_jax.runs.train import check_run_dir, train
+    from offrl_jax.runs.progress import speed
 
     orl.devices.use_cores(FLAGS.num_seeds)
-    algorithm = orl.ALGORITHMS[FLAGS.algorithm]
     run_dir = check_run_dir(FLAGS.run_dir or _default_run_dir())
     dataset = run_flags.load(FLAGS.dataset)
-    card = summary(dataset)
-    print(_headline(dataset, card))
-    preset = run_flags.preset_for(dataset)
-    config = algorithm.Config(**preset.config | config_overrides(algorithm.Config))
-    dataset = run_flags.to_learn_from(dataset, preset)
-
-    pretraining = sum(phase.num_steps or 0 for phase in phases_of(algorithm, config))
-    total_steps = pretraining + preset.num_steps
-    progress = Progress(total_steps)
+    print(dataset)
     loggers = Loggers(FLAGS.loggers, run_dir)
-    with contextlib.closing(progress), contextlib.closing(loggers), stopping() as stop:
-        result = train(
-            algorithm,
-            config,
+    with contextlib.closing(loggers), stopping() as stop:
+        run = orl.train(
+            FLAGS.algorithm,
             dataset,
+            config=config_overrides(orl.ALGORITHMS[FLAGS.algorithm].Config),
+            preset=FLAGS.preset,
+            recipe=FLAGS.recipe,
             run_dir=run_dir,
-            num_steps=preset.num_steps,
+            best_fraction=FLAGS.best_fraction,
+            **run_flags.given_presets(),
             **run_flags.passed_on(),
             keep_last=FLAGS.keep_last,
             keep_every=FLAGS.keep_every,
             allow_config_change=FLAGS.allow_config_change,
-            record=run_flags.record(preset),
             command=sys.argv,
-            report=progress,
             log=loggers,
             stop=stop,
         )
-    after = f" after {pretraining:,} of pretraining" if pretraining else ""
-    print(f"\n{algorithm.name} on {dataset.spec.name}, {preset.num_steps:,} steps a seed{after}\n")
+    result, num_steps = run.session, run.settings["num_steps"]
+    if result is None:
+        raise AlreadyFinished(f"the run in {run.path} is finished; nothing is left to do")
+    earlier = sum(phase.num_steps or 0 for phase in phases_of(run.algorithm, run.config))
+    after = f" after {earlier:,} of pretraining" if earlier else ""
+    print(f"\n{run.algorithm.name} on {dataset.spec.name}, {num_steps:,} steps a seed{after}\n")
     if result.rollouts is not None:
-        print(final_table(result.rollouts, dataset.spec, card["mean_return"], FLAGS.seed))
+        mean_return = float(orl.data.episode_returns(dataset).mean())
+        print(final_table(result.rollouts, dataset.spec, mean_return, FLAGS.seed))
     elif FLAGS.num_evaluation_episodes == 0:
         print("not evaluated, as num_evaluation_episodes=0 asks")
     elif None not in result.diverged:
@@ -132,16 +127,6 @@ def _times(result: "Result", total: float) -> str:
     beside = result.evaluation_seconds - seconds["evaluation"]
     texts["evaluation"] += f" and {max(beside, 0.0):.3g} s beside training"
     return f"{total:.3g} s: {', '.join(texts.values())}"
-
-
-def _headline(dataset: "Data", card: dict[str, Any]) -> str:
-    score = card["mean_score"]
-    return (
-        f"{dataset.spec.name}: {card['transitions']:,} transitions in "
-        f"{card['episodes']:,} episodes, mean return {card['mean_return']:.1f}"
-        + (f" (score {score:.1f})" if score is not None else "")
-        + f", environment {dataset.spec.env_id}, fingerprint {dataset.spec.fingerprint[:12]}"
-    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,6 @@ def read(path: str | Path) -> Run:
     if not (path / CONFIG).is_file():
         raise InputError(f"{path} is no run directory: it has no {CONFIG}; give one that has")
     settings = _checked(_object(path / CONFIG), path / CONFIG)
-    num_seeds = settings["num_seeds"]
     remarks: list[str] = []
     environment = {}
     try:
@@ -95,13 +94,40 @@ def read(path: str | Path) -> Run:
                 facts = _object(path / name)
             except InputError as error:
                 remarks.append(str(error))
+    evaluations = _rows(path / "evaluations.jsonl", remarks)
+    chunks = list(_rows(path / "metrics.jsonl", remarks))
+    return from_rows(path, settings, environment, ending, facts, evaluations, chunks, remarks)
+
+
+def from_rows(
+    path: Path,
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    ending: str,
+    facts: dict[str, Any],
+    evaluations: Iterable[dict[str, Any]],
+    chunks: Sequence[dict[str, Any]],
+    remarks: list[str],
+) -> Run:
+    """A run from what its files hold, or would hold of one in memory.
+
+    Args:
+      path: Its directory, or another name.
+      settings: `config.json`.
+      environment: `environment.json`.
+      ending: "done", "failed" or "unfinished".
+      facts: `DONE` or `FAILED.json`.
+      evaluations: The rows of `evaluations.jsonl`.
+      chunks: The rows of `metrics.jsonl`.
+      remarks: What is wrong so far; more is added.
+    """
+    num_seeds = settings["num_seeds"]
     rows = [
         row
-        for row in _rows(path / "evaluations.jsonl", remarks)
+        for row in evaluations
         if _told(row, path.name, remarks) and _has_seeds(row, num_seeds, path, remarks)
     ]
     rows = [row for _, row in sorted({row["step"]: row for row in rows}.items())]
-    chunks = list(_rows(path / "metrics.jsonl", remarks))
     speeds = [x for row in chunks if _is_number(x := row.get("steps_per_second"))]
     names = [name for name in (*JUDGED, *VALUES) if any(name in row for row in rows)]
     lost = [None] * num_seeds

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,78 @@ def markdown(judged: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
+def text(results: dict[str, Any]) -> str:
+    """A selection as `select` leaves it, for people."""
+    parts = [table(results), verdict(results)]
+    if results["judged"]:
+        parts.append(markdown(results["judged"]))
+    if results["online_instead"]:
+        parts.append(online_table(results["online_instead"]))
+    return "\n\n".join(parts)
+
+
+def table(results: dict[str, Any]) -> str:
+    """A line a policy, an arrow at the choice."""
+    rows = results["policies"]
+    names = list(rows[0]["scores"])
+    header = ["", "run", "algorithm", "step", "seed", *(SHOWN[n] for n in names), "return"]
+    cells = [header]
+    for row in rows:
+        online = row.get("online")
+        cells.append(
+            [
+                "→" if row is results["choice"] else "",
+                *(str(row[key]) for key in ("run", "algorithm", "step", "seed")),
+                *(_written(row["scores"][name]) for name in names),
+                _written(row["true_return"]),
+                *([f"{online['mean_return']:.1f} in {online['episodes']}"] if online else []),
+            ]
+        )
+    if results["by"] == "online":
+        header.append("seen in episodes")
+    widths = [max(len(line[i]) for line in cells) for i in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    )
+
+
+def verdict(results: dict[str, Any]) -> str:
+    """The choice in words, and how good it is where that is known."""
+    choice, seen = results["choice"], results["environment_episodes_seen"]
+    text = (
+        f"the choice by {results['by']}: seed {choice['seed']} of {choice['run']} at step "
+        f"{choice['step']:,}; it has seen {seen:,} environment episodes"
+    )
+    known = [row["true_return"] for row in results["policies"] if np.isfinite(row["true_return"])]
+    if np.isfinite(choice["true_return"]):
+        text += (
+            f"\nits true return is {choice['true_return']:.1f}, of {len(known)} policies with a "
+            f"known one the best has {max(known):.1f}, their mean is {np.mean(known):.1f} and the "
+            f"worst has {min(known):.1f}"
+        )
+    return text
+
+
+def online_table(online: dict[str, Any]) -> str:
+    """What online selection would have given, by the environment episodes it takes."""
+    lines = [
+        "| chosen online instead, by | environment episodes | return of the choice |",
+        "|---|---|---|",
+    ]
+    for row in online["expected_online_performance"]:
+        lines.append(
+            f"| the best of {row['policies']} drawn at random | {row['episodes']} | "
+            f"{row['expected_return']:.1f} |"
+        )
+    for row in online["ucb"]:
+        lines.append(
+            f"| UCB | {row['episodes']} | {row['mean']:.1f} ({row['low']:.1f} to "
+            f"{row['high']:.1f}) |"
+        )
+    return "\n".join(lines)
+
+
 def plot(
     path: Path,
     scores: dict[str, np.ndarray],
@@ -121,3 +194,7 @@ def plot(
 
 def _short(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.2f}"
+
+
+def _written(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}"

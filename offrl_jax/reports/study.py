@@ -143,13 +143,25 @@ def read_study(
             runs.append(recorded.read(path))
         except InputError as error:
             problems.append(str(error))
-    for run in runs:
-        problems += run.remarks
+    return study_of(runs, problems, describe)
+
+
+def study_of(
+    runs: Sequence[Run],
+    problems: Sequence[str] = (),
+    describe: Callable[[dict[str, Any]], dict[str, Any]] = lambda dataset: {},
+) -> Study:
+    """A study of runs that are read already; `problems` are those of others.
+
+    Raises:
+      InputError: if none of the runs can be counted.
+    """
+    problems = [*problems, *(remark for run in runs for remark in run.remarks)]
     counted = _without_twins([run for run in runs if _counts(run, problems)], problems)
     if not counted:
         why = f" ({problems[0]})" if problems else ""
         raise InputError(
-            f"none of the {len(paths)} given paths is a run that has ended, with evaluations{why}; "
+            f"none of the given runs has ended, with evaluations{why}; "
             "give directories of finished runs"
         )
     by_task: dict[str, list[Run]] = {}

@@ -53,13 +53,18 @@ def save_run(
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     directory = RunDirectory(unfinished, settings, environment)
     directory.adopt()
-    for file, rows in ((directory.metrics, metrics), (directory.evaluations, evaluations)):
-        for row in rows:
-            file.append(row)
+    for row in metrics:
+        directory.metrics.append(row)
+    evaluations = list(evaluations)
+    before = [row for row in evaluations if row["step"] < facts["step"]]
+    for row in before:  # a checkpoint comes before the evaluation of its step
+        directory.evaluations.append(row)
     checkpoints = Checkpoints(directory.path / "checkpoints")
     kept = {"rows": directory.marks(), "diverged": facts["diverged"]}
     checkpoints.save(facts["step"], state, kept)
     checkpoints.close()
+    for row in evaluations[len(before) :]:
+        directory.evaluations.append(row)
     save_policy(
         *(directory.path / "policy", algorithm, config, state, spec, preprocessing),
         facts["diverged"],

@@ -36,6 +36,7 @@ class Result:
     """What a run leaves in memory.
 
     Attributes:
+      step: Updates taken, those of earlier sessions and of all phases among them.
       state: The last states, S in front; of a diverged seed the last finite one.
       diverged: By seed, what told that it diverged and when, or None.
       failed: Why the run counts as failed, or None.
@@ -49,6 +50,7 @@ class Result:
       in_memory: The rest of a run without a directory, or None.
     """
 
+    step: int
     state: Any
     diverged: list[str | None]
     failed: str | None
@@ -297,6 +299,7 @@ def train(
         else:
             directory.end(failed, facts)
     return Result(
+        step=session.step,
         state=session.state,
         diverged=session.diverged,
         failed=failed,

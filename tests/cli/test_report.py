@@ -245,7 +245,7 @@ def test_an_algorithms_name_that_is_no_unicode_is_refused(tmp_path):
     "paths, told",
     [
         ((), "no run directories are given; give some, such as runs/*"),
-        (("nowhere",), "none of the 1 given paths is a run that has ended, with evaluations"),
+        (("nowhere",), "none of the given runs has ended, with evaluations"),
     ],
 )
 def test_bad_input_is_told_in_one_line(tmp_path, paths, told):

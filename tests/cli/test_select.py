@@ -19,9 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from offrl_jax.api import policy_scores, select as api
 from offrl_jax.cli import select as command
-from offrl_jax import data, runs, trained
+from offrl_jax import data
 from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.runs import load as trained
+from offrl_jax.runs.train import train
 from tests import commands
 from tests.toy import Toy, toy_dataset
 
@@ -36,7 +39,7 @@ for name, (algorithm, config, options) in trainings.items():
     dataset = data.normalize_observations(toy_dataset())
     if name == "td3":
         dataset = data.transform_rewards(dataset, scale=0.1, bias=1.0)
-    runs.train(
+    train(
         algorithm,
         algorithm.Config(batch_size=8, **config),
         dataset,
@@ -74,7 +77,7 @@ def load(name, *, observation_keys, clip_actions, trust_dataset_env):
     return dataclasses.replace(dataset, transitions=dataset.transitions._replace(reward=reward))
 
 
-command.data.load_dataset = load
+api.data.load_dataset = load
 for name in ("no room/selection.json", "no figure/scores.png"):
     (folder / name).mkdir(parents=True)
 results = {}
@@ -116,8 +119,9 @@ run("sparse", ["td3"], "--by=soft_opc", "--scores=")
 q, _ = trained.load(folder / "td3")[0].q_values(toy_dataset().transitions)
 results["sparse"]["q"] = q.tolist()
 reward[5:8] = 0.0, -2.0, 3.0
-fit, given = command.fqe.fit, []
-command.fqe.fit = lambda *args, **options: given.append((args, options)) or fit(*args, **options)
+fqe, given = policy_scores.fqe, []
+fit = fqe.fit
+fqe.fit = lambda *args, **options: given.append((args, options)) or fit(*args, **options)
 run("a sample", ["td3"], "--num_steps=1", "--num_transitions=2", "--scores=")
 (args, options), = given
 results["a sample"] |= options | {"num_transitions": len(args[1].reward)}
@@ -249,18 +253,18 @@ def test_online_the_budget_is_kept_and_told(folder, results):
     ("name", "words"),
     [
         ("no run", "no run is given"),
-        ("discount", "--discount=nan is no number"),
-        ("quantile", "--success_quantile=nan is no number"),
+        ("discount", "discount=nan is outside [0, 0.9999]"),
+        ("quantile", "success_quantile=nan is outside [0, 1]"),
         ("nowhere", "holds no run that this version can read"),
-        ("no budget", "--num_episodes is what --by=online needs"),
+        ("no budget", "by=online needs, and nothing else takes it"),
         ("small budget", "num_episodes=2 do not give each of 3 policies one"),
-        ("budget offline", "--num_episodes is what --by=online needs"),
+        ("budget offline", "by=online needs, and nothing else takes it"),
         ("no such score", "there is no score 'opera'"),
         ("other data", "learnt from different data"),
         ("env_id", "(env_id OffrlToy-v0 and Else-v0)"),
         ("env_kwargs", "(env_kwargs {} and {'goal': 1})"),
         ("max_episode_steps", "(max_episode_steps None and 7)"),
-        ("moved data", "give the data of the runs with --dataset"),
+        ("moved data", "give the data of the runs as "),
         ("no values", "own critics for value, and bc has none"),
         ("no critic", "own critics for q_values, and bc has none"),
         ("all alike", "no policy has a score by soft_opc"),

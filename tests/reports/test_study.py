@@ -223,7 +223,7 @@ def test_what_has_not_ended_is_not_counted(tmp_path):
 
 
 def test_nothing_of_use_is_an_error_of_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="none of the 1 given paths is a run that has ended"):
+    with pytest.raises(InputError, match="none of the given runs has ended"):
         read_study([tmp_path])
 
 

@@ -1,0 +1,34 @@
+"""A trained policy as one program that JAX alone runs."""
+
+from pathlib import Path
+
+from offrl_jax.api.run import Run
+from offrl_jax.runs.policy import load_policy
+from offrl_jax.types import InputError
+
+
+def export(run: Run | str | Path, output: str | Path | None = None, *, seed_index: int = 0) -> Path:
+    """Writes a policy as a program from raw observations (b, O), float32, to actions (b, A) in the
+    environment's bounds, or indices (b,), which `jax.export.deserialize` reads.
+
+    Args:
+      run: A run, or its directory.
+      output: The file; by default `policy.jaxexport` in the run's directory.
+      seed_index: Which of the run's seeds, counted from 0.
+
+    Returns:
+      The file.
+
+    Raises:
+      InputError: if there is no such policy, a run in memory is given no `output`, or the file
+        cannot be written.
+    """
+    if isinstance(run, Run):
+        policy, folder = run.policy(seed_index), run.path
+    else:
+        policy, folder = load_policy(run, seed_index), Path(run).expanduser()
+    if output is None and folder is None:
+        raise InputError(f"{run} has no directory; give the file as output=…")
+    path = Path(output or folder / "policy.jaxexport")
+    policy.export(path)
+    return path
