@@ -1,6 +1,5 @@
 """The registry of algorithms: a new one is a file and a line here."""
 
-import difflib
 import importlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,11 @@ class _Registry(Mapping):
     def __getitem__(self, name: str) -> Any:
         if name not in NAMES:
             from offrl_jax.algorithms.base import UnknownAlgorithm
+            from offrl_jax.types import did_you_mean
 
-            near = difflib.get_close_matches(str(name), NAMES, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
             raise UnknownAlgorithm(
-                f"there is no algorithm {name!r}{hint} (there are {', '.join(NAMES)})"
+                f"there is no algorithm {name!r}{did_you_mean(str(name), NAMES)} "
+                f"(there are {', '.join(NAMES)})"
             )
         return getattr(importlib.import_module(f"{__name__}.{name}"), name)
 

@@ -14,7 +14,7 @@ SHORT = (
 )
 TINY = (*SHORT, "--config.hidden_sizes=8")
 REFUSED = {
-    "no shards": (["{npz}"], "offrl_jax.cli.datasets shard"),
+    "no shards": (["{npz}"], "offrl datasets shard"),
     "some episodes": (["{shards}", "--best_fraction=0.5"], "cannot be chosen from in host memory"),
     "relabelled": (["{shards}", "--algorithm=abm"], "relabels all rows"),
     "too little memory": (

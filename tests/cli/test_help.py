@@ -107,20 +107,22 @@ def test_one_flag_has_one_meaning_in_all_commands():
 
 def test_what_flags_repeat_of_the_library_is_the_same():
     code = """
+import dataclasses
 import offrl_jax.cli.select as select
+from offrl_jax.api import policy_scores, prepare
 from offrl_jax import devices
 from offrl_jax.cli import run_flags
-from offrl_jax.evaluation.fqe import FQEConfig
 from offrl_jax.presets.preset import DOMAINS
-from offrl_jax.reports import selection
 from offrl_jax.runs import lost_seeds
 flags = select.FLAGS
 assert run_flags.DOMAINS == DOMAINS
 assert run_flags.PRECISIONS == tuple(devices.MATMUL_PRECISIONS)
 assert run_flags.DIVERGENCE_LIMIT == lost_seeds.LIMIT
-assert select.SCORES == tuple(selection.SHOWN)
-assert flags["num_steps"].default == FQEConfig().num_steps
-assert flags["discount"].default == FQEConfig().discount
+assert run_flags.PRESET_FIELDS == prepare.PRESET_FIELDS
+assert select.SCORES == policy_scores.SCORES
+for field in dataclasses.fields(policy_scores.Settings):
+    assert field.name in select.PASSED_ON
+    assert flags[field.name].default == field.default, field
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
