@@ -6,19 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_advantage_weighted import (
-    BATCH,
-    DATASET,
-    S,
-    adam,
-    assert_close,
-    numpy_actions,
-    numpy_log_prob,
-    numpy_moments,
-    numpy_target,
-    started,
-)
-from tests.test_networks import filled, numpy_critics
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.abm import (
@@ -31,7 +18,20 @@ from offrl_jax.algorithms.abm import (
 )
 from offrl_jax.algorithms.common.advantage_weighted import policy_of
 from offrl_jax.networks.modules import critic_values
+from tests.algorithms.common.test_advantage_weighted import (
+    BATCH,
+    DATASET,
+    S,
+    adam,
+    assert_close,
+    numpy_actions,
+    numpy_log_prob,
+    numpy_moments,
+    numpy_target,
+    started,
+)
 from tests.arrays import bandit
+from tests.networks.test_modules import filled, numpy_critics
 
 ABM = ALGORITHMS["abm"]
 KEY = jax.random.key(1)

@@ -4,7 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_advantage_weighted import (
+
+from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.awac import AWACConfig, weight_of
+from tests.algorithms.common.test_advantage_weighted import (
     BATCH,
     DATASET,
     S,
@@ -12,9 +15,6 @@ from tests.test_advantage_weighted import (
     numpy_log_prob,
     started,
 )
-
-from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.awac import AWACConfig, weight_of
 from tests.arrays import bandit
 
 AWAC = ALGORITHMS["awac"]

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.test_advantage_weighted import assert_equal, started
-from tests.test_networks import numpy_mlp, numpy_policy
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.awr import AWRConfig, advantage_weight
 from offrl_jax.networks.modules import deterministic_policy, state_value
+from tests.algorithms.common.test_advantage_weighted import assert_equal, started
 from tests.arrays import chain, random_dataset
+from tests.networks.test_modules import numpy_mlp, numpy_policy
 
 AWR = ALGORITHMS["awr"]
 awr = importlib.import_module("offrl_jax.algorithms.awr")  # the package has the Algorithm there

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.test_networks import filled, numpy_critics, numpy_state_action_mlp
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.bcq import (
@@ -20,6 +19,7 @@ from offrl_jax.algorithms.bcq import (
 from offrl_jax.algorithms.common.behavior import cvae_loss, sample_cvae
 from offrl_jax.networks.modules import StateActionMLP, critic_values
 from tests.arrays import bandit, random_dataset
+from tests.networks.test_modules import filled, numpy_critics, numpy_state_action_mlp
 
 BCQ = ALGORITHMS["bcq"]
 DATASET = random_dataset()

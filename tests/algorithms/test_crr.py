@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_advantage_weighted import (
+
+from offrl_jax import ALGORITHMS
+from offrl_jax.algorithms.crr import CRRConfig, weight_of
+from tests.algorithms.common.test_advantage_weighted import (
     BATCH,
     DATASET,
     S,
@@ -15,10 +18,7 @@ from tests.test_advantage_weighted import (
     numpy_moments,
     started,
 )
-from tests.test_networks import numpy_critics
-
-from offrl_jax import ALGORITHMS
-from offrl_jax.algorithms.crr import CRRConfig, weight_of
+from tests.networks.test_modules import numpy_critics
 
 CRR = ALGORITHMS["crr"]
 KEY = jax.random.key(1)

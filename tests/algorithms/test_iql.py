@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_advantage_weighted import (
+
+from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.iql import IQLConfig, actor_loss, value_loss
+from offrl_jax.data import sample
+from offrl_jax.networks.modules import critic_values, state_value, tanh_mean_policy
+from tests.algorithms.common.test_advantage_weighted import (
     BATCH,
     DATASET,
     NEXT_S,
@@ -19,13 +24,8 @@ from tests.test_advantage_weighted import (
     numpy_moments,
     started,
 )
-from tests.test_networks import numpy_critics, numpy_mlp
-
-from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.iql import IQLConfig, actor_loss, value_loss
-from offrl_jax.data import sample
-from offrl_jax.networks.modules import critic_values, state_value, tanh_mean_policy
 from tests.arrays import bandit, chain, random_dataset
+from tests.networks.test_modules import numpy_critics, numpy_mlp
 
 IQL = ALGORITHMS["iql"]
 KEY = jax.random.key(1)

@@ -6,7 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_advantage_weighted import (
+
+from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.marwil import MARWILConfig, value_loss
+from offrl_jax.networks.modules import state_value, tanh_mean_policy
+from tests.algorithms.common.test_advantage_weighted import (
     BATCH,
     DATASET,
     S,
@@ -15,12 +19,8 @@ from tests.test_advantage_weighted import (
     numpy_log_prob,
     started,
 )
-from tests.test_networks import numpy_mlp
-
-from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.marwil import MARWILConfig, value_loss
-from offrl_jax.networks.modules import state_value, tanh_mean_policy
 from tests.arrays import chain
+from tests.networks.test_modules import numpy_mlp
 
 MARWIL = ALGORITHMS["marwil"]
 KEY = jax.random.key(1)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_networks import filled, numpy_critics
 
 from offrl_jax import ALGORITHMS, grid, init, learn, stack
 from offrl_jax.algorithms.common import cross_entropy_method
@@ -15,6 +14,7 @@ from offrl_jax.cli import train
 from offrl_jax.types import InputError
 from tests import commands
 from tests.arrays import bandit, chain, random_dataset
+from tests.networks.test_modules import filled, numpy_critics
 
 QT_OPT = ALGORITHMS["qt_opt"]
 DATASET = random_dataset()

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_networks import filled, numpy_critics, numpy_policy
 
 from offrl_jax import ALGORITHMS, init
 from offrl_jax.algorithms.rebrac import (
@@ -23,6 +22,7 @@ from offrl_jax.algorithms.td3_bc import actor_loss as td3_bc_actor_loss
 from offrl_jax.algorithms.td3_bc import critic_update as td3_bc_critic_update
 from offrl_jax.networks.modules import deterministic_policy
 from tests.arrays import random_dataset
+from tests.networks.test_modules import filled, numpy_critics, numpy_policy
 
 REBRAC = ALGORITHMS["rebrac"]
 DATASET = random_dataset()

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_networks import numpy_critics, numpy_policy
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.rebrac import critic_update as rebrac_critic_update
@@ -14,6 +13,7 @@ from offrl_jax.algorithms.td3_bc import TD3BCConfig, actor_loss, critic_update
 from offrl_jax.data import sample
 from offrl_jax.networks.modules import deterministic_policy
 from tests.arrays import bandit, chain, random_dataset
+from tests.networks.test_modules import numpy_critics, numpy_policy
 
 TD3_BC = ALGORITHMS["td3_bc"]
 DATASET = random_dataset()

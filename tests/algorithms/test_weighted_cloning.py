@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.test_advantage_weighted import started
 
 from offrl_jax import ALGORITHMS, learn
 from offrl_jax.data import sample
 from offrl_jax.networks.distributions import Gaussian
 from offrl_jax.networks.modules import deterministic_policy, gaussian_policy, tanh_mean_policy
+from tests.algorithms.common.test_advantage_weighted import started
 from tests.arrays import random_dataset
 
 KEY = jax.random.key(1)

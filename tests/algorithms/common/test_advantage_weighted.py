@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.test_networks import filled, numpy_critics, numpy_mlp, numpy_policy
 
 from offrl_jax.algorithms.common import advantage_weighted
 from offrl_jax.algorithms.common.advantage_weighted import advantage, policy_of, value_target
@@ -16,6 +15,7 @@ from offrl_jax.algorithms.crr import CRRConfig  # it adds `num_action_samples`
 from offrl_jax.losses.regression import softmax_weight
 from offrl_jax.networks.modules import critic_values
 from tests.arrays import random_dataset
+from tests.networks.test_modules import filled, numpy_critics, numpy_mlp, numpy_policy
 
 DATASET = random_dataset()
 BATCH = jax.tree.map(lambda x: x[15:45], DATASET.transitions)  # a time-out and a true end

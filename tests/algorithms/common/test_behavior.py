@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import norm
-from tests.test_networks import filled, numpy_state_action_mlp
 
 from offrl_jax.algorithms.common.behavior import (
     MMDConfig,
@@ -18,6 +17,7 @@ from offrl_jax.algorithms.common.behavior import (
 )
 from offrl_jax.networks.distributions import TanhGaussian
 from tests.arrays import random_dataset
+from tests.networks.test_modules import filled, numpy_state_action_mlp
 
 DATASET = random_dataset()
 BATCH = jax.tree.map(lambda x: x[:6], DATASET.transitions)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_networks import filled
 
 from offrl_jax import ALGORITHMS, init
 from offrl_jax.algorithms.common.cross_entropy_policy import by_cross_entropy
@@ -15,6 +14,7 @@ from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.runs.load import Trained
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
+from tests.networks.test_modules import filled
 from tests.toy import rule, toy_dataset
 
 KEY = jax.random.key(0)

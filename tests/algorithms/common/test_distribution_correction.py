@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.test_networks import filled, numpy_critics
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.common import distribution_correction, soft_actor_critic
@@ -18,6 +17,7 @@ from offrl_jax.algorithms.common.soft_actor_critic import (
 from offrl_jax.algorithms.sac import SACConfig
 from offrl_jax.networks.modules import critic_values, gaussian_policy
 from tests.arrays import random_dataset
+from tests.networks.test_modules import filled, numpy_critics
 
 SAC = ALGORITHMS["sac"]
 DATASET = random_dataset()

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tests.test_networks import filled, numpy_critics, numpy_policy
 
 from offrl_jax.algorithms.common import twin_delayed
 from offrl_jax.algorithms.common.twin_delayed import TwinDelayedConfig
 from offrl_jax.networks.modules import critic_values, deterministic_policy
 from tests.arrays import random_dataset
+from tests.networks.test_modules import filled, numpy_critics, numpy_policy
 
 DATASET = random_dataset()
 BATCH = jax.tree.map(lambda x: x[15:45], DATASET.transitions)  # a time-out and a true end
