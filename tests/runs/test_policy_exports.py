@@ -24,7 +24,7 @@ from tests import commands
 from tests.policies import is_discrete, saved
 from tests.toy import rule, toy_dataset
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OBSERVATION = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
 VARIANTS = {"categorical": ("policy", "categorical"), "quantiles": ("num_quantiles", 5)}
 
