@@ -1,4 +1,7 @@
-"""The contract of DESIGN: every registered algorithm passes the same tests, none by its name."""
+"""The contract of DESIGN: every registered algorithm passes the same tests, none by its name.
+
+By default those that compile run for one algorithm of each structural kind, with `-m ""` for all.
+"""
 
 import dataclasses
 
@@ -7,6 +10,7 @@ import pytest
 
 from offrl_jax import ALGORITHMS
 from tests.arrays import random_dataset
+from tests.few import STRUCTURES, few
 from tests.traces import with_counted_traces
 
 
@@ -41,15 +45,16 @@ def small_config(algorithm, **choices):
 def cases():
     """Every algorithm as it is, and those that learn discrete actions if told to once more so."""
     for algorithm in ALGORITHMS.values():
-        yield pytest.param((algorithm, {}), id=algorithm.name)
+        yield algorithm.name, (algorithm, {})
         fields = {f.name: f.metadata["choices"] for f in dataclasses.fields(algorithm.Config)}
         if "categorical" in (fields.get("policy") or ()):
-            yield pytest.param(
-                (algorithm, {"policy": "categorical"}), id=f"{algorithm.name}-categorical"
-            )
+            yield f"{algorithm.name}-categorical", (algorithm, {"policy": "categorical"})
 
 
-@pytest.fixture(params=cases(), scope="session")
+CASES = dict(cases())
+
+
+@pytest.fixture(params=few(CASES, STRUCTURES), scope="session")
 def case(request):
     algorithm, choices = request.param
     yield with_counted_traces(algorithm), choices

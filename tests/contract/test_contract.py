@@ -14,9 +14,11 @@ from offrl_jax.config import validate
 from offrl_jax.data import sample
 from offrl_jax.runs import lost_seeds
 from offrl_jax.runs.train import train
+from tests.contract.conftest import CASES
 from tests.toy import toy_dataset
 from tests.traces import COMPILED, TRACES, counting
 
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES, indirect=True)
 TOLERANCE = {"rtol": 2e-4, "atol": 2e-5}  # a batched product sums in another order
 
 
@@ -46,7 +48,7 @@ def trained(algorithm, config, dataset, key, num_steps=NUM_STEPS):
     return learn(algorithm, config, dataset, state, key, num_steps=num_steps)
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(scope="module")
 def first_run(algorithm, config, dataset):
     """The state and metrics of one run, and every update as often as it was traced for it."""
     TRACES.clear()
@@ -54,17 +56,20 @@ def first_run(algorithm, config, dataset):
     return state, metrics, tuple(TRACES)
 
 
+@every_case
 def test_registered_under_its_own_name(algorithm):
     assert ALGORITHMS[algorithm.name].update is algorithm.update
     assert algorithm.citation
 
 
+@every_case
 def test_defaults_are_valid_and_every_field_explains_itself(algorithm):
     validate(algorithm.Config())
     for field in dataclasses.fields(algorithm.Config):
         assert field.metadata["help"], field.name
 
 
+@every_case
 def test_update_keeps_the_states_shapes_and_types(algorithm, config, dataset, key):
     state = started(algorithm, config, dataset, key)
 
@@ -183,6 +188,7 @@ def test_actions_are_in_bounds_and_the_mode_needs_no_key(algorithm, config, data
     assert_equal(*(act(config, state, observation, None) for _ in range(2)))
 
 
+@every_case
 def test_values_are_one_number_an_observation(algorithm, config, dataset, key):
     if algorithm.value is None:
         pytest.skip("has no critic")
