@@ -2,7 +2,7 @@
 with a setting each."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -98,14 +98,37 @@ def learn(
 
     Raises:
       InputError: if `num_steps` is not positive, the key is not one, `seed_batch` does not divide
-        S, there is no such precision, or the algorithm cannot learn from these data.
+        S, there is no such precision, the state is donated already or of another algorithm, config
+        or key, or the algorithm cannot learn from these data.
     """
     _check_key(key)
+    _check_alive(state)
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
     devices.check_matmul_precision(matmul_precision)
     check_stack(config, key)
+    with _misfit_explained(algorithm, config, dataset.spec, state, key):
+        return _dispatched(
+            *(algorithm, config, dataset, state, key),
+            num_steps=num_steps,
+            seed_batch=seed_batch,
+            matmul_precision=matmul_precision,
+        )
+
+
+def _dispatched(
+    algorithm: Algorithm,
+    config: Any,
+    dataset: Data | Feed,
+    state: Any,
+    key: Key,
+    *,
+    num_steps: int,
+    seed_batch: int | None,
+    matmul_precision: str,
+) -> tuple[Any, Metrics]:
+    """`learn` with checked arguments."""
     if isinstance(dataset, HostDataset | Feed) and isinstance(state.step, jax.core.Tracer):
         raise InputError(
             "data in host memory are fed to programs from outside, so `learn` cannot be traced "
@@ -356,6 +379,55 @@ def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:
             f"seed_batch={seed_batch} does not divide {num_seeds} runs; "
             f"{' or '.join(map(str, good)) or 'leaving it out'} would do"
         )
+
+
+def _check_alive(state: Any) -> None:
+    """Raises InputError if the state was donated."""
+    for leaf in jax.tree.leaves(state):
+        is_array = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+        if is_array and leaf.is_deleted():
+            raise InputError(
+                "the state was given to learn before, which takes its memory; use the state that "
+                "learn returned"
+            )
+
+
+@contextlib.contextmanager
+def _misfit_explained(
+    algorithm: Algorithm, config: Any, spec: Spec, state: Any, key: Key
+) -> Iterator[None]:
+    """Turns whatever goes wrong with a state of another algorithm, config or key into a sentence.
+    Nothing is checked where nothing goes wrong, which would cost a trace a call."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        wanted = jax.eval_shape(lambda: init(algorithm, config, spec, key))
+        if why := _misfit(state, wanted):
+            raise InputError(
+                f"the state is not one of {algorithm.name} with this config and key: {why}; start "
+                "from init with the same ones"
+            ) from error
+        raise
+
+
+def _misfit(state: Any, wanted: Any) -> str | None:
+    """The first difference between two states, None where there is none."""
+    found, needed = (
+        {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+        for leaves in map(jax.tree_util.tree_leaves_with_path, (state, wanted))
+    )
+    for name in dict.fromkeys((*needed, *found)):
+        if name not in found or name not in needed:
+            return f"it has {'no' if name in needed else 'a'} {name}"
+    for name in needed:
+        if jnp.shape(found[name]) != needed[name].shape:
+            return (
+                f"its {name} has shape {jnp.shape(found[name])} where {needed[name].shape} is "
+                "needed"
+            )
+    return None
 
 
 def _check_key(key: Key) -> None:

@@ -110,12 +110,12 @@ class Checkpoints:
                 continue
             self._damaged = steps[: steps.index(step)]
             if self._damaged:
-                logging.warning("going on from checkpoint %s", step)
+                logging.warning("resuming from checkpoint %s", step)
             return step, state, facts
         if steps:
             raise InputError(
-                f"none of the {len(steps)} checkpoints in {self.directory} can be gone on from (of "
-                f"the last, {reason}); give another run_dir to begin anew"
+                f"none of the {len(steps)} checkpoints in {self.directory} can be resumed from (the "
+                f"last: {reason}); give another run_dir to begin anew"
             )
         return None
 
@@ -140,7 +140,7 @@ class Checkpoints:
         if description["format"] != FORMAT:
             raise InputError(
                 f"checkpoint {step} of {self.directory} has format {description['format']} where "
-                f"this version reads {FORMAT}; go on with the version that wrote it"
+                f"this version reads {FORMAT}; resume with the version that wrote it"
             )
         wanted, saved = _described(dict(named_leaves(template, "."))), description["arrays"]
         for name in dict.fromkeys((*wanted, *saved)):

@@ -39,13 +39,13 @@ class RunDirectory:
         environment: dict[str, Any],
         allow_config_change: bool = False,
     ):
-        """Makes the directory, or goes on with what is in it.
+        """Makes the directory, or resumes the run in it.
 
         Args:
           run_dir: New, empty, or that of an earlier run.
           settings: All that decides the run's numbers, of JSON's types; for `config.json`.
           environment: Versions, devices and the like; for `environment.json`.
-          allow_config_change: Go on although the settings differ from the earlier run's.
+          allow_config_change: Resume although the settings differ from the earlier run's.
 
         Raises:
           AlreadyFinished: if that run is done.
@@ -84,7 +84,7 @@ class RunDirectory:
             rows.cut(marks.get(rows.path.name, [0, ""])[0], kept)
 
     def adopt(self) -> None:
-        """Makes the settings, changed or not, the directory's own, and the run one that goes on."""
+        """Makes the settings, changed or not, the directory's own, and the run one that has not ended."""
         for path in (*self.path.iterdir(), *(self.path / "policy").glob(".*")):
             is_over = path.name in (DONE, FAILED) or UNFINISHED.fullmatch(path.name)
             if is_over and path.is_file():
@@ -128,10 +128,10 @@ class RunDirectory:
         if differences and not allowed:
             raise InputError(
                 f"run_dir {self.path} holds a run with other settings ({told}); give another, or "
-                "allow_config_change to go on with the new ones"
+                "allow_config_change=True to resume with the new ones"
             )
         if differences:
-            logging.warning("going on in %s with other settings: %s", self.path, told)
+            logging.warning("resuming %s with other settings: %s", self.path, told)
         elif self.is_done():
             raise AlreadyFinished(f"the run in {self.path} is finished; nothing is left to do")
         return differences
@@ -151,7 +151,7 @@ class RunDirectory:
         write_json(path, first)
         if others := [what for what in REPRODUCIBLE if first.get(what) != environment.get(what)]:
             logging.warning(
-                "%s not as when the run in %s began: its numbers go on the same to rounding only",
+                "%s not as when the run in %s began: its numbers are the same to rounding only",
                 ", ".join(others),
                 self.path,
             )

@@ -26,7 +26,7 @@ from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.runs.directory import RowFile, RunDirectory
 from offrl_jax.types import InputError, Key
 
-PATIENCE = 10.0  # seconds that an evaluation may go on where the run is told to stop
+PATIENCE = 10.0  # seconds that an evaluation may take where the run is told to stop
 
 
 class Session:
@@ -88,7 +88,7 @@ class Session:
         self._marks: dict[str, list] = {}
         if found is None and directory.is_done():
             raise InputError(
-                f"the run in {directory.path} is finished but has no checkpoints to go on from; "
+                f"the run in {directory.path} is finished but has no checkpoints to resume from; "
                 "give another run_dir"
             )
         if found is None:

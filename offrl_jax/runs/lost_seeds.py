@@ -1,4 +1,4 @@
-"""Seeds whose numbers are lost: how they are found, and frozen while the others go on."""
+"""Seeds whose numbers are lost: how they are found, and frozen while the others continue."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -6,12 +6,12 @@ class AlreadyFinished(Exception):
 
 
 class Stopped(Exception):
-    """The run was asked to stop and has saved what it had; `train` with the same arguments goes
-    on."""
+    """The run was asked to stop and has saved what it had; `train` with the same arguments
+    resumes it."""
 
 
 class RunFailed(Exception):
-    """The run cannot go on for a reason outside of it; what was saved before is kept."""
+    """The run cannot continue for a reason outside of it; what was saved before is kept."""
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -20,9 +20,9 @@ class Progress:
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
         """Shows new numbers, perhaps of an earlier step; the others stay. Without any, says that a
-        run goes on from there."""
+        run resumes from there."""
         if not numbers and self._first_step == 0:
-            say(f"going on from step {step:,}")
+            say(f"resuming from step {step:,}")
             self._first_step = step
             self._started = time.perf_counter()
             if self._bar is not None:

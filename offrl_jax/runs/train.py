@@ -102,7 +102,7 @@ def train(
 
     The directory holds `config.json`, `environment.json`, `metrics.jsonl` (a row a chunk),
     `evaluations.jsonl` (a row an evaluation), `checkpoints/`, `policy/`, and at the end `DONE` or
-    `FAILED.json`. A run that was interrupted goes on from its newest whole checkpoint when `train`
+    `FAILED.json`. An interrupted run resumes from its newest whole checkpoint when `train`
     is called with the same arguments again, and ends with the numbers that it would have had: bit
     for bit with the same versions, hardware and number of threads.
 
@@ -110,7 +110,7 @@ def train(
     and before anything is saved, so that a checkpoint has all rows up to it.
 
     A seed that diverges is frozen at the end of the last chunk in which it was finite; the others
-    go on with the very same numbers.
+    continue with the very same numbers.
 
     Args:
       algorithm: One of `offrl_jax.ALGORITHMS`.
@@ -129,22 +129,22 @@ def train(
       num_evaluations: Evaluations, equally spaced over `num_steps`, the last at the end.
       num_evaluation_episodes: Episodes a seed and evaluation; 0 never makes an environment.
       evaluation_timeout: Seconds for a step of an environment, after which the evaluation counts as
-        failed and training goes on.
+        failed and training continues.
       checkpoint_seconds: A chunk that ends this long after the last checkpoint saves one. Every
         evaluation does too.
       keep_last: How many of the newest checkpoints to keep.
       keep_every: Keep those of steps divisible by this besides.
-      allow_config_change: Go on although the settings or the data differ from the directory's.
+      allow_config_change: Resume although the settings or the data differ from the directory's.
       divergence_limit: A metric beyond it counts as diverged.
       fail_on_divergence: Count the run as failed if any seed diverged, not only if all did.
       make_env: Makes the evaluation environment, in place of the one that the dataset names.
       record: Further settings to keep in `config.json`.
       command: What was typed, to keep in `environment.json`.
       report: Called with the step and numbers to show after every chunk and evaluation, and with
-        no numbers where a run goes on. An evaluation's may come after those of later chunks.
+        no numbers where a run resumes. An evaluation's may come after those of later chunks.
       log: Called with every row of `metrics.jsonl` and `evaluations.jsonl`.
       stop: Asked after every chunk and where an evaluation is waited for whether to save and stop.
-        The evaluation may go on for some seconds; without its row what was learnt since is lost.
+        The evaluation may take some seconds more; without its row what was learnt since is lost.
       setting_dirs: With a list of settings, the directories that their runs are left in, as if each
         had been trained alone (`cells.leave`). In results there are H·S runs on one axis then, the
         seeds of a setting next to each other.
@@ -269,7 +269,7 @@ def train(
                     session.evaluate(evaluation)
             session.save()
         except Halted:
-            with contextlib.suppress(Halted):  # else an evaluated step is gone on from
+            with contextlib.suppress(Halted):  # else the run resumes from an evaluated step
                 session.save()
             checkpoints.close()
             if run_dir is None:

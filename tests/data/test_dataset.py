@@ -85,7 +85,7 @@ def test_actions_are_rescaled_and_come_back():
 
 
 def test_actions_outside_their_bounds_are_refused():
-    with pytest.raises(InputError, match=r"leaves its bounds in 1 of 5 .* 4 .*--clip_actions"):
+    with pytest.raises(InputError, match=r"leaves its bounds in 1 of 5 .* 4 .*clip_actions=True"):
         data.dataset_from_arrays(**arrays(action=np.array([[0], [0], [0], [0], [1.5]])))
 
 

@@ -100,7 +100,7 @@ def test_runs_take_turns_where_there_would_be_too_many_environments(monkeypatch)
     made, Toy.steps = [], 0
     make = rollouts_module.environments.make_from_spec
     monkeypatch.setattr(
-        rollouts_module.environments, "make_from_spec", lambda spec: made.append(1) or make(spec)
+        rollouts_module.environments, "make_from_spec", lambda *own: made.append(1) or make(*own)
     )
     in_turns = rolled(toy_dataset(), config, **options)
     for field in dataclasses.fields(at_once):

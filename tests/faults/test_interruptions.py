@@ -43,7 +43,7 @@ def test_a_signal_saves_and_stops(reference, seen, number):
     process.send_signal(number)
     assert process.wait(60) == command_line.STOPPED_CODE
     last = run.log().splitlines()[-1]
-    assert last.startswith("stopped at step ") and "goes on from there" in last
+    assert last.startswith("stopped at step ") and "resumes from there" in last
     assert 0 < run.steps() < reference.steps()
     run.finish()
     assert_same(run, reference)
@@ -82,7 +82,7 @@ def test_a_full_disk(reference, seen):
     assert process.wait(120) == command_line.FAILED_CODE, run.log()
     last = run.log().splitlines()[-1]
     seen(last.replace(f"{run.path.parent}/", ""))
-    assert last.startswith("error: ") and "could not go on" in last and "full disk" in last
+    assert last.startswith("error: ") and "stopped (" in last and "full disk" in last
     assert "checkpoints/" in json.loads((run.path / "FAILED.json").read_text())["reason"]
     assert (
         sorted(p.name for p in (run.path / "checkpoints").iterdir() if "tmp" not in p.name) == kept

@@ -332,7 +332,7 @@ def test_too_many_seeds_for_the_device(command, tmp_path, seen):
     last = done.stderr.splitlines()[-1]
     seen(last)
     assert done.code == command_line.ERROR_CODE, done
-    assert "1000 seeds" in last and "--seed_batch=500 --allow_config_change" in last
+    assert "1000 seeds" in last and "seed_batch=500 with " in last
     reason = json.loads((tmp_path / "run" / "FAILED.json").read_text())["reason"]
     assert "Out of memory" in reason or "RESOURCE_EXHAUSTED" in reason
 

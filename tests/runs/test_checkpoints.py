@@ -169,7 +169,7 @@ def test_a_damaged_newest_one_is_warned_of_removed_and_can_be_saved_again(direct
     assert step == 1 and facts == {"name": "of 1"}
     assert_same(restored, state(1.0))
     assert "checkpoint 2" in caplog.text and "damaged" in caplog.text
-    assert "going on from checkpoint 1" in caplog.text
+    assert "resuming from checkpoint 1" in caplog.text
     assert kept(directory) == [1, 2]  # for a command that is refused changes nothing
     checkpoints.forget_damaged()
     assert kept(directory) == [1]
@@ -221,7 +221,7 @@ def test_where_none_is_whole_they_are_left_and_it_is_said(directory):
     saved(directory, 1, 2)
     damage(directory, 1)
     damage(directory, 2)
-    with pytest.raises(InputError, match=r"none of the 2 checkpoints in .* can be gone on from"):
+    with pytest.raises(InputError, match=r"none of the 2 checkpoints in .* can be resumed from"):
         Checkpoints(directory).restore(state())
     assert kept(directory) == [1, 2]
 

@@ -51,7 +51,7 @@ def test_the_speed_of_a_resumed_run_counts_from_where_it_goes_on(clock, capsys):
     clock.now += 10
     show(900, {"score": 1.0})
     assert capsys.readouterr().err.splitlines() == [
-        "going on from step 800",
+        "resuming from step 800",
         "step 900/1,000  10 steps/s  10 s left  score 1",
     ]
 

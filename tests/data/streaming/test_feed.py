@@ -195,7 +195,7 @@ def test_what_cannot_be_fed_is_said(mapped):
         learner.feed(BC, BC.Config(batch_size=30_000), mapped, keys, memory_mb=1)
     for name, config in [("marwil", {}), ("cql", {"calibrated": True}), ("awr", {})]:
         algorithm = ALGORITHMS[name]
-        with pytest.raises(InputError, match=r"relabels all rows .* --data_placement=device"):
+        with pytest.raises(InputError, match=r"relabels all rows .* placement=device"):
             learner.feed(algorithm, algorithm.Config(**config), mapped, keys, memory_mb=1)
     qt_opt = ALGORITHMS["qt_opt"]
     with pytest.raises(InputError, match="targets in \\[0, 1\\]"):

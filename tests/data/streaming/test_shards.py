@@ -353,7 +353,7 @@ def test_rows_go_where_they_fit(folder, monkeypatch, columns):
     assert isinstance(data.load_dataset(folder, placement="auto"), data.Dataset)
     monkeypatch.setattr(memory, "on_device", lambda: 1000.0)
     assert isinstance(data.load_dataset(folder, placement="auto"), data.HostDataset)
-    with pytest.raises(InputError, match=r"--data_placement=host"):
+    with pytest.raises(InputError, match=r"placement=host"):
         data.load_dataset(folder)
 
 
