@@ -45,11 +45,14 @@ def test_flags_that_do_not_exist_are_found_with_and_without_values(rest, unknown
     assert unknown_flags("offrl_jax.cli.report", rest) == unknown
 
 
-def test_the_notebook_example_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path))
-    (example,) = blocks("python")[:1]
-    assert len(example.strip().splitlines()) <= 10
-    shorter = example.replace("num_steps=100", "num_steps=2")
+@pytest.mark.parametrize("index", [0, 2], ids=["in one call", "the functional core"])
+def test_the_notebook_examples_run(index, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    example = blocks("python")[index]
+    assert len(example.strip().splitlines()) <= 9
+    shorter = example.replace("num_steps=100", "num_steps=5").replace("-20000", "-600")
+    shorter = shorter.replace('"runs/bc*"', '"runs/c*"')
     assert shorter != example
-    exec(shorter, {})
+    exec("import offrl_jax as orl\n" + shorter, {})
     assert capsys.readouterr().out

@@ -114,8 +114,8 @@ class Checkpoints:
             return step, state, facts
         if steps:
             raise InputError(
-                f"none of the {len(steps)} checkpoints in {self.directory} can be resumed from (the "
-                f"last: {reason}); give another run_dir to begin anew"
+                f"none of the {len(steps)} checkpoints in {self.directory} can be resumed from "
+                f"(the last: {reason}); give another run_dir to begin anew"
             )
         return None
 

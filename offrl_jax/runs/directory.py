@@ -84,7 +84,7 @@ class RunDirectory:
             rows.cut(marks.get(rows.path.name, [0, ""])[0], kept)
 
     def adopt(self) -> None:
-        """Makes the settings, changed or not, the directory's own, and the run one that has not ended."""
+        """Makes the settings, changed or not, the directory's own, and the run unfinished."""
         for path in (*self.path.iterdir(), *(self.path / "policy").glob(".*")):
             is_over = path.name in (DONE, FAILED) or UNFINISHED.fullmatch(path.name)
             if is_over and path.is_file():
