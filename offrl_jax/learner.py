@@ -33,9 +33,10 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     """Fresh states. The shape of `key` sets the axes, as in `learn`.
 
     Raises:
-      InputError: if the config has a value that the algorithm does not take, the task's actions
-        are of another kind than those it learns, or the key is not one.
+      InputError: if the config is another algorithm's or has a value that this one does not take,
+        the task's actions are of another kind than those it learns, or the key is not one.
     """
+    _check_config(algorithm, config)
     validate(config)
     check_actions(algorithm, config, spec)
     _check_key(key)
@@ -101,6 +102,7 @@ def learn(
         S, there is no such precision, the state is donated already or of another algorithm, config
         or key, or the algorithm cannot learn from these data.
     """
+    _check_config(algorithm, config)
     _check_key(key)
     _check_alive(state)
     if num_steps < 1:
@@ -378,6 +380,14 @@ def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:
         raise InputError(
             f"seed_batch={seed_batch} does not divide {num_seeds} runs; "
             f"{' or '.join(map(str, good)) or 'leaving it out'} would do"
+        )
+
+
+def _check_config(algorithm: Algorithm, config: Any) -> None:
+    if not isinstance(config, algorithm.Config):
+        raise InputError(
+            f"config is a {type(config).__name__}, but {algorithm.name} takes a "
+            f"{algorithm.Config.__name__}"
         )
 
 

@@ -39,6 +39,14 @@ def test_a_state_of_something_else_is_refused(state, arguments, words):
         learn(**given, state=state, num_steps=1)
 
 
+def test_another_algorithms_config_is_refused(state):
+    words = "config is a BCConfig, but cql takes a CQLConfig"
+    with pytest.raises(InputError, match=words):
+        init(CQL, CONFIG, toy_dataset().spec, KEYS)
+    with pytest.raises(InputError, match=words):
+        learn(CQL, CONFIG, toy_dataset(), state, KEYS, num_steps=1)
+
+
 def test_what_is_no_state_is_refused():
     with pytest.raises(InputError, match=r"not one of bc .* it has no step"):
         learn(BC, CONFIG, toy_dataset(), None, KEYS, num_steps=1)
