@@ -413,8 +413,11 @@ def _misfit_explained(
     except InputError:
         raise
     except Exception as error:
-        wanted = jax.eval_shape(lambda: init(algorithm, config, spec, key))
-        if why := _misfit(state, wanted):
+        why = None
+        with contextlib.suppress(Exception):  # of an algorithm that cannot start at all
+            wanted = jax.eval_shape(lambda: init(algorithm, config, spec, key))
+            why = _misfit(state, wanted)
+        if why is not None:
             raise InputError(
                 f"the state is not one of {algorithm.name} with this config and key: {why}; start "
                 "from init with the same ones"

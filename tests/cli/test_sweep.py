@@ -94,7 +94,7 @@ def test_a_sweep_leaves_a_run_of_each_setting_and_a_table(folder, results):
         *("table.txt", "table.csv", "table.json", "table.png"),
     }
     text = (sweep / "table.txt").read_text()
-    assert text in found["out"] and "chosen from 4 settings" in text and "--seed=2" in text
+    assert text in found["out"] and "chosen from 4 settings" in text and "(seed=2)" in text
     assert "2 jobs of 2 settings × 2 seeds" in found["out"]
     means = [row["mean"] for row in json.loads((sweep / "table.json").read_text())]
     assert means == sorted(means, reverse=True) and len(means) == 4

@@ -46,7 +46,7 @@ def test_the_table_is_sorted_and_names_the_best_with_its_bias(tmp_path):
     ]
     assert "70.0 to 90.0" in lines[3] and "3 of 3" in lines[3]
     assert "best: gain=10, sizes=8x8, mean score 80.0, chosen from 3 settings" in text
-    assert "high by luck" in text and "--seed=3" in text
+    assert "high by luck" in text and "(seed=3)" in text
 
 
 def test_diverged_seeds_are_counted_and_settings_without_scores_come_last(tmp_path):
