@@ -89,7 +89,7 @@ def test_a_dataset_is_written_as_shards_which_are_the_same_dataset(folder, done)
 
 
 def test_where_no_environment_is_named_it_is_said_who_takes_it(done):
-    assert "give --env_id, of shards where they are written" in done["clipped"]["out"]
+    assert "give env_id, of shards where they are written" in done["clipped"]["out"]
 
 
 def test_a_name_that_is_no_unicode_is_shown_with_a_question_mark(folder, done):

@@ -282,7 +282,7 @@ def test_a_changed_config(command, finished, tmp_path, seen):
 @pytest.mark.fault(38, "other seed count", "plain sentence")
 def test_another_number_of_seeds(command, finished, tmp_path, seen):
     flags = [*finished, "--num_seeds=3"]
-    words = "num_seeds was 2, now 3", "cannot be changed", "another run_dir"
+    words = "num_seeds was 2, now 3", "cannot be changed", "another --run_dir"
     for allowed in ([], ["--allow_config_change"]):
         assert_left_alone(command, [*flags, *allowed], tmp_path / "run", words, seen)
 
