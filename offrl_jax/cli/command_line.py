@@ -43,15 +43,14 @@ def launch(main: Callable[..., None], config_type: type | None = None) -> None:
             keep_programs()
             main(*words)
         except orl.InputError as error:
-            own = itertools.chain(*own_flags(inspect.getmodule(main)).values())
-            _fail(as_flags(str(error), [flag.name for flag in own], sys.argv[1:]))
+            _fail(_spoken(error, main))
         except AlreadyFinished as error:
             print(error)
         except Stopped as error:
-            say(str(error))
+            say(_spoken(error, main))
             sys.exit(STOPPED_CODE)
         except RunFailed as error:
-            _fail(error, FAILED_CODE)
+            _fail(_spoken(error, main), FAILED_CODE)
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names of folders may be no Unicode
@@ -86,6 +85,12 @@ def as_flags(sentence: str, names: Iterable[str], typed: Iterable[str] = ()) -> 
         return found[0]
 
     return re.sub("|".join([*kept, *quoted, name]), translated, sentence)
+
+
+def _spoken(error: Exception, main: Callable) -> str:
+    """The error's sentence, about the flags of a command."""
+    own = itertools.chain(*own_flags(inspect.getmodule(main)).values())
+    return as_flags(str(error), [flag.name for flag in own], sys.argv[1:])
 
 
 def _parse(main: Callable, config_type: type | None, argv: list[str]) -> list[str]:

@@ -41,7 +41,7 @@ def define_run_flags() -> None:
             "host leaves the rows of a .shards folder on the disk; auto: device if they fit",
         )
         flags.DEFINE_integer(
-            "host_memory_mb", 512, "for batches of data that are not on the device", 1
+            "host_memory_mb", 512, "memory for batches of data that are not on the device", 1
         )
         flags.DEFINE_bool("normalize_observations", None, "standardise observations")
         flags.DEFINE_float("reward_scale", None, "r becomes reward_scale · r + reward_bias")
@@ -75,7 +75,7 @@ def define_run_flags() -> None:
         flags.DEFINE_float(
             "divergence_limit",
             DIVERGENCE_LIMIT,
-            "a seed with a metric beyond this is frozen for good",
+            "freeze a seed when a metric exceeds this",
             0.0,
         )
         flags.DEFINE_bool(

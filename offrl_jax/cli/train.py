@@ -46,8 +46,10 @@ with section("output"):
     )
     flags.DEFINE_bool("allow_config_change", False, "resume run_dir with other settings or data")
     flags.DEFINE_integer("keep_last", 2, "how many of the newest checkpoints to keep", 1)
-    flags.DEFINE_integer("keep_every", None, "keep those saved at multiples of this step, too", 1)
-    flags.DEFINE_list("loggers", [], "beside the run's files: tensorboard, wandb")
+    flags.DEFINE_integer(
+        "keep_every", None, "also keep the checkpoints at multiples of this step", 1
+    )
+    flags.DEFINE_list("loggers", [], "log to tensorboard, wandb as well as to files")
 
 
 def main() -> None:
