@@ -26,7 +26,7 @@ from offrl_jax.algorithms.common.advantage_weighted import (
     policy_of,
 )
 from offrl_jax.algorithms.common.best_of_n import sample_noise
-from offrl_jax.algorithms.common.critics import critic_loss, minimum_q, state_q_values
+from offrl_jax.algorithms.common.critics import agent_q_values, critic_loss, minimum_q
 from offrl_jax.algorithms.common.relabel import with_discounted_returns
 from offrl_jax.config import config, setting
 from offrl_jax.losses.divergences import gaussian_kl
@@ -232,16 +232,6 @@ def value(
 
 def phases(config: ABMConfig) -> tuple[Phase, ...]:
     return (Phase((update,), relabel=with_discounted_returns),)
-
-
-def agent_q_values(
-    config: ABMConfig,
-    state: ABMState,
-    observation: Float[Array, "B O"],
-    action: Float[Array, "B *N A"],
-) -> Float[Array, "E B *N"]:
-    """Q_k(s, a) of the actor-critic."""
-    return state_q_values(config, state.agent, observation, action)
 
 
 abm = Algorithm(

@@ -6,9 +6,9 @@ Update order: behaviour policy (a phase of its own, for the divergences that nee
 and actor from the same old parameters → target critics → critic of the divergence → its weight →
 temperature.
 Checked against: the authors' code (google-research, behavior_regularized_offline_rl). Departures:
-theirs steps the target critics first, from other parameters than the critics', and then one thing
-after the other, each with those before already stepped, where here all gradients are taken at the
-same old parameters; and each step of its divergence's critic draws a batch of its own.
+theirs steps the target critics first, then one loss after the other, each at the parameters that
+the ones before have stepped; here all gradients are at the same old parameters. Each step of its
+divergence's critic draws a batch of its own.
 """
 
 from collections.abc import Callable
@@ -28,12 +28,11 @@ from offrl_jax.algorithms.common.behavior import (
     mmd_penalty,
 )
 from offrl_jax.algorithms.common.best_of_n import best_action, sample_noise
-from offrl_jax.algorithms.common.critics import state_q_values
+from offrl_jax.algorithms.common.critics import agent_q_values, critic_loss, minimum_q, q_values
 from offrl_jax.algorithms.common.soft_actor_critic import (
     SoftActorCriticConfig,
     SoftActorCriticState,
     policy_of,
-    q_values,
 )
 from offrl_jax.config import config, setting
 from offrl_jax.losses.divergences import (
@@ -274,7 +273,7 @@ def actor_loss(
     """
     policy = policy_of(config, actor, batch.observation)
     action, log_prob = policy.sample_and_log_prob(keys[0])
-    q = jnp.min(q_values(config, state.agent.critic, batch.observation, action), axis=0)
+    q = minimum_q(config, state.agent.critic, batch.observation, action)
     distance = divergence(config, state, policy, batch.observation, batch.action, keys[1])
     started = state.step >= num_pretraining_steps(config) + config.num_warmup_steps
     temperature = jnp.exp(state.agent.log_temperature)
@@ -331,7 +330,7 @@ def update(
         actor_loss, has_aux=True
     )(state.agent.actor, state, batch, (actor_key, distance_key), config)
     target = value_target(config, state, batch, policy, (next_key, target_key))
-    critic_gradient, metrics = jax.grad(soft_actor_critic.td_loss, has_aux=True)(
+    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
         state.agent.critic, batch, target, config
     )
     temperature_gradient = jax.grad(soft_actor_critic.temperature_loss)(
@@ -382,17 +381,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, a) of the action taken."""
     action = act(config, state, observation, None)
-    return jnp.min(q_values(config, state.agent.critic, observation, action), axis=0)
-
-
-def agent_q_values(
-    config: BRACConfig,
-    state: BRACState,
-    observation: Float[Array, "B O"],
-    action: Float[Array, "B *N A"],
-) -> Float[Array, "E B *N"]:
-    """Q_k(s, a) of the actor-critic."""
-    return state_q_values(config, state.agent, observation, action)
+    return minimum_q(config, state.agent.critic, observation, action)
 
 
 brac = Algorithm(

@@ -18,13 +18,12 @@ import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.algorithms.common import soft_actor_critic
-from offrl_jax.algorithms.common.critics import state_q_values
+from offrl_jax.algorithms.common.critics import q_values, state_q_values
 from offrl_jax.algorithms.common.relabel import with_lambda_returns
 from offrl_jax.algorithms.common.soft_actor_critic import (
     BACKUP_HELP,
     BACKUPS,
     SoftActorCriticConfig,
-    q_values,
 )
 from offrl_jax.config import config, setting
 from offrl_jax.data.dataset import Dataset

@@ -15,13 +15,11 @@ import jax
 import jax.numpy as jnp
 
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.algorithms.common import distribution_correction, soft_actor_critic
-from offrl_jax.algorithms.common.critics import state_q_values
+from offrl_jax.algorithms.common import critics, distribution_correction, soft_actor_critic
 from offrl_jax.algorithms.common.distribution_correction import ErrorState
 from offrl_jax.algorithms.common.soft_actor_critic import (
     SoftActorCriticConfig,
     SoftActorCriticState,
-    q_values,
 )
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import discor_weights, ensemble_loss
@@ -74,9 +72,9 @@ def critic_loss(
     key: Key,
     config: SACConfig,
 ) -> tuple[Float[Array, ""], Metrics]:
-    """`soft_actor_critic.td_loss`; what it does not take is for the losses that constrain."""
+    """`critics.critic_loss`; the other arguments are for losses that constrain."""
     del state, policy, next_policy, key
-    return soft_actor_critic.td_loss(critic, batch, target, config)
+    return critics.critic_loss(critic, batch, target, config)
 
 
 def weighted_critic_loss(
@@ -90,7 +88,7 @@ def weighted_critic_loss(
 
     Source: Kumar et al. 2020 (DisCor), arXiv:2003.07305.
     """
-    q = q_values(config, critic, batch.observation, batch.action)
+    q = critics.q_values(config, critic, batch.observation, batch.action)
     loss = ensemble_loss(q, target, weight)
     metrics = {
         "critic/loss": loss,
@@ -145,5 +143,5 @@ sac = Algorithm(
         "Haarnoja et al. 2018, arXiv:1812.05905; SAC-N: An et al. 2021, arXiv:2110.01548; DisCor: "
         "Kumar et al. 2020, arXiv:2003.07305"
     ),
-    q_values=state_q_values,
+    q_values=critics.state_q_values,
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.common.soft_actor_critic import q_values
+from offrl_jax.algorithms.common.critics import q_values
 from offrl_jax.algorithms.cql import CQLConfig, candidate_actions
 from offrl_jax.data import dataset_from_arrays
 from offrl_jax.networks.distributions import TanhGaussian

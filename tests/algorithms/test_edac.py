@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.common.soft_actor_critic import next_state_value, q_values, td_loss
+from offrl_jax.algorithms.common.critics import critic_loss, q_values
+from offrl_jax.algorithms.common.soft_actor_critic import next_state_value
 from offrl_jax.algorithms.edac import (
     EDACConfig,
     critic_gradient,
@@ -172,7 +173,7 @@ def test_gradient_equals_that_of_the_loss_by_automatic_differentiation(hidden_si
             return jnp.sum(q_values(config, alone, BATCH.observation, action))
 
         slope = jax.vmap(jax.grad(total), in_axes=(None, 0))(BATCH.action, critic)
-        return td_loss(critic, BATCH, TARGET, config)[0] + 2.5 * diversity_loss(slope)
+        return critic_loss(critic, BATCH, TARGET, config)[0] + 2.5 * diversity_loss(slope)
 
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
@@ -219,7 +220,7 @@ def test_every_layer_feels_the_similarity(critic):
 
 def test_without_weight_the_gradient_is_sac_ns(critic):
     actual, _ = gradient_of(critic, 0.0)
-    expected = jax.grad(lambda c: td_loss(c, BATCH, TARGET, CONFIG)[0])(critic)
+    expected = jax.grad(lambda c: critic_loss(c, BATCH, TARGET, CONFIG)[0])(critic)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), actual, expected)
 
 

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from offrl_jax.algorithms.common.critics import minimum_q, q_values
 from offrl_jax.config import config, setting
-from offrl_jax.losses.td import ensemble_loss, polyak, td_target
+from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks.distributions import TanhGaussian
-from offrl_jax.networks.modules import critic_values, gaussian_policy, init_critics, init_policy
+from offrl_jax.networks.modules import gaussian_policy, init_critics, init_policy
 from offrl_jax.networks.optimizers import adam_step
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Scalar, Spec, Transition
 
@@ -87,16 +88,6 @@ def policy_of(
     return gaussian_policy(config.actor_hidden_sizes, actor, observation)
 
 
-def q_values(
-    config: SoftActorCriticConfig,
-    critic: Any,
-    observation: Float[Array, "B O"],
-    action: Float[Array, "B *N A"],
-) -> Float[Array, "E B *N"]:
-    """Q_k(s, a) of every critic."""
-    return critic_values(config.critic_hidden_sizes, critic, observation, action)
-
-
 def actor_loss(
     actor: Any, state: Any, batch: Transition, key: Key, config: Any
 ) -> tuple[Float[Array, ""], tuple]:
@@ -108,8 +99,8 @@ def actor_loss(
     """
     policy = policy_of(config, actor, batch.observation)
     action, log_prob = policy.sample_and_log_prob(key)
-    q = q_values(config, state.critic, batch.observation, action)
-    loss = jnp.mean(jnp.exp(state.log_temperature) * log_prob - jnp.min(q, axis=0))
+    q = minimum_q(config, state.critic, batch.observation, action)
+    loss = jnp.mean(jnp.exp(state.log_temperature) * log_prob - q)
     return loss, (policy, log_prob)
 
 
@@ -155,19 +146,6 @@ def next_state_value(
     if config.backup == "entropy":
         value = value - jnp.exp(state.log_temperature) * log_prob
     return value
-
-
-def td_loss(
-    critic: Any, batch: Transition, target: Float[Array, "B"], config: Any
-) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k mean_b ( Q_k(s, a) − y )².
-
-    Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 5.
-    Departs from the paper: no factor ½; summed over critics, as the SAC-N authors do.
-    """
-    q = q_values(config, critic, batch.observation, batch.action)
-    loss = ensemble_loss(q, target)
-    return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
 
 
 def update(
@@ -224,7 +202,6 @@ def apply_gradients(
     temperature_gradient: Float[Array, ""],
 ) -> Any:
     """One Adam step each, then the target critics follow."""
-
     actor, actor_optimizer = adam_step(
         config.actor_learning_rate, actor_gradient, state.actor, state.actor_optimizer
     )
@@ -259,4 +236,4 @@ def act(
 def value(config: Any, state: Any, observation: Float[Array, "B O"]) -> Float[Array, "B"]:
     """min_k Q_k(s, π(s)) at the policy's mode, which is how it acts in evaluation."""
     action = act(config, state, observation, None)
-    return jnp.min(q_values(config, state.critic, observation, action), axis=0)
+    return minimum_q(config, state.critic, observation, action)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.common import distribution_correction, soft_actor_critic
+from offrl_jax.algorithms.common import critics, distribution_correction, soft_actor_critic
 from offrl_jax.algorithms.common.distribution_correction import next_error, step
 from offrl_jax.algorithms.common.soft_actor_critic import (
     SoftActorCriticConfig,
@@ -143,7 +143,7 @@ def test_without_it_sac_is_the_shared_soft_actor_critic_bit_for_bit():
     shared = SoftActorCriticConfig(**settings)
 
     def gradient(critic, state, batch, target, policy, next_policy, key, config):
-        return jax.grad(soft_actor_critic.td_loss, has_aux=True)(critic, batch, target, config)
+        return jax.grad(critics.critic_loss, has_aux=True)(critic, batch, target, config)
 
     def update(config, state, batch, key):
         return soft_actor_critic.update(config, state, batch, key, gradient)
