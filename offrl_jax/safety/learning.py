@@ -36,7 +36,8 @@ from offrl_jax.safety.critic import (
     critic_step,
     init_accident_critic,
 )
-from offrl_jax.safety.replay import Experience, Replay
+from offrl_jax.safety.replay import Replay
+from offrl_jax.safety.rollout import Rollout, episode_metrics, flat
 from offrl_jax.safety.settings import SafetyConfig
 from offrl_jax.safety.shield import Choice
 from offrl_jax.types import Array, Bool, Float, Int, Key, Metrics, Spec
@@ -54,51 +55,6 @@ class SafetyState(NamedTuple):
     multiplier: Float[Array, ""]  # λ
     accident_value: Float[Array, ""]  # V̂_C at first states, of the last iteration
     replay: Replay
-
-
-class Rollout(NamedTuple):
-    """T steps of N worlds.
-
-    Attributes:
-      observation: Before the action.
-      action: As drawn, beyond [−1, 1] too; worlds clip it.
-      reward: Of the task.
-      cost: 1 at accidents.
-      next_observation: After the action and before any reset.
-      terminal: 1 at true ends, accidents among them.
-      truncation: 1 at time-outs.
-      is_first: 1 at the first step of an episode.
-      episode_return: Sum of the episode's rewards so far.
-      is_fallback: Whether the shield found no action that is safe enough.
-      num_refused: Actions that the shield refused at this step.
-    """
-
-    observation: Float[Array, "T N O"]
-    action: Float[Array, "T N A"]
-    reward: Float[Array, "T N"]
-    cost: Float[Array, "T N"]
-    next_observation: Float[Array, "T N O"]
-    terminal: Float[Array, "T N"]
-    truncation: Float[Array, "T N"]
-    is_first: Float[Array, "T N"]
-    episode_return: Float[Array, "T N"]
-    is_fallback: Bool[Array, "T N"]
-    num_refused: Int[Array, "T N"]
-
-    @property
-    def end(self) -> Float[Array, "T N"]:
-        return jnp.maximum(self.terminal, self.truncation)
-
-    def experience(self) -> Experience:
-        """Its transitions for the accident critic, (T N, ...)."""
-        rows = Experience(
-            self.observation,
-            jnp.clip(self.action, -1.0, 1.0),
-            self.next_observation,
-            self.cost,
-            self.terminal,
-        )
-        return jax.tree.map(_flat, rows)
 
 
 def init(config: SafetyConfig, spec: Spec, key: Key) -> SafetyState:
@@ -162,7 +118,7 @@ def act(
 def act_at_random(
     config: SafetyConfig, state: SafetyState, observation: Float[Array, "B O"], key: Key
 ) -> Choice:
-    """Uniform actions, of which the replay buffer's first rows are."""
+    """Uniform actions, which fill the replay buffer before the first iteration."""
     shape = observation.shape[0], 1, state.actor["log_std"].shape[-1]
     action = jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
     return shield.choose(action, jnp.zeros(action.shape[:2]), 0.0)
@@ -174,7 +130,7 @@ def update(
     """One iteration on what was just collected."""
     critic_key, policy_key, value_key = jax.random.split(key, 3)
     state = state._replace(replay=replay.append(state.replay, rollout.experience()))
-    metrics = _episodes(rollout) | {"shield/threshold": _threshold(config, state)}
+    metrics = episode_metrics(rollout) | {"shield/threshold": _threshold(config, state)}
     if uses_critic(config):
         state, found = _critic_phase(config, state, critic_key, config.num_critic_steps)
         metrics |= found
@@ -183,16 +139,16 @@ def update(
         state = state._replace(accident_value=estimate)
         metrics["policy/accident_value"] = estimate
     value, next_value = (
-        state_value(config.hidden_sizes, state.value, _flat(x)).reshape(rollout.reward.shape)
+        state_value(config.hidden_sizes, state.value, flat(x)).reshape(rollout.reward.shape)
         for x in (rollout.observation, rollout.next_observation)
     )
     advantage = generalized_advantages(
         *(rollout.reward, value, next_value, rollout.terminal, rollout.end),
         *(config.discount, config.advantage_decay),
     )
-    state, found = policy_step(config, state, rollout, _flat(advantage), policy_key)
+    state, found = policy_step(config, state, rollout, flat(advantage), policy_key)
     metrics |= found
-    state, found = _value_phase(config, state, rollout, _flat(advantage + value), value_key)
+    state, found = _value_phase(config, state, rollout, flat(advantage + value), value_key)
     return state._replace(step=state.step + 1), metrics | found
 
 
@@ -216,7 +172,7 @@ def accident_value(
     if config.accident_estimate == "episodes":
         weight, found = rollout.end, rollout.cost
     else:
-        observation = _flat(rollout.observation)
+        observation = flat(rollout.observation)
         action = _draws(policy_of(config, state.actor, observation), key, config.num_policy_actions)
         q = _clipped_q(config, state, observation, action)
         weight, found = rollout.is_first, jnp.mean(q, axis=1).reshape(rollout.reward.shape)
@@ -242,10 +198,10 @@ def policy_step(
 
     Source: Bharadhwaj et al. 2021, arXiv:2010.14497, section 3 and algorithm 1.
     Departs from the paper: where V̂_C > χ already, a step need only not make it worse, else no step
-    could ever mend it; A_R is standardised; A_C is of fresh actions of π at the visited states, as
+    could ever lower it; A_R is standardised; A_C is of fresh actions of π at the visited states, as
     those that were carried out are the shield's.
     """
-    observation, action = _flat(rollout.observation), _flat(rollout.action)
+    observation, action = flat(rollout.observation), flat(rollout.action)
     old = policy_of(config, state.actor, observation)
     fresh = _draws(old, key, config.num_policy_actions)
     advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-6)
@@ -346,7 +302,7 @@ def _value_phase(
     key: Key,
 ) -> tuple[SafetyState, Metrics]:
     """V on batches of (s, A + V_old(s))."""
-    observation = _flat(rollout.observation)
+    observation = flat(rollout.observation)
 
     def loss(params: Any, index: Int[Array, "b"]) -> Float[Array, ""]:
         found = state_value(config.hidden_sizes, params, observation[index])
@@ -362,26 +318,6 @@ def _value_phase(
     (value, optimizer), errors = jax.lax.scan(step, (state.value, state.value_optimizer), keys)
     state = state._replace(value=value, value_optimizer=optimizer)
     return state, {"value/loss": jnp.mean(errors)}
-
-
-def _episodes(rollout: Rollout) -> Metrics:
-    """What happened, and what the shield did."""
-    num = jnp.sum(rollout.end)
-    of_episodes = partial(_mean_where, rollout.end)
-    goals = rollout.terminal - rollout.cost
-    return {
-        "episodes/num": num,
-        "episodes/accidents": jnp.sum(rollout.cost),
-        "episodes/return": of_episodes(rollout.episode_return),
-        "episodes/goals": jnp.sum(goals),
-        "shield/fallback": jnp.mean(rollout.is_fallback),
-        "shield/refused": jnp.mean(rollout.num_refused),
-    }
-
-
-def _mean_where(weight: Array, x: Array) -> Array:
-    """NaN where there is no weight."""
-    return jnp.sum(weight * x) / jnp.sum(weight)
 
 
 def _threshold(config: SafetyConfig, state: SafetyState) -> Float[Array, ""]:
@@ -407,7 +343,3 @@ def _draws(policy: Gaussian, key: Key, num: int) -> Float[Array, "B N A"]:
 
 def _log_probs(policy: Gaussian, action: Float[Array, "B N A"]) -> Float[Array, "B N"]:
     return Gaussian(policy.mean[:, None], policy.log_std[:, None]).log_prob(action)
-
-
-def _flat(x: Float[Array, "T N ..."]) -> Float[Array, "B ..."]:
-    return x.reshape(-1, *x.shape[2:])

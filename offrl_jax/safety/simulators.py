@@ -12,8 +12,9 @@ import numpy as np
 from offrl_jax import environments
 from offrl_jax.evaluation.rollouts import to_environment
 from offrl_jax.safety import learning, worlds
-from offrl_jax.safety.learning import Rollout, SafetyState
+from offrl_jax.safety.learning import SafetyState
 from offrl_jax.safety.rendering import rendered
+from offrl_jax.safety.rollout import Rollout
 from offrl_jax.safety.settings import SafetyConfig
 from offrl_jax.types import InputError, Key, Metrics, Spec
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from offrl_jax.config import validate
 from offrl_jax.safety import learning, worlds
-from offrl_jax.safety.learning import Rollout, SafetyState
+from offrl_jax.safety.learning import SafetyState
+from offrl_jax.safety.rollout import Rollout
 from offrl_jax.safety.settings import SafetyConfig
 from offrl_jax.safety.shield import Choice
 from offrl_jax.safety.worlds import TrapTask, World
