@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from offrl_jax.safety.replay import Experience
-from offrl_jax.types import Bool, Float, Int, Metrics
+from offrl_jax.types import Array, Bool, Float, Int, Metrics
 
 
 class Rollout(NamedTuple):
