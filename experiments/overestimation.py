@@ -6,7 +6,7 @@
 
 Prints the table of the CQL paper (its table 4): the mean over first states s₀ of Q(s₀, π(s₀)), less
 the mean discounted return from the same s₀, at the end of training. Rewards and observations are
-prepared as CQL's preset for the domain does. The table goes to overestimation.csv, .md and .png in
+prepared as CQL's preset for the domain does. The table goes to overestimation.json and .png in
 the output folder, every evaluation to curves.jsonl. Seeds train in one program, and so do methods
 whose settings differ in numbers alone. A run that was stopped goes on with the methods that it had
 not finished, given the same command and --output.
@@ -33,6 +33,7 @@ from offrl_jax.data import Dataset, scores
 from offrl_jax.data.transforms import with_discount
 from offrl_jax.evaluation import diagnostics
 from offrl_jax.evaluation.rollouts import Evaluator, summarize
+from offrl_jax.files import write_json
 from offrl_jax.presets.preset import find_preset, prepared
 from offrl_jax.reports import value_bias
 from offrl_jax.runs.progress import Progress
@@ -108,16 +109,15 @@ def main() -> None:
         done |= dict(zip(names, trained, strict=True))
         resumable.save(output, done)
     curves = [_curve(row.name, done[row.name]) for row in rows]
-    value_bias.write_csv(output / "overestimation.csv", curves)
+    write_json(output / "overestimation.json", value_bias.table(curves))
     text = value_bias.markdown(curves)
     name = Path(FLAGS.dataset).name if Path(FLAGS.dataset).suffix else FLAGS.dataset
     title = (
         f"{name}, {num_steps:,} updates, {FLAGS.num_seeds} seeds, "
         f"{FLAGS.num_evaluation_episodes} episodes each, seed {FLAGS.seed} on"
     )
-    (output / "overestimation.md").write_text(f"{title}\n\n{text}\n")
     value_bias.plot(output / "overestimation.png", curves, title)
-    print(f"\n{title}\n\n{text}\n\n{output}/overestimation.csv, .md, .png and curves.jsonl")
+    print(f"\n{title}\n\n{text}\n\n{output}/overestimation.json, .png and curves.jsonl")
 
 
 def _rows() -> list[Row]:

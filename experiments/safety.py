@@ -8,7 +8,7 @@ Conservative safety critics keep the chance of an accident low while they learn:
 accidents that errs on the safe side refuses dangerous actions (the shield) and holds back the
 policy (a multiplier). The methods are choices of one config, which --config does not change in the
 methods that make them; all of a method's seeds train in one program. Prints accidents in training
-and the last policies' return with 95% intervals over seeds; the table goes to safety.csv and .md in
+and the last policies' return with 95% intervals over seeds; the table goes to safety.json in
 the output folder, accidents.png and value_and_safety.png are the lecture's two figures,
 curves.jsonl has every iteration. A run that was stopped goes on with the methods that it had not
 finished, given the same command and --output.
@@ -28,6 +28,7 @@ from experiments import resumable
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.config_flags import config_overrides
 from offrl_jax.config import validate
+from offrl_jax.files import write_json
 from offrl_jax.reports import safe_exploration
 from offrl_jax.runs.progress import Progress
 from offrl_jax.runs.schedule import seed_keys
@@ -73,17 +74,21 @@ def main() -> None:
         resumable.save(output, done)
     curves = [_curve(name, done[name]) for name in configs]
     rows = safe_exploration.table(curves, METHODS[REFERENCE][0])
-    safe_exploration.write_csv(output / "safety.csv", rows)
+    write_json(output / "safety.json", [_plain(row) for row in rows])
     text = safe_exploration.markdown(rows, METHODS[REFERENCE][0])
     steps = FLAGS.num_iterations * next(iter(configs.values())).num_worlds
     steps *= next(iter(configs.values())).num_world_steps
     seeds = f"{FLAGS.num_seeds} seeds, seed {FLAGS.seed} on"
     seeds = seeds if FLAGS.num_seeds > 1 else f"seed {FLAGS.seed}"
     title = f"{FLAGS.task}: {steps:,} steps, {seeds}"
-    (output / "safety.md").write_text(f"{title}\n\n{text}\n")
     safe_exploration.plot_accidents(output / "accidents.png", curves, title)
     safe_exploration.plot_value_and_safety(output / "value_and_safety.png", curves, title)
-    print(f"\n{title}\n\n{text}\n\n{output}/safety.csv, .md, accidents.png, value_and_safety.png")
+    print(f"\n{title}\n\n{text}\n\n{output}/safety.json, accidents.png, value_and_safety.png")
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table in JSON's types."""
+    return {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in row.items()}
 
 
 def _configs() -> dict[str, SafetyConfig]:

@@ -22,7 +22,7 @@
 # "hopper-mixed" is D4RL's hopper-medium-replay, its "kitchen-undirected" kitchen-mixed.)
 
 # %%
-import csv
+import json
 from pathlib import Path
 
 import jax
@@ -97,9 +97,8 @@ error = {m: np.array([r.value_error.mean(1) for r in results[m]]) for m in metho
 # slide, ensembles improve with their size, and like there they stay wrong by orders of magnitude.
 
 # %%
-path = Path(experiments.__file__).parent / "results/overestimation-hopper-medium.csv"
-with path.open(newline="") as file:
-    recorded = {row["method"]: float(row["difference"]) for row in csv.DictReader(file)}
+path = Path(experiments.__file__).parent / "results/overestimation-hopper-medium.json"
+recorded = {row["method"]: row["difference"] for row in json.loads(path.read_text())}
 
 # %%
 figure, (live, study) = plt.subplots(

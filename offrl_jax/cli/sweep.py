@@ -10,7 +10,7 @@ names) and each discount is a job of its own, and --runs_per_job splits jobs fur
 after another, or by --launcher on the machines of a Ray or Slurm cluster.
 
 Each setting leaves a run directory, runs/NAME in the sweep's, as offrl train does; the table of all
-goes to table.txt, table.csv, table.json and table.png. The same command with the same --sweep_dir
+goes to table.txt, table.json and table.png. The same command with the same --sweep_dir
 resumes where it was stopped or killed. --algorithm=cql --help lists CQL's --grid.NAME and
 --config.NAME. Exit codes are those of offrl train.
 """

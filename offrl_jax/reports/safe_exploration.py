@@ -3,7 +3,6 @@
 Source: Bharadhwaj et al. 2021, arXiv:2010.14497, the quantities of its figures 2 and 3.
 """
 
-import csv
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,22 +77,8 @@ def table(curves: Sequence[Curve], reference: str | None = None) -> list[dict[st
     return rows
 
 
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """`table` as comma-separated values, each number with its interval's ends."""
-    names = [f"{name}{end}" for name in COLUMNS[1:] for end in ("", "_low", "_high")]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", *names])
-        for row in rows:
-            intervals = [row[name] for name in COLUMNS[1:]]
-            numbers = [
-                x for i in intervals for x in ((i.mean, i.low, i.high) if i else ("", "", ""))
-            ]
-            writer.writerow([row["method"], *numbers])
-
-
 def markdown(rows: Sequence[dict[str, Any]], reference: str | None = None) -> str:
-    """`table` for people."""
+    """`table` as a Markdown table."""
     versus = f" | accidents of {reference} / its own" if rows[0]["fewer"] is not None else ""
     lines = [
         "| method | accidents in training | share of episodes | final return | final share of "

@@ -1,6 +1,5 @@
 """A sweep's runs as one table: which settings scored how, and the best of them with a warning."""
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -140,7 +139,7 @@ def _verdict(rows: Sequence[Row], next_seed: int) -> str:
 
 
 def write(folder: Path, rows: Sequence[Row], floats: Sequence[str], next_seed: int) -> str:
-    """Leaves table.txt, table.csv, table.json and, where there is an axis to draw, table.png.
+    """Leaves table.txt, table.json and, where there is an axis to draw, table.png.
 
     Args:
       folder: Where.
@@ -155,16 +154,9 @@ def write(folder: Path, rows: Sequence[Row], floats: Sequence[str], next_seed: i
       OSError: if they cannot be written.
     """
     found = text(rows, next_seed)
-    tables = [_flat(row) for own in ranked(rows).values() for row in own]
     with replacing(folder / "table.txt") as path:
         path.write_text(f"{found}\n", encoding="utf-8", errors="replace")
-    with replacing(folder / "table.csv") as path, path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [name for name in tables[0] if name != "scores"])
-        writer.writeheader()
-        for row in tables:
-            cells = {k: shown_value(v) if isinstance(v, tuple) else v for k, v in row.items()}
-            writer.writerow({k: v for k, v in cells.items() if k != "scores"})
-    write_json(folder / "table.json", tables)
+    write_json(folder / "table.json", [_flat(row) for own in ranked(rows).values() for row in own])
     if drawn := [name for name in floats if len({row.values[name] for row in rows}) > 1]:
         plot(folder / "table.png", rows, drawn)
     return found

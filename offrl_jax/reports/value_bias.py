@@ -3,7 +3,6 @@
 Source: Kumar et al. 2020, arXiv:2006.04779, table 4.
 """
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,16 +55,8 @@ def table(curves: Sequence[Curve]) -> list[dict[str, str | float]]:
     return rows
 
 
-def write_csv(path: Path, curves: Sequence[Curve]) -> None:
-    """`table` as comma-separated values."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(table(curves))
-
-
 def markdown(curves: Sequence[Curve]) -> str:
-    """`table` for people."""
+    """`table` as a Markdown table."""
     judged_by = curves[0].judged_by
     lines = [
         f"| method | learned | actual | learned − actual | 95% interval | {judged_by} |",

@@ -91,7 +91,7 @@ def test_a_sweep_leaves_a_run_of_each_setting_and_a_table(folder, results):
     assert sorted(p.name for p in (sweep / "runs").iterdir()) == names
     assert {p.name for p in sweep.iterdir()} == {
         *("runs", "run.lock", "sweep.json"),
-        *("table.txt", "table.csv", "table.json", "table.png"),
+        *("table.txt", "table.json", "table.png"),
     }
     text = (sweep / "table.txt").read_text()
     assert text in found["out"] and "chosen from 4 settings" in text and "(seed=2)" in text
@@ -134,7 +134,7 @@ def test_jobs_can_be_trained_by_themselves(folder, results):
         assert results[name]["code"] == 0 and f"job {other} " not in results[name]["out"]
         assert "best:" not in results[name]["out"]
     assert results["table"]["code"] == 0 and "job 1" not in results["table"]["out"]
-    for name in ("table.txt", "table.csv", "table.png"):
+    for name in ("table.txt", "table.png"):
         files = [(folder / sweep / name).read_bytes() for sweep in ("whole", "parts")]
         assert files[0] == files[1]
 

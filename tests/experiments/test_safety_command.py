@@ -1,6 +1,5 @@
 """The safety command, in one process of its own."""
 
-import csv
 import json
 import os
 import subprocess
@@ -70,22 +69,21 @@ def test_it_leaves_a_table_figures_and_every_iteration(folder, results):
     whole, output = results["whole"], folder / "whole"
     assert whole["code"] == 0, whole["err"]
     assert {path.name for path in output.iterdir()} == {
-        *("config.json", "environment.json", "curves.jsonl", "safety.csv", "safety.md"),
+        *("config.json", "environment.json", "curves.jsonl", "safety.json"),
         *("accidents.png", "value_and_safety.png"),
     }
     lines = map(json.loads, (output / "curves.jsonl").read_text().splitlines())
     curves = {line["method"]: line["evaluations"] for line in lines}
     assert list(curves) == NAMES
-    with (output / "safety.csv").open() as file:
-        rows = {row["method"]: row for row in csv.DictReader(file)}
+    rows = {row["method"]: row for row in json.loads((output / "safety.json").read_text())}
     for name, found in curves.items():
         accidents = np.array(found["episodes/accidents"])
         assert accidents.shape == (2, 3)
         total = accidents.sum(1) + np.array(found["random/accidents"])
-        assert float(rows[name]["accidents"]) == pytest.approx(total.mean())
+        assert rows[name]["accidents"]["mean"] == pytest.approx(total.mean())
         final = np.mean(found["final/return"])
-        assert float(rows[name]["return"]) == pytest.approx(final, rel=1e-6)
-    assert (output / "safety.md").read_text().strip() in whole["out"]
+        assert rows[name]["return"]["mean"] == pytest.approx(final, rel=1e-6)
+        assert f"| {name} | " in whole["out"]
     for figure in ("accidents.png", "value_and_safety.png"):
         assert (output / figure).read_bytes().startswith(b"\x89PNG")
     methods = json.loads((output / "config.json").read_text())["methods"]

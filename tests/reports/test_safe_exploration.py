@@ -1,10 +1,8 @@
 """The table of accidents where there are none."""
 
-import csv
-
 import numpy as np
 
-from offrl_jax.reports.safe_exploration import Curve, markdown, table, write_csv
+from offrl_jax.reports.safe_exploration import Curve, markdown, table
 
 
 def curve(method, *accidents):
@@ -14,7 +12,7 @@ def curve(method, *accidents):
     return Curve(method, each, each + 10.0, each, np.zeros_like(found), found, found)
 
 
-def test_there_is_no_ratio_to_zero_accidents(tmp_path):
+def test_there_is_no_ratio_to_zero_accidents():
     curves = [curve("none", 0, 0), curve("some", 4, 4), curve("at times", 0, 2)]
     rows = table(curves, "some")
     none, some, at_times = (row["fewer"] for row in rows)
@@ -23,6 +21,3 @@ def test_there_is_no_ratio_to_zero_accidents(tmp_path):
     assert at_times.mean == 4 and np.isnan([at_times.low, at_times.high]).all()
     assert markdown(rows, "some").splitlines()[2].endswith("| 0 (0 to 0) | – |")
     assert str(table(curves, "none")[0]["fewer"]) == "–"
-    write_csv(tmp_path / "safety.csv", rows)
-    with (tmp_path / "safety.csv").open() as file:
-        assert [row["fewer"] for row in csv.DictReader(file)] == ["nan", "1.0", "4.0"]

@@ -1,14 +1,12 @@
 """The over-estimation table's numbers, its text and its figure."""
 
-import csv
-import io
 import warnings
 
 import numpy as np
 import pytest
 from matplotlib import image
 
-from offrl_jax.reports.value_bias import Curve, markdown, plot, table, write_csv
+from offrl_jax.reports.value_bias import Curve, markdown, plot, table
 
 
 def curve(method, learned, actual, judged=None, judged_by="score"):
@@ -67,19 +65,6 @@ def test_markdown_shows_signs_and_large_numbers():
     assert lines[2] == "| Lost | diverged | 25.00 | diverged | – | 50.0 |"
     assert lines[3] == "| One seed | 3.50 | 1.00 | +2.50 | – | 50.0 |"
     assert "| return |" in markdown([curve("m", [[1.0]], [[1.0]], judged_by="return")])
-
-
-def test_csv_holds_the_same_numbers(tmp_path):
-    curves = [CAUTIOUS, NAIVE, LOST]
-    write_csv(tmp_path / "t.csv", curves)
-    read = list(csv.DictReader(io.StringIO((tmp_path / "t.csv").read_text())))
-    for found, expected in zip(read, table(curves), strict=True):
-        assert list(found) == list(expected)
-        for name, value in expected.items():
-            if isinstance(value, str):
-                assert found[name] == value
-            else:
-                np.testing.assert_equal(float(found[name]), value)
 
 
 @pytest.mark.parametrize(
