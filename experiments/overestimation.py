@@ -8,8 +8,8 @@ Prints the table of the CQL paper (its table 4): the mean over first states s₀
 the mean discounted return from the same s₀, at the end of training. Rewards and observations are
 prepared as CQL's preset for the domain does. The table goes to overestimation.json and .png in
 the output folder, every evaluation to curves.jsonl. Seeds train in one program, and so do methods
-whose settings differ in numbers alone. A run that was stopped goes on with the methods that it had
-not finished, given the same command and --output.
+whose settings differ in numbers alone. A stopped run resumes with the methods that it had not
+finished, given the same command and --output.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Learns among traps, with and without heed of accidents, and counts them.
+"""Learns among traps, with and without a constraint on accidents, and counts them.
 
   python -m experiments.safety
   python -m experiments.safety --task=car --output=runs/car
@@ -10,8 +10,8 @@ policy (a multiplier). The methods are choices of one config, which --config doe
 methods that make them; all of a method's seeds train in one program. Prints accidents in training
 and the last policies' return with 95% intervals over seeds; the table goes to safety.json in
 the output folder, accidents.png and value_and_safety.png are the lecture's two figures,
-curves.jsonl has every iteration. A run that was stopped goes on with the methods that it had not
-finished, given the same command and --output.
+curves.jsonl has every iteration. A stopped run resumes with the methods
+that it had not finished, given the same command and --output.
 """
 
 import dataclasses

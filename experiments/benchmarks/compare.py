@@ -5,8 +5,8 @@
   python -m experiments.benchmarks.compare --side="ours=python a.py" --side="theirs=python b.py"
 
 A side is a command that prints lines like {"algorithm": "iql", "updates_per_second": 320.5}. They
-run in turns, A B, B A, A B and so on, so that what else the machine does falls on all of them
-alike, and each is held against the first of the same turn. Prints a Markdown table.
+alternate, A B, B A, A B and so on, so that other load on the machine affects all of them alike,
+and each is compared with the first of the same turn. Prints a Markdown table.
 """
 
 import contextlib
@@ -127,7 +127,7 @@ def _common(turns: Sequence[Mapping[str, Rates]]) -> list[str]:
     """The algorithms that every side measured in every turn.
 
     Raises:
-      InputError: if there is none.
+      InputError: if they have none in common.
     """
     measured = [rates for turn in turns for rates in turn.values()]
     algorithms = [name for name in measured[0] if all(name in rates for rates in measured)]

@@ -17,14 +17,14 @@ SAC with ten critics, each network of three layers. Settings that make the work 
 Other differences stay, such as the entropy term of d3rlpy's BEAR.
 
 A step is what d3rlpy's `fit` does for one: it draws a batch from the replay buffer and calls
-`update`, which makes tensors of it. Both are in the number, and `sampling_share` tells what part of
-the time the drawing took; building, the first steps, progress bar, logging and saving are not.
+`update`, which makes tensors of it. Both are in the number, and `sampling_share` is the part of
+the time that the drawing took; building, the first steps, progress bar, logging and saving are not.
 
 Each algorithm is one line of JSON: the median and every repeat in updates per second (of critics,
 where the actor is delayed), the seconds of a repeat, torch's threads and d3rlpy's settings.
 
 Measure on an idle machine: beside several busy processes on two cores torch, whose threads wait for
-one another, trained ten to a hundred times slower, which no median mends.
+one another, trained ten to a hundred times slower, which no median corrects.
 """
 
 import argparse
@@ -179,7 +179,7 @@ def _algorithms(text: str) -> list[str]:
     names = text.split(",")
     for name in names:
         if name not in ALGORITHMS:
-            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(ALGORITHMS)}")
+            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(ALGORITHMS)}")
     return names
 
 

@@ -66,7 +66,7 @@ class BRACConfig(MMDConfig, SoftActorCriticConfig):
     divergence: str = setting(
         "kl",
         "kl: KL(π‖β), reverse_kl: KL(β‖π) and mmd use a model of β; the others learn a critic that "
-        "tells actions of π from the data's",
+        "discriminates actions of π from the data's",
         choices=(*PRIMAL, *DUAL),
     )
     divergence_weight: float = setting(1.0, "α of the divergence (at the start)", low=0, high=500)

@@ -1,5 +1,5 @@
-"""EDAC: SAC-N whose critics are told to disagree about where Q rises at the data's actions, so that
-their minimum penalises the unseen with fewer of them.
+"""EDAC: SAC-N with a penalty for critics whose slopes in the data's actions agree, so that a
+smaller ensemble penalises unseen actions.
 
 Citation: An et al. 2021, arXiv:2110.01548.
 Update order: `soft_actor_critic.update`.

@@ -2,10 +2,10 @@
 
 Citation: Tarasov et al. 2023, arXiv:2305.09836.
 Update order: critics; every `policy_delay` steps the actor, then all targets.
-Checked against: the authors' code (DT6A/ReBRAC at 7f4df8a). Departures: no floor of the target at
-Monte-Carlo returns, which the paper does not have; the target actor follows the actor after its
-step, not before it, and the actor steps last of every `policy_delay` steps, not first, as in TD3;
-parameters start as everywhere here, not from biases of 0.1 and small last layers.
+Checked against: the authors' code (DT6A/ReBRAC at 7f4df8a). Departures: the target has no lower
+bound at Monte-Carlo returns, which the paper does not have; the target actor follows the actor
+after its step, not before it, and the actor steps last of every `policy_delay` steps, not first, as
+in TD3; parameters start as everywhere here, not from biases of 0.1 and small last layers.
 """
 
 from typing import Any

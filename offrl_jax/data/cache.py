@@ -53,7 +53,7 @@ def stamp(*paths: Path) -> list[Sequence]:
 
 
 def read(directory: Path | None) -> Recording | None:
-    """The entry, or None where there is none that is as it was written."""
+    """The entry, or None if it does not exist or was changed."""
     if directory is None:
         return None
     try:

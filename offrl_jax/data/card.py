@@ -1,4 +1,4 @@
-"""The dataset card: what to know of a dataset before anything is learnt from it.
+"""The dataset card: what to know about a dataset before learning from it.
 
 All in raw units: rewards as recorded, observations not normalised, actions in the environment's
 bounds. Every value is of JSON's types.
@@ -31,8 +31,8 @@ def card(dataset: Dataset, time_limit: int | None = None) -> dict[str, Any]:
 
     Args:
       dataset: As loaded; transforms of rewards and observations are undone.
-      time_limit: Of the environment's episodes, in steps, where it is known; only with it are
-        time-outs told from episodes that were cut.
+      time_limit: Of the environment's episodes, in steps, where it is known; without it
+        time-outs and episodes that were cut count as one.
     """
     counts, spec, rows = summary(dataset), dataset.spec, dataset.transitions
     scale, bias = (float(x) for x in dataset.preprocessing[2:])

@@ -83,8 +83,8 @@ def to_one_hot(
     """One-hot rows (N, A) of the indices (N,) of discrete actions.
 
     Raises:
-      InputError: if there are fewer than two actions or more than memory holds, or an index is none
-        of theirs.
+      InputError: if there are fewer than two actions or more than memory holds, or an index is out
+        of range.
     """
     if not isinstance(num_actions, int | np.integer) or num_actions < 2:
         raise InputError(
@@ -92,7 +92,7 @@ def to_one_hot(
             "are, a whole number from 2 on"
         )
     bad = (action < 0) | (action >= num_actions) | (action != np.floor(action))
-    what = f"action of dataset {name} is none of the indices 0 to {num_actions - 1}"
+    what = f"action of dataset {name} is not one of the indices 0 to {num_actions - 1}"
     never(bad, what, episode, "correct that episode or num_actions")
     memory.check(name, {"one-hot actions": 4 * len(action) * int(num_actions)})
     rows = np.zeros((len(action), num_actions), np.float32)
@@ -111,7 +111,8 @@ def to_unit(
     """Rescales actions from [low, high] to [−1, 1].
 
     Raises:
-      InputError: if the bounds are none, or an action leaves them that is not to be clipped.
+      InputError: if the bounds are not finite and in order, or an action lies outside them and
+        `clip` is off.
     """
     with np.errstate(all="ignore"):
         spread = high - low

@@ -71,7 +71,7 @@ def transform_rewards(dataset: Data, *, scale: float = 1.0, bias: float = 0.0) -
     thresholds are tied to it.
 
     Raises:
-      InputError: if the scale is 0 or a number is not finite, as no return could be told any more.
+      InputError: if the scale is 0 or a number is not finite, since returns could not be recovered.
     """
     with np.errstate(over="ignore"):
         stored = np.float32([scale, bias, scale * dataset.preprocessing.reward_scale])
@@ -173,7 +173,7 @@ def keep_best_episodes(dataset: Data, fraction: float) -> Dataset:
       fraction: Share of the episodes to keep, in (0, 1]; at least one is kept.
 
     Raises:
-      InputError: if the share is none, or the data are not on the device.
+      InputError: if the share is not in (0, 1], or the data are not on the device.
     """
     if not isinstance(dataset, Dataset):
         raise InputError(

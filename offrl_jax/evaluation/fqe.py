@@ -42,12 +42,11 @@ class Estimate(NamedTuple):
     Attributes:
       score: mean_{s₀} Q_i(s₀, π_i(s₀)), discounted and beyond any time limit, in the rewards of the
         transitions that were given.
-      spread: Standard deviation of that over the networks: a policy is not told from another that
-        is nearer.
+      spread: Standard deviation of the score over the networks; closer policies cannot be ranked.
       bellman_error: Root mean square of Q_i(s, a) − y_i in those units, a mean of the last steps.
       clipped: Share of the targets y_i that lay beyond what rewards can add up to, of the last
         steps. Some hundredths are usual where rewards are sparse and 0 is the least they add up
-        to; with most of them the estimate is held in place, not fitted.
+        to; with most of them the estimate is a bound, not a fit.
     """
 
     score: Float[Array, "P"]
@@ -133,7 +132,7 @@ def fit(
         rewards that matter.
 
     Raises:
-      InputError: if a setting is none, the actions' shapes do not fit the observations', or
+      InputError: if a setting is out of range, the actions' shapes do not fit the observations', or
         rewards lie outside `reward_range`.
     """
     validate(config)

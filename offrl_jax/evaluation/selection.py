@@ -18,7 +18,7 @@ def expected_online_performance(values: np.ndarray, *, replace: bool = True) -> 
     and C(i−1, k−1) / C(n, k) without.
 
     Args:
-      values: Of n policies, each its mean return over the episodes that trying one takes.
+      values: Mean return of each of n policies over the episodes that trying it takes.
       replace: Whether the same policy may be drawn twice (the paper's way, for policies that stand
         for others of their kind), or every one of these once.
     """

@@ -91,7 +91,7 @@ def stratified_interval(
       seed: Of the resampling.
 
     Returns:
-      Lower and upper end; NaN if some task has a single seed, of which nothing can be said.
+      Lower and upper end; NaN if some task has a single seed.
     """
     rng = np.random.default_rng(seed)
     tasks = [by_task(study) for study in studies]

@@ -15,7 +15,7 @@ class Failed(Exception):
 
 
 class Halted(Exception):
-    """The work was told to stop."""
+    """The work stopped on request."""
 
 
 def watched(
@@ -23,19 +23,18 @@ def watched(
     seconds: float,
     stop: Callable[[], bool] = lambda: False,
 ) -> T:
-    """What `work(tick)` returns, done in a thread of its own.
+    """Returns `work(tick)`, run in a thread of its own.
 
-    A thread that hangs cannot be ended, so it is left to itself: what it works on must not be used
-    again.
+    A thread that hangs cannot be ended and is abandoned: do not use what it works on again.
 
     Args:
-      work: Calls `tick` as a sign of life, and lets pass what `tick` raises.
+      work: Calls `tick` as a sign of life, and does not catch what `tick` raises.
       seconds: The longest time between two such signs.
       stop: Asked several times a second.
 
     Raises:
       Failed: if it raised, or gave no sign of life for too long.
-      Halted: if `stop` said so.
+      Halted: if `stop` returned true.
     """
     alive_at = time.monotonic()
     is_over = threading.Event()

@@ -131,10 +131,10 @@ def _compute(study: Study) -> list[Part]:
         "updates/s, all seeds",
         "device",
     ]
-    told = "Wall time is that of a run's last session."
+    notes = "Wall time is that of a run's last session."
     return [
         Heading("Compute"),
-        Table(header, rows, "lrrrrrrrl", told),
+        Table(header, rows, "lrrrrrrrl", notes),
         Heading("Versions", 3),
         Items(_versions(study)),
     ]
@@ -146,9 +146,9 @@ def _versions(study: Study) -> list[str]:
     runs = [run for group in study.groups for run in group.runs]
     for run in runs:
         versions = run.environment.get("versions")
-        told = {k: run.environment.get(k) for k in ("commit", "python", "platform", "cpu")}
-        told |= versions if isinstance(versions, dict) else {}
-        for name, value in told.items():
+        notes = {k: run.environment.get(k) for k in ("commit", "python", "platform", "cpu")}
+        notes |= versions if isinstance(versions, dict) else {}
+        for name, value in notes.items():
             if value is not None:
                 facts.setdefault(str(name), {}).setdefault(str(value), []).append(run.path.name)
     lines = []
@@ -161,8 +161,8 @@ def _versions(study: Study) -> list[str]:
         lines.append(f"of all runs: {', '.join(same)}")
     for name, values in facts.items():
         if len(values) > 1 or len(next(iter(values.values()))) < len(runs):
-            told = "; ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
-            lines.append(f"{name}: {told}")
+            notes = "; ".join(f"{value} ({', '.join(names)})" for value, names in values.items())
+            lines.append(f"{name}: {notes}")
     return lines or ["none is recorded"]
 
 
@@ -174,6 +174,6 @@ def _problems(study: Study) -> list[Part]:
         for seed, why in zip(run.seeds, run.diverged, strict=True)
         if why is not None
     ]
-    told = [*study.problems, *lost]
+    notes = [*study.problems, *lost]
     heading = Heading("Runs not counted, failed or not whole")
-    return [heading, Items(told) if told else Text("None: all runs ended, and no seed diverged.")]
+    return [heading, Items(notes) if notes else Text("None: all runs ended, and no seed diverged.")]

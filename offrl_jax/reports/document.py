@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from offrl_jax.reports.figures import Image
 
-MANY = 9  # columns that paper has no room for at the usual size
+MANY = 9  # columns; as many do not fit a page at the usual size
 MARKUP = re.compile(r"([\\`*_#\[\]|$~])")
 BLOCK = re.compile(r"^(\d*)([+-]+|[.)])(?= |$)")  # what would begin a list or be a rule
 
@@ -87,7 +87,7 @@ class Items:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table whose columns are words ("l"), numbers ("r") or sentences ("w"), which get more room.
+    """A table whose columns are words ("l"), numbers ("r") or sentences ("w"), which are wider.
     Cells may have several lines."""
 
     header: Sequence[str]
@@ -98,7 +98,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figures:
-    """Images beside one another where there is room."""
+    """Images beside one another where they fit."""
 
     images: Sequence[Image]
     wide: bool = False

@@ -20,7 +20,7 @@ NUM_RESAMPLES = 2_000  # of every interval
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A number with the ends of its 95% interval, NaN where there is none."""
+    """A number and the ends of its 95% interval; NaN where undefined."""
 
     value: float
     low: float

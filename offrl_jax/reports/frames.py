@@ -31,7 +31,7 @@ def filmed(
       timeout: Seconds that a renderer may take.
 
     Raises:
-      InputError: if there are none, with the reason.
+      InputError: if nothing could be rendered, with the reason.
     """
     load_policy(run_dir, seed_index)  # refuses before any process is started
     spawn, why = multiprocessing.get_context("spawn"), ""

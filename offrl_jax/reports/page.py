@@ -39,26 +39,28 @@ def compose(study: Study, film: Callable[[Group], list[np.ndarray]] | None = Non
 def _opening(study: Study) -> list[Part]:
     num_runs = sum(len(group.runs) for group in study.groups)
     num_seeds = sum(len(group.seeds) for group in study.groups)
-    told = [
+    sentences = [
         f"{plural(len(study.labels), 'method')}, {plural(len(study.tasks), 'task')}, "
         f"{plural(num_seeds, 'seed')} in {plural(num_runs, 'run')}. A score of 0 is a uniformly "
         "random policy's and 100 the reference one's. Intervals are 95% percentile bootstraps over "
         "seeds; those of three seeds span hardly less than the seeds themselves."
     ]
     if lost := sum(group.num_diverged for group in study.groups):
-        told.append(
-            f"{plural(lost, 'seed')} diverged, without a score: what is told is of the others, "
-            "which flatters; the tables count them."
+        sentences.append(
+            f"{plural(lost, 'seed')} diverged, without a score: the numbers are of the "
+            "others, which flatters; the tables count them."
         )
     if study.problems:
-        told.append(f"{plural(len(study.problems), 'remark')} on what is not counted: see the end.")
-    return [Text(" ".join(told))]
+        sentences.append(
+            f"{plural(len(study.problems), 'remark')} on what is not counted: see the end."
+        )
+    return [Text(" ".join(sentences))]
 
 
 def _scores(study: Study) -> list[Part]:
     parts: list[Part] = [Heading("Scores")]
     episodes = {str(group.runs[0].settings["num_evaluation_episodes"]) for group in study.groups}
-    told = [
+    sentences = [
         f"Of the last policies, acting with their mode, {' or '.join(sorted(episodes))} episodes a "
         "seed; of fewer than four seeds the interquartile mean is the mean. * Not a fair number: "
         "the best of each seed's k evaluations, chosen by looking at the environment; the mean "
@@ -81,11 +83,11 @@ def _scores(study: Study) -> list[Part]:
         if remarks := [remark for remark in remarks if remark]:
             parts.append(Text(" ".join(remarks)))
     if cited:
-        told.append(
+        sentences.append(
             "† For orientation only: by others, of D4RL's own files in its own environments, and "
             f"so of another dataset. {'; '.join(sources(cited))}."
         )
-    return [*parts, *map(Text, told)]
+    return [*parts, *map(Text, sentences)]
 
 
 def _table(task: Task, groups: list[Group], others: dict[str, list[Published]]) -> Table:
@@ -131,11 +133,11 @@ def _curves(study: Study) -> list[Part]:
         for i, task in enumerate(study.tasks)
         if (groups := [g for g in study.of(task) if not np.isnan(g.curve[1]).all()])
     ]
-    told = Text(
+    sentences = Text(
         "Interquartile means over seeds with 95% intervals, by updates of pretraining and "
         "training together."
     )
-    return [Heading("Learning curves"), told, Figures(images)]
+    return [Heading("Learning curves"), sentences, Figures(images)]
 
 
 def _values(study: Study) -> list[Part]:

@@ -26,8 +26,8 @@ class Run:
       environment: `environment.json`, empty if there is none.
       ending: "done", "failed" or "unfinished".
       reason: Why it failed.
-      step: Updates that it took, or where it is unfinished, that are known of.
-      diverged: By seed, what told that it diverged, or None.
+      step: Updates that it took; of an unfinished run, those on record.
+      diverged: By seed, the sign of its divergence, or None.
       seconds: Wall time of its last session by part.
       rate: Updates a second of all seeds at once, the median of its chunks; NaN if unknown.
       evaluated: Updates before each evaluation, (K,).
@@ -71,10 +71,10 @@ class Run:
 
 
 def read(path: str | Path) -> Run:
-    """A run's records. Rows that are damaged are left out and remarked upon.
+    """Reads a run's records. Damaged rows are left out, with a remark.
 
     Raises:
-      InputError: if there is no run, or none that can be told from its files.
+      InputError: if there is no run, or its files cannot be read.
     """
     path = Path(path)
     if not (path / CONFIG).is_file():
@@ -125,7 +125,7 @@ def from_rows(
     rows = [
         row
         for row in evaluations
-        if _told(row, path.name, remarks) and _has_seeds(row, num_seeds, path, remarks)
+        if _took_place(row, path.name, remarks) and _has_seeds(row, num_seeds, path, remarks)
     ]
     rows = [row for _, row in sorted({row["step"]: row for row in rows}.items())]
     speeds = [x for row in chunks if _is_number(x := row.get("steps_per_second"))]
@@ -207,15 +207,15 @@ def _rows(path: Path, remarks: list[str]) -> Iterable[dict[str, Any]]:
         remarks.append(f"{num_damaged} damaged rows of {path} are left out")
 
 
-def _told(row: dict[str, Any], name: str, remarks: list[str]) -> bool:
-    """Whether an evaluation took place; if it failed that is remarked upon."""
+def _took_place(row: dict[str, Any], name: str, remarks: list[str]) -> bool:
+    """Whether an evaluation took place; a remark if it failed."""
     if "failed" in row:
         remarks.append(f"the evaluation of {name} at step {row['step']} failed: {row['failed']}")
     return "failed" not in row
 
 
 def _has_seeds(row: dict[str, Any], num_seeds: int, path: Path, remarks: list[str]) -> bool:
-    """Whether what a row has of the columns is a number or null a seed; a remark if not."""
+    """Whether each column in the row holds a number or null a seed; a remark if not."""
     columns = [row[name] for name in (*JUDGED, *VALUES) if name in row]
     numbers = [x for values in columns if _is_list(values, num_seeds) for x in values]
     whole = "return" in row and all(_is_list(values, num_seeds) for values in columns)

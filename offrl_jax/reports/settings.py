@@ -1,4 +1,4 @@
-"""The settings of a study's runs: which are the same study, and what tells them apart."""
+"""The settings of a study's runs: which are the same study, and in what they differ."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from offrl_jax.reports.recorded import Run
 
 SEEDS = "seed", "num_seeds", "seed_batch"  # two runs that differ in these alone are pooled
-LONG = 40  # characters of a label that tells its settings
+LONG = 40  # characters of a label with its settings
 
 
 def run_settings(run: Run) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def labels(runs: Mapping[tuple[str, str, str], Run]) -> dict[tuple[str, str, str
     found = {}
     for algorithm in dict.fromkeys(key[1] for key in runs):
         own = {k: run_settings(run) for k, run in runs.items() if k[1] == algorithm}
-        telling = {
+        distinguishing = {
             name
             for k, settings in own.items()
             for other, others in own.items()
@@ -36,11 +36,11 @@ def labels(runs: Mapping[tuple[str, str, str], Run]) -> dict[tuple[str, str, str
             for name in {*settings, *others}
             if settings.get(name) != others.get(name)
         }
-        told = {k: {n: s[n] for n in sorted(telling & s.keys())} for k, s in own.items()}
-        words = {json.dumps(s): _words(s) for s in told.values()}
+        distinct = {k: {n: s[n] for n in sorted(distinguishing & s.keys())} for k, s in own.items()}
+        words = {json.dumps(s): _words(s) for s in distinct.values()}
         if max(map(len, words.values())) > LONG or len(set(words.values())) < len(words):
             words = {text: f"setting {i + 1}" for i, text in enumerate(words)}
-        found |= {k: f"{algorithm} {words[json.dumps(s)]}".rstrip() for k, s in told.items()}
+        found |= {k: f"{algorithm} {words[json.dumps(s)]}".rstrip() for k, s in distinct.items()}
     return found
 
 

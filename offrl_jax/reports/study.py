@@ -173,8 +173,10 @@ def study_of(
         for run in of_task:
             settings = json.dumps(run_settings(run), sort_keys=True)
             groups.setdefault((key, run.algorithm, settings), []).append(run)
-    told = labels({key: of_group[0] for key, of_group in groups.items()})
-    found = [Group(tasks[key[0]], key[1], told[key], of_group) for key, of_group in groups.items()]
+    label_of = labels({key: of_group[0] for key, of_group in groups.items()})
+    found = [
+        Group(tasks[key[0]], key[1], label_of[key], of_group) for key, of_group in groups.items()
+    ]
     tasks_in_order = sorted(tasks.values(), key=lambda task: task.name)
     found.sort(key=lambda group: (group.task.name, group.algorithm, group.label))
     return Study(tasks_in_order, found, problems)
@@ -205,7 +207,7 @@ def compared(study: Study) -> tuple[list[Task], dict[str, list[np.ndarray]]]:
 
 
 def _counts(run: Run, problems: list[str]) -> bool:
-    """Whether a run has something to count; a problem is told if not."""
+    """Whether a run has something to count; adds to `problems` if not."""
     if run.ending == "unfinished":
         problems.append(
             f"{run.path} has not ended (step {run.step:,} of {run.settings['num_steps']:,} or "

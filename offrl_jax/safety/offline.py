@@ -51,9 +51,7 @@ def costs(dataset: Dataset, cost: np.ndarray | str) -> Float[Array, "N"]:
     if not np.isin(column, (0, 1)).all():
         raise InputError(f"the cost of {name} has values other than 0 and 1; mark accidents by 1")
     if not column.any():
-        raise InputError(
-            f"{name} holds no accident, of which a critic could learn; give other data"
-        )
+        raise InputError(f"{name} holds no accident for a critic to learn from; give other data")
     return jnp.asarray(column, jnp.float32)
 
 

@@ -40,7 +40,7 @@ def empty(capacity: int, observation_size: int, action_size: int) -> Replay:
 
 
 def append(replay: Replay, rows: Experience) -> Replay:
-    """The buffer with B more rows, which the oldest make room for.
+    """The buffer with B more rows in place of the oldest.
 
     Raises:
       InputError: if B is more than its capacity.

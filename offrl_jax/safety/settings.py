@@ -32,7 +32,9 @@ class SafetyConfig:
         choices=PENALTIES,
     )
     clip_accidents: bool = setting(True, "keep targets in [0, 1] and push no Q_C out of it")
-    constrained: bool = setting(True, "whether the policy's step heeds accidents (λ, χ)")
+    constrained: bool = setting(
+        True, "whether the policy's step is constrained by accidents (λ, χ)"
+    )
     shielded: bool = setting(True, "whether actions with Q_C > ε are drawn again")
     accident_estimate: str = setting(
         "critic",

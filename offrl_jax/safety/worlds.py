@@ -112,7 +112,11 @@ TASKS = {
 
 
 def find_task(name: str) -> TrapTask:
-    """Raises InputError if there is none of that name."""
+    """The task of that name.
+
+    Raises:
+      InputError: if there is no such task.
+    """
     if name not in TASKS:
         raise InputError(f"there is no task {name!r}; there are {', '.join(TASKS)}")
     return TASKS[name]

@@ -54,13 +54,13 @@ def cql_v2(
     *,
     pushed: Float[Array, "S A"] | None = None,
 ) -> Float[Array, "S A"]:
-    """Q̂ = Q^π − α (I − γ P^π)⁻¹ [μ / β − 1], μ being `pushed`, or π if that is None.
+    """Q̂ = Q^π − α (I − γ P^π)⁻¹ [μ / β − 1], μ being `pushed`, or π without it.
 
     Fixed point of eq. 2: penalty E_μ Q − E_β Q. For μ = π its value is a lower bound,
 
       E_π Q̂ = V^π − α (I − γ P_π)⁻¹ χ²(π‖β) ≤ V^π,
 
-    but Q̂ itself is none: at the last step of an episode it is too high wherever π < β.
+    but Q̂ itself is not one: at the last step of an episode it is too high wherever π < β.
 
     Source: theorem 3.2, without sampling error.
     """

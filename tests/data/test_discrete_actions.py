@@ -64,9 +64,9 @@ def test_the_fingerprint_follows_the_indices_alone(dtype):
 @pytest.mark.parametrize(
     ("action", "num_actions", "message"),
     [
-        (INDICES + 0.5, 3, r"none of the indices 0 to 2 in 5 of 5 .* \(episode 0\)"),
-        (INDICES, 2, r"none of the indices 0 to 1 in 2 of 5 .* first at transition 0"),
-        (INDICES - 1, 3, r"none of the indices 0 to 2 in 1 of 5 .* first at transition 1"),
+        (INDICES + 0.5, 3, r"not one of the indices 0 to 2 in 5 of 5 .* \(episode 0\)"),
+        (INDICES, 2, r"not one of the indices 0 to 1 in 2 of 5 .* first at transition 0"),
+        (INDICES - 1, 3, r"not one of the indices 0 to 2 in 1 of 5 .* first at transition 1"),
         (np.array([0, 1, 2, np.nan, 0]), 3, r"not finite in 1 of 5 .* \(episode 1\)"),
         (INDICES, 1, "num_actions=1; .* from 2 on"),
         (np.eye(3)[INDICES], 3, r"shape \(5, 3\); it needs \(transitions,\)"),
@@ -198,7 +198,9 @@ def test_another_number_of_actions_is_refused():
 
 @pytest.mark.parametrize("actions", [np.ones((20, 2), np.float32), CARTPOLE + 2])
 def test_a_file_whose_actions_are_not_the_environments(write, actions):
-    with pytest.raises(InputError, match=r"those of CartPole-v1 have 1|none of the indices 0 to 1"):
+    with pytest.raises(
+        InputError, match=r"those of CartPole-v1 have 1|not one of the indices 0 to 1"
+    ):
         data.load_dataset(write(columns(actions=actions), env_id="CartPole-v1"))
 
 

@@ -556,7 +556,7 @@ def nothing_learns(monkeypatch):
 def test_discrete_environment(write, refused, nothing_learns):
     four = {"observations": np.ones((20, 4)), "next_observations": np.ones((20, 4))}
     path = write(flat(actions=flat()["actions"][:, :1], **four))
-    refused(f"--dataset={path}", "--env_id=CartPole-v1", words=("none of the indices 0 to 1",))
+    refused(f"--dataset={path}", "--env_id=CartPole-v1", words=("not one of the indices 0 to 1",))
 
 
 @pytest.mark.fault(28, "... (Minari)", "error before compiling")

@@ -36,8 +36,8 @@ def by_cross_entropy(
       num_rounds: Rounds.
 
     Raises:
-      InputError: if the algorithm has no critic of actions, or a setting is none; when acting, if
-        its actions are discrete.
+      InputError: if the algorithm has no critic of actions, or a setting is out of range; when
+        acting, if its actions are discrete.
 
     Source: Kalashnikov et al. 2018 (QT-Opt), arXiv:1806.10293.
     """

@@ -24,11 +24,11 @@ def record(
 
     Args:
       env: As Gymnasium makes it.
-      actors: Who act, one an episode, without an end.
+      actors: Policies, one an episode, without an end.
       num_transitions: N, at least 1.
-      seed: Of the environment, once: later episodes start where its generator has got to.
+      seed: Of the environment, once: later episodes continue its generator.
       observation_keys: Entries of a Dict observation to concatenate; none for a Box.
-      tick: Told after every episode how many transitions there are.
+      tick: Called after every episode with the number of transitions.
 
     Returns:
       The arrays of `dataset_from_arrays`, (N, ...), actions in the environment's bounds or indices.

@@ -46,7 +46,7 @@ def load_dataset(
       trust_dataset_env: Whether the environment may be made by code that the data name, where its
         id is not registered.
       placement: `device` for a `Dataset`; of a folder of shards also `host` for a `HostDataset`,
-        or `auto` for that where the device has not the room for all rows.
+        or `auto` for that where device memory does not hold all rows.
 
     Raises:
       InputError: if the name is unknown (with the nearest known one), the placement is, or the data
@@ -90,10 +90,10 @@ def load_dataset(
 
 
 def _placed(folder: HostDataset, placement: str) -> Data:
-    """Where the shards are wanted.
+    """The shards on the device or in host memory.
 
     Raises:
-      InputError: if that is the device and it has not the room.
+      InputError: if device memory does not hold them.
     """
     size, limit = len(folder) * row_bytes(folder.spec, COLUMNS), memory.on_device()
     if placement == "host" or (placement == "auto" and size > limit):

@@ -52,7 +52,7 @@ def record(
       observation_keys: The user's choice, or none.
       reference: Returns that score 0 and 100, if the file gives them.
       task: `env_kwargs` and `max_episode_steps` of the environment, where the file gives them.
-      num_actions: Of discrete actions, where the file gives it; otherwise the environment tells.
+      num_actions: Of discrete actions, where the file gives it; otherwise the environment's.
     """
     task = task or {}
     arrays = by_field(name, columns)
@@ -68,8 +68,8 @@ def record(
             "reference_scores": reference or scores.reference_scores(env_id, env_kwargs),
         }
         widths = [math.prod(columns[key].shape[1:]) for key in ("observations", "actions")]
-        told = fields.get("num_actions")
-        fields |= _described(name, env_id, env_kwargs, *widths, observation_keys, told)
+        in_file = fields.get("num_actions")
+        fields |= _described(name, env_id, env_kwargs, *widths, observation_keys, in_file)
     elif reference:
         fields["reference_scores"] = reference
     return Recording(arrays, fields)
@@ -82,14 +82,14 @@ def _described(
     observation_size: int,
     action_size: int,
     observation_keys: tuple[str, ...],
-    told: int | None,
+    in_file: int | None,
 ) -> dict[str, Any]:
     """Action bounds, or number of discrete actions, and observation keys of the environment, if its
-    simulator is installed; where it is not, the file's own number is as good."""
+    simulator is installed; where it is not, nothing."""
     try:
         env = environments.make(env_id, env_kwargs)
     except environments.SimulatorMissing as error:
-        assumed = "to lie in [-1, 1]" if told is None else f"to be {told} discrete ones"
+        assumed = "to lie in [-1, 1]" if in_file is None else f"to be {in_file} discrete ones"
         logging.warning("actions of %s are taken %s: %s", name, assumed, error)
         return {}
     observations, actions = env.observation_space, env.action_space
@@ -100,9 +100,9 @@ def _described(
             f"actions of {name} have {action_size} numbers but those of {env_id} have {in_env}; "
             "give the env_id that the data came from"
         )
-    if told not in (None, num_actions):
+    if in_file not in (None, num_actions):
         raise InputError(
-            f"num_actions of {name} is {told} but {env_id} has "
+            f"num_actions of {name} is {in_file} but {env_id} has "
             f"{'continuous actions' if num_actions is None else num_actions}; correct one of them"
         )
     keys = _matching_keys(name, env_id, observations, observation_size, observation_keys)
@@ -129,7 +129,7 @@ def _whole(name: str, num_actions: Any) -> int:
 def _matching_keys(
     name: str, env_id: str, space, observation_size: int, chosen: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The first order of entries as wide as the data; for a Box there are none to name."""
+    """The first order of entries as wide as the data; a Box has no entries."""
     entries = getattr(space, "spaces", {})
     if absent := [key for key in chosen if key not in entries]:
         raise InputError(

@@ -37,7 +37,7 @@ def member(path: str, group: Any, key: str) -> Any:
     """A member that is stored in the file itself.
 
     Raises:
-      InputError: if there is none, or it is a link, or its data lie in another file.
+      InputError: if it does not exist, is a link, or has its data in another file.
     """
     h5py = require("h5py", f"reading {path}")
     found = None

@@ -47,14 +47,15 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
             f"{name} is not an npz file of plain arrays ({error}); write it with numpy.savez, "
             "without objects"
         ) from error
-    told = {field: arrays.pop(field).tolist() for field in DESCRIPTION if field in arrays}
+    description = {field: arrays.pop(field).tolist() for field in DESCRIPTION if field in arrays}
     task = {}
-    if not env_id and "env_id" in told:
-        env_id, task = str(told["env_id"]), d4rl_hdf5.task_of(name, told)
-        recorded_keys = np.ravel(told.get("observation_keys", ())).tolist()
+    if not env_id and "env_id" in description:
+        env_id, task = str(description["env_id"]), d4rl_hdf5.task_of(name, description)
+        recorded_keys = np.ravel(description.get("observation_keys", ())).tolist()
         observation_keys = observation_keys or tuple(map(str, recorded_keys))
     return columns.record(
-        *(name, arrays, env_id or None, observation_keys, None, task), told.get("num_actions")
+        *(name, arrays, env_id or None, observation_keys, None, task),
+        description.get("num_actions"),
     )
 
 

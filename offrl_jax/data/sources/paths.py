@@ -10,7 +10,7 @@ def existing(name: str, *, is_folder: bool = False) -> Path:
     """The file of that name, or the folder.
 
     Raises:
-      InputError: if there is none, with the nearest name beside it.
+      InputError: if it does not exist, with the nearest name beside it.
     """
     kind = "folder" if is_folder else "regular file"
     try:

@@ -34,11 +34,11 @@ def matches(name: str) -> bool:
 
 
 def open_folder(name: str, *, trust_dataset_env: bool = False) -> HostDataset:
-    """Maps the files of a folder, whose lengths and types are checked and of whose numbers only the
-    first and the last episode of each shard are read.
+    """Maps the files of a folder: checks their lengths and types, and reads only the first and the
+    last episode of each shard.
 
     Raises:
-      InputError: if it is none that was written whole, or was changed since.
+      InputError: if the folder was not written completely, or was changed since.
     """
     folder = paths.existing(name.rstrip("/"), is_folder=True)
     try:

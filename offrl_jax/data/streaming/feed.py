@@ -18,7 +18,7 @@ from offrl_jax.types import Array, InputError, Int, Key, Spec, Transition
 
 COPIES = 3  # of a piece: one trained on, one being gathered, one on its way to the device
 INDEX_BYTES = 32  # a row's number, its place among sorted ones and what sorting takes
-MOST_ROWS = 2**31 - 1  # that a row's number in 32 bits tells apart
+MOST_ROWS = 2**31 - 1  # numbers of rows are int32
 MOST_READERS = 4
 
 
@@ -49,7 +49,7 @@ class Feed:
     """Draws the rows that `sample` draws of a dataset on the device, for the same keys and steps.
 
     While a piece of so many steps is trained on, threads gather the next one and put it on the
-    device. What there is at a time of pieces takes no more than the memory granted.
+    device. All pieces together take no more than the memory granted.
 
     Attributes:
       spec: The data's, bare.
@@ -76,12 +76,12 @@ class Feed:
         purpose: What trains on the batches; `check` compares.
 
         Raises:
-          InputError: if not even one step's batches have room in it, or there are too many rows.
+          InputError: if the memory does not hold the batches of a step, or there are too many rows.
         """
         if len(dataset) > MOST_ROWS:
             raise InputError(
-                f"{dataset.spec.name} has {len(dataset)} rows, of which {MOST_ROWS} can be told "
-                "apart; give fewer"
+                f"{dataset.spec.name} has {len(dataset)} rows, more than the {MOST_ROWS} that "
+                "32 bits can number; give fewer"
             )
         row = COPIES * shards.row_bytes(dataset.spec, fields) + INDEX_BYTES
         step_bytes = keys.size * batch_size * row
@@ -114,15 +114,15 @@ class Feed:
             raise InputError("the feed is closed; make another")
 
     def take(self, step: int, num_steps: int) -> Batches:
-        """The batches of these steps, which are there if they were prepared."""
+        """The batches of these steps; at once if they were prepared."""
         self.prepare(step, num_steps, self._training)
         rows = self._next[2].result()
         self._next = None
         return rows
 
     def prepare(self, step: int, num_steps: int, training: Any = None) -> None:
-        """Starts to gather the batches of these steps, once what was being trained before
-        `training` is computed."""
+        """Starts to gather the batches of these steps, once the computation before `training` has
+        ended."""
         if self._next is not None:
             if self._next[:2] == (step, num_steps):
                 return
@@ -155,7 +155,7 @@ class Feed:
 
 
 def _device_beside() -> jax.Device:
-    """Where nothing waits behind what is trained: a CPU, unless there is none for JAX."""
+    """A device on which nothing waits for training: a CPU where JAX has one."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:

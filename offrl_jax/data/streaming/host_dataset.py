@@ -22,7 +22,7 @@ PART_BYTES = 2**23  # of a file that are resident at a time
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class HostDataset(Data):
-    """N transitions in mapped files, of which only those that are asked for are ever in memory.
+    """N transitions in mapped files; only the rows that are read come into memory.
 
     Attributes:
       files: By shard, arrays of `Transition`'s fields and `episode`.
@@ -220,10 +220,10 @@ def _read(
 
 
 def _unnamed(length: int, dtype: np.dtype) -> np.ndarray:
-    """An array in a file without a name, all of whose room on the disk is taken at once.
+    """An array in a file without a name, whose disk space is reserved at once.
 
     Raises:
-      InputError: if there is no such room.
+      InputError: if the disk does not have the space.
     """
     size = length * dtype.itemsize
     try:
@@ -239,8 +239,8 @@ def _unnamed(length: int, dtype: np.dtype) -> np.ndarray:
 
 
 def _release(column: np.ndarray) -> None:
-    """Gives up the mapped pages, so that they do not count as this process's; they stay in the
-    system's cache while it has room."""
+    """Releases the mapped pages, so that they do not count as this process's; the system may keep
+    them in its cache."""
     mapped = getattr(column, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)

@@ -68,7 +68,7 @@ def shard(
         partial.rename(path)
     except OSError as error:
         raise InputError(
-            f"shards cannot be written to {path} ({error}); mend that or give another path"
+            f"shards cannot be written to {path} ({error}); fix that or give another path"
         ) from error
     finally:
         if writer is not None:
@@ -89,7 +89,7 @@ def _begun(path: str | os.PathLike) -> tuple[Path, Path]:
         for leftover in partial.parent.glob(f".{glob.escape(path.name)}.*"):
             shutil.rmtree(leftover)
         partial.mkdir()
-    except (OSError, ValueError, RuntimeError) as error:  # no room, no name, no such user
+    except (OSError, ValueError, RuntimeError) as error:  # no space, no name, no such user
         raise InputError(
             f"shards cannot be written to {str(path)[:80]!r} ({error}); give another path"
         ) from error

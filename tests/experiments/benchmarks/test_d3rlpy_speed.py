@@ -26,7 +26,7 @@ def run(*flags):
     ("flags", "words"),
     [
         ((), "d3rlpy cannot be imported"),
-        (("--algorithms=iql,sarsa",), "'sarsa' is none of bc, td3_bc, iql"),
+        (("--algorithms=iql,sarsa",), "'sarsa' is not one of bc, td3_bc, iql"),
         (("--seconds=0",), "'0' is no positive number of seconds"),
         (("--seconds=long",), "'long' is no positive number of seconds"),
         (("--steps=5",), "unrecognized arguments: --steps=5"),
