@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # else a name loads its module when it is first used, so that
     from offrl_jax.api.export import export
     from offrl_jax.api.run import Run, evaluate, load_run, train
     from offrl_jax.api.select import select
-    from offrl_jax.api.sweep import sweep
+    from offrl_jax.api.sweep import Sweep, sweep
     from offrl_jax.config import grid, stack
     from offrl_jax.data import dataset_from_arrays, load_dataset, map_rewards, with_rewards
     from offrl_jax.learner import init, learn
@@ -22,6 +22,7 @@ __all__ = [
     "InputError",
     "Run",
     "Spec",
+    "Sweep",
     "Transition",
     "compare",
     "data",
@@ -51,7 +52,7 @@ _NAMES = {  # module: what is public of it
     "api.export": ("export",),
     "api.run": ("Run", "evaluate", "load_run", "train"),
     "api.select": ("select",),
-    "api.sweep": ("sweep",),
+    "api.sweep": ("Sweep", "sweep"),
     "config": ("grid", "stack"),
     "data": ("dataset_from_arrays", "load_dataset", "map_rewards", "with_rewards"),
     "learner": ("init", "learn"),

@@ -95,7 +95,7 @@ def compare(runs: Run | str | Path | Sequence[Run | str | Path]) -> Comparison:
     records, problems = [], []
     for run in [runs] if isinstance(runs, Run | str | Path) else runs:
         if isinstance(run, Run):
-            records.append(_record(run))
+            records.append(run.recorded())
             continue
         for path in _matches(str(Path(run).expanduser())):
             try:
@@ -111,14 +111,6 @@ def _matches(pattern: str) -> list[str]:
             return found
         raise InputError(f"no directory matches {pattern!r}; give run directories")
     return [pattern]
-
-
-def _record(run: Run) -> recorded.Run:
-    ending = "unfinished" if not run.facts else "done" if run.failed is None else "failed"
-    facts = {"step": run.step, "diverged": run.diverged, "reason": run.failed} | run.facts
-    name = run.path or Path(f"{run.algorithm.name} in memory")
-    rows = run.evaluation_rows, run.rows
-    return recorded.from_rows(name, run.settings, run.environment, ending, facts, *rows, [])
 
 
 def _by_label(groups: Sequence[Group]) -> Scores:

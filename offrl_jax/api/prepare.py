@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from offrl_jax import data
@@ -31,6 +31,24 @@ def find_algorithm(algorithm: str | Algorithm) -> Algorithm:
             f"(there are {', '.join(ALGORITHMS)})"
         )
     return ALGORITHMS[algorithm]
+
+
+def take_preset_fields(
+    function: str, settings: dict[str, Any], known: Iterable[str]
+) -> dict[str, Any]:
+    """Takes the fields of `Preset` out of a function's settings.
+
+    Raises:
+      InputError: if a setting is neither one of them nor known.
+    """
+    known = sorted({*known, *PRESET_FIELDS})
+    for name in settings:
+        if name not in known:
+            raise InputError(
+                f"{function} has no setting {name!r}{did_you_mean(name, known)} (it has "
+                f"{', '.join(known)})"
+            )
+    return {name: settings.pop(name, None) for name in PRESET_FIELDS}
 
 
 def find_dataset(source: Data | str | os.PathLike, environment: Environment = None) -> Data:

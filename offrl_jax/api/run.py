@@ -19,15 +19,17 @@ from offrl_jax.api.prepare import Environment
 from offrl_jax.data import Data
 from offrl_jax.data.dataset import Preprocessing
 from offrl_jax.presets.preset import Preset
+from offrl_jax.reports import recorded
 from offrl_jax.runs import load
 from offrl_jax.runs import train as training
 from offrl_jax.runs.directory import DONE, FAILED, check_run_dir
+from offrl_jax.runs.in_memory import InMemory
 from offrl_jax.runs.load import Checkpoint, Description, Trained
 from offrl_jax.runs.outcomes import AlreadyFinished
 from offrl_jax.runs.policy import Policy
 from offrl_jax.runs.progress import Progress
 from offrl_jax.runs.save import save_run
-from offrl_jax.types import InputError, Spec, did_you_mean
+from offrl_jax.types import InputError, Spec
 
 INTERNAL = {  # arguments of `runs.train.train` that no user gives
     *("algorithm", "config", "dataset", "run_dir", "make_env", "record", "report"),
@@ -162,6 +164,14 @@ class Run:
         name = self.path or Path(f"{self.algorithm.name} in memory")
         return load.trained(name, self.description, self.checkpoint, returns, discounted)
 
+    def recorded(self) -> recorded.Run:
+        """Its records, as reports take them."""
+        ending = "unfinished" if not self.facts else "done" if self.failed is None else "failed"
+        facts = {"step": self.step, "diverged": self.diverged, "reason": self.failed} | self.facts
+        name = self.path or Path(f"{self.algorithm.name} in memory")
+        rows = self.evaluation_rows, self.rows
+        return recorded.from_rows(name, self.settings, self.environment, ending, facts, *rows, [])
+
     def save(self, path: str | Path) -> Path:
         """Writes a run directory, which `load_run`, reports and training take as any other.
 
@@ -237,13 +247,7 @@ def train(
       RunFailed: if rows or checkpoints cannot be written.
     """
     algorithm = prepare.find_algorithm(algorithm)
-    known = {*SETTINGS, *prepare.PRESET_FIELDS}
-    for name in settings.keys() - known:
-        raise InputError(
-            f"train has no setting {name!r}{did_you_mean(name, sorted(known))} (it has "
-            f"{', '.join(sorted(known))})"
-        )
-    changes = {name: settings.pop(name, None) for name in prepare.PRESET_FIELDS}
+    changes = prepare.take_preset_fields("train", settings, SETTINGS)
     dataset = prepare.find_dataset(data, environment)
     chosen = prepare.choose_preset(algorithm, dataset, preset, recipe, changes)
     config = prepare.make_config(algorithm, chosen, config)
@@ -267,7 +271,7 @@ def train(
     if result.in_memory is None:
         run = _stored(result.run_dir, load.read(result.run_dir, algorithm), result)
     else:
-        run = _kept(result, algorithm)
+        run = in_memory(result.in_memory, result.state, algorithm)
     return dataclasses.replace(run, dataset=dataset, session=result)
 
 
@@ -324,12 +328,17 @@ def _stored(folder: Path, description: Description, last: Checkpoint | training.
     )
 
 
-def _kept(result: training.Result, algorithm: Algorithm) -> Run:
-    """A run in memory."""
-    kept = result.in_memory
+def in_memory(kept: InMemory, state: Any, algorithm: Algorithm) -> Run:
+    """A run that has ended, in memory.
+
+    Args:
+      kept: All but its states.
+      state: The last states, S in front.
+      algorithm: What was trained.
+    """
     return Run(
         load.describe(kept.settings, algorithm),
-        Checkpoint(result.step, result.state, result.diverged),
+        Checkpoint(kept.facts["step"], state, kept.facts["diverged"]),
         kept.environment,
         kept.metrics.rows,
         kept.evaluations.rows,

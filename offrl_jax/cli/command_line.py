@@ -58,7 +58,8 @@ def launch(main: Callable[..., None], config_type: type | None = None) -> None:
 
 
 def as_flags(sentence: str, names: Iterable[str], typed: Iterable[str] = ()) -> str:
-    """A sentence about arguments as one about flags: `num_seeds=3` becomes `--num_seeds=3`.
+    """A sentence about arguments as one about flags: `num_seeds=3` becomes `--num_seeds=3`,
+    `grid["expectile"]` becomes `--grid.expectile`, and a call a command.
 
     Names without an underscore are words of English too and change only before an equals sign.
     What is quoted, or typed by the user and looks like a path or an assignment, stays.
@@ -69,22 +70,28 @@ def as_flags(sentence: str, names: Iterable[str], typed: Iterable[str] = ()) -> 
       typed: The words of the command line.
     """
     flag_of: dict[str, str] = {}
+    names = list(names)
     for name in sorted(names, key=lambda name: "." not in name):  # plain ones take precedence
         prefix, _, argument = name.rpartition(".")
         if prefix != "grid" or FLAGS[name].present:
             flag_of[argument] = name
     values = (word.partition("=")[2] if word.startswith("-") else word for word in typed)
     kept = [re.escape(value) for value in values if re.search(r"[/\\=]", value)]
+    field = r'\b(?P<group>config|grid)\["(?P<field>\w+)"\]'
     quoted = [r"(?<!\w)'[^']*'", r'"[^"]*"', r"`[^`]*`"]
     name = r"(?<![\w.,/\\~=-])(?P<name>\w+)(?:(?P<equals>=)(?!=)|(?![\w/\\(=-]|\.\w))"
 
     def translated(found: re.Match) -> str:
+        if found["field"] and (flag := f"{found['group']}.{found['field']}") in names:
+            return f"--{flag}"
         argument, equals = found["name"], found["equals"]
         if argument in flag_of and (equals or "_" in argument):
             return f"--{flag_of[argument]}{equals or ''}"
         return found[0]
 
-    return re.sub("|".join([*kept, *quoted, name]), translated, sentence)
+    sentence = re.sub("|".join([*kept, field, *quoted, name]), translated, sentence)
+    sentence = sentence.replace("make the same call", "run the same command")
+    return sentence.replace("the same call", "the same command")
 
 
 def _spoken(error: Exception, main: Callable) -> str:

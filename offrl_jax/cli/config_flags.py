@@ -66,15 +66,9 @@ class _ValuesParser(flags.ArgumentParser):
         self.syntactic_help = f"comma-separated, such as {self._example}"
 
     def parse(self, argument: str | tuple) -> tuple:
-        import numpy as np
-
         if isinstance(argument, tuple):
             return argument
-        values = tuple(self._value(text.strip()) for text in argument.split(","))
-        alike = [np.float32(value) if self._kind is float else value for value in values]
-        if twice := [v for i, v in enumerate(values) if alike[i] in alike[:i]]:
-            raise ValueError(f"{_written(twice[0])} comes twice; give each value once")
-        return values
+        return tuple(self._value(text.strip()) for text in argument.split(","))
 
     def flag_type(self) -> str:
         return "values"

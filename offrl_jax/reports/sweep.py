@@ -30,7 +30,7 @@ class Row:
       scores: Of the last policies by seed, (S,), NaN for seeds without; of all datasets the means.
       mean: Over seeds, with its 95% interval; NaN without any.
       ending: "done" or "failed"; of all datasets together the worst.
-      run: Its directory, or None.
+      run: Its directory, or its name in memory; None of all datasets.
     """
 
     dataset: str
@@ -46,13 +46,8 @@ class Row:
         return ", ".join(f"{name}={shown_value(v)}" for name, v in self.values.items())
 
 
-def read(dataset: str, values: dict[str, Any], run_dir: Path) -> Row:
-    """The row of a finished run.
-
-    Raises:
-      InputError: if its directory is damaged.
-    """
-    run = recorded.read(run_dir)
+def row_of(dataset: str, values: dict[str, Any], run: recorded.Run) -> Row:
+    """The row of a finished run."""
     measure = "score" if "score" in run.columns else "return"
     scores = run.last(measure)
     judged = scores[~np.isnan(scores)]
@@ -60,7 +55,7 @@ def read(dataset: str, values: dict[str, Any], run_dir: Path) -> Row:
     if len(judged):
         ends = bootstrap_interval(judged, statistic=np.mean, num_resamples=NUM_RESAMPLES)
         mean = Estimate(float(judged.mean()), *ends)
-    return Row(dataset, values, measure, scores, mean, run.ending, run_dir)
+    return Row(dataset, values, measure, scores, mean, run.ending, run.path)
 
 
 def ranked(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -122,16 +117,20 @@ def text(rows: Sequence[Row], next_seed: int) -> str:
     return "\n\n\n".join(parts)
 
 
-def _verdict(rows: Sequence[Row], next_seed: int) -> str:
-    """The best of one dataset's rows, which are sorted: of those whose seeds all have a score, if
-    there are any."""
+def best(rows: Sequence[Row]) -> Row:
+    """The best of one dataset's rows, as `ranked` sorts them: of those whose seeds all have a
+    score, if there are any."""
     whole = [row for row in rows if not np.isnan(row.scores).any()]
-    row = [*whole, *rows][0]
-    best = f"best: {row.name or 'the only setting'}, mean {row.measure} {row.mean.value:.1f}"
+    return [*whole, *rows][0]
+
+
+def _verdict(rows: Sequence[Row], next_seed: int) -> str:
+    row = best(rows)
+    verdict = f"best: {row.name or 'the only setting'}, mean {row.measure} {row.mean.value:.1f}"
     if len(rows) == 1:
-        return best
+        return verdict
     return (
-        f"{best}, chosen from {plural(len(rows), 'setting')} by these very {row.measure}s.\n"
+        f"{verdict}, chosen from {plural(len(rows), 'setting')} by these very {row.measure}s.\n"
         "The highest of many is high by luck too, so this is no estimate of what the setting is "
         "worth:\n"
         f"train it with other seeds (seed={next_seed}) for a number to report."

@@ -12,6 +12,7 @@ from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data.dataset import Data
 from offrl_jax.runs import lost_seeds
 from offrl_jax.runs.directory import CONFIG
+from offrl_jax.runs.in_memory import InMemory
 from offrl_jax.runs.save import save_run
 
 
@@ -40,35 +41,83 @@ def leave(
       facts: Of the end: `step`, `diverged` by run, `seconds`.
       fail_on_divergence: As for `runs.train`.
     """
-    settings = json.loads((together / CONFIG).read_text()) | {"seed_batch": None}
-    environment = json.loads((together / "environment.json").read_text())
-    environment["trained_beside"] = len(configs) - 1  # other settings, in the same program
-    seconds = {name: s / len(configs) for name, s in facts["seconds"].items()}
-    num_seeds = len(facts["diverged"]) // len(configs)
-    for i, (path, config) in enumerate(zip(run_dirs, configs, strict=True)):
+    runs = apart(
+        configs,
+        json.loads((together / CONFIG).read_text()),
+        json.loads((together / "environment.json").read_text()),
+        _rows(together / "metrics.jsonl"),
+        _rows(together / "evaluations.jsonl"),
+        facts,
+        fail_on_divergence,
+    )
+    for i, (path, config, run) in enumerate(zip(run_dirs, configs, runs, strict=True)):
         if path.exists():
             continue
-        own = slice(i * num_seeds, (i + 1) * num_seeds)
-        diverged = facts["diverged"][own]
         save_run(
             path,
-            settings=settings | {"config": dataclasses.asdict(config)},
-            environment=environment,
-            metrics=_rows(together / "metrics.jsonl", own),
-            evaluations=_rows(together / "evaluations.jsonl", own),
+            settings=run.settings,
+            environment=run.environment,
+            metrics=run.metrics.rows,
+            evaluations=run.evaluations.rows,
             algorithm=algorithm,
             config=config,
-            state=jax.tree.map(lambda x, own=own: x[own], state),
+            state=state_of(state, i, len(configs)),
             spec=dataset.spec,
             preprocessing=dataset.preprocessing,
-            facts=facts | {"diverged": diverged, "seconds": seconds},
-            failed=lost_seeds.failure(diverged, fail_on_divergence),
+            facts=run.facts,
+            failed=run.failed,
         )
 
 
-def _rows(path: Path, own: slice) -> Iterator[dict[str, Any]]:
-    """What a file of rows holds of some of the runs: the runs' part of each list."""
-    if path.exists():
-        for line in path.read_text().splitlines():
-            row = json.loads(line)
-            yield {k: x[own] if isinstance(x, list) else x for k, x in row.items()}
+def apart(
+    configs: Sequence[Any],
+    settings: dict[str, Any],
+    environment: dict[str, Any],
+    metrics: Sequence[dict[str, Any]],
+    evaluations: Sequence[dict[str, Any]],
+    facts: dict[str, Any],
+    fail_on_divergence: bool,
+) -> Iterator[InMemory]:
+    """What each of H settings keeps of the H × S runs that were trained together.
+
+    Args:
+      configs: H of them.
+      settings: Of all: `config.json`.
+      environment: Of all: `environment.json`.
+      metrics: A row a chunk, with lists of H × S numbers.
+      evaluations: A row an evaluation, likewise.
+      facts: As for `leave`.
+      fail_on_divergence: As for `runs.train`.
+    """
+    num_seeds = len(facts["diverged"]) // len(configs)
+    seconds = {name: s / len(configs) for name, s in facts["seconds"].items()}
+    beside = {"trained_beside": len(configs) - 1}  # other settings, in the same program
+    for i, config in enumerate(configs):
+        own = slice(i * num_seeds, (i + 1) * num_seeds)
+        run = InMemory(
+            settings | {"seed_batch": None, "config": dataclasses.asdict(config)},
+            environment | beside,
+        )
+        for rows, kept in ((metrics, run.metrics), (evaluations, run.evaluations)):
+            for row in rows:
+                kept.append({k: x[own] if isinstance(x, list) else x for k, x in row.items()})
+        diverged = facts["diverged"][own]
+        run.end(
+            lost_seeds.failure(diverged, fail_on_divergence),
+            facts | {"diverged": diverged, "seconds": seconds},
+        )
+        yield run
+
+
+def state_of(state: Any, index: int, num_settings: int) -> Any:
+    """The S states of a setting, of H × S on one axis."""
+
+    def own(x: jax.Array) -> jax.Array:
+        num_seeds = len(x) // num_settings
+        return x[index * num_seeds : (index + 1) * num_seeds]
+
+    return jax.tree.map(own, state)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -146,8 +146,8 @@ def train(
       stop: Asked after every chunk and where an evaluation is waited for whether to save and stop.
         The evaluation may take some seconds more; without its row what was learnt since is lost.
       setting_dirs: With a list of settings, the directories that their runs are left in, as if each
-        had been trained alone (`cells.leave`). In results there are H·S runs on one axis then, the
-        seeds of a setting next to each other.
+        had been trained alone (`split.leave`); in memory nothing but names. In results there are
+        H·S runs on one axis then, the seeds of a setting next to each other.
 
     Raises:
       InputError: if the directory cannot be used or the settings cannot work, when nothing is
@@ -158,8 +158,6 @@ def train(
     """
     clock = time.perf_counter()
     configs = config if isinstance(config, list) else [config]
-    if setting_dirs and run_dir is None:
-        raise InputError("settings are trained side by side in a directory; give run_dir")
     if len(setting_dirs) != (len(configs) if isinstance(config, list) else 0):
         raise InputError(
             f"{len(setting_dirs)} setting_dirs for {len(configs)} settings; give a list of these "
@@ -291,7 +289,7 @@ def train(
         seconds["rest"] = time.perf_counter() - clock - sum(seconds.values())
         failed = lost_seeds.failure(session.diverged, fail_on_divergence)
         facts = {"step": session.step, "diverged": session.diverged, "seconds": seconds}
-        if setting_dirs:
+        if setting_dirs and run_dir is not None:
             split.leave(
                 *([Path(d) for d in setting_dirs], algorithm, configs, dataset),
                 *(directory.path, session.state, facts, fail_on_divergence),

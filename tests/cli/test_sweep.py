@@ -38,7 +38,11 @@ REFUSED = {  # case: flags beside SMALL, and words of the sentence
     "later dataset": ([*GRID, "--dataset=pointmaze/umaze-600,absent.npz"], "absent.npz"),
     "dataset twice": ([*GRID, "--dataset=a,a"], "name each once"),
     "batch": ([*GRID, "--seed_batch=3"], "seed_batch=3 does not divide 4"),
-    "runs a job": ([*GRID, "--runs_per_job=1"], "runs_per_job=1 is less than num_seeds=2"),
+    "runs a job": ([*GRID, "--runs_per_job=1"], "--runs_per_job=1 is less than --num_seeds=2"),
+    "job and launcher": (
+        [*GRID, "--job=1", "--launcher=local"],
+        "both --job=1 and --launcher=local are given; a launcher runs all jobs",
+    ),
     "no such job": ([*GRID, "--job=3"], "job=3 but the sweep has 2 jobs"),
     "uneven jobs": (
         ["--grid.learning_rate=1e-2,1e-3,1e-4", "--runs_per_job=5", "--job=3"],
@@ -153,7 +157,7 @@ def test_jobs_can_be_split_into_smaller_ones_with_the_same_runs(folder, results)
         for key in expected:
             np.testing.assert_allclose(weights[key], expected[key], rtol=1e-4, atol=1e-6)
     found = results["split otherwise"]
-    assert found["code"] == 2 and "(runs_per_job was 3, now null)" in found["err"]
+    assert found["code"] == 2 and "runs_per_job was 3, now null)" in found["err"]
 
 
 def test_another_sweep_in_the_directory_is_refused(results):

@@ -79,7 +79,7 @@ def interrupted_and_finished(sweep: Sweep, signals: list[int], rng: random.Rando
         process.send_signal(number)
         assert process.wait() == CODES[number], sweep.log()[-2000:]  # it was not done yet
     if signal.SIGTERM in signals:
-        assert f"the same command with --sweep_dir={sweep.path} goes on" in sweep.log()
+        assert f"the same command with --sweep_dir={sweep.path} resumes" in sweep.log()
     sweep.finish()
 
 

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from offrl_jax.reports import sweep
+from offrl_jax.reports import recorded, sweep
 from tests.fabricated_runs import DATASET, write_run
 
 GAINS = {  # setting: scores by seed
@@ -12,6 +12,10 @@ GAINS = {  # setting: scores by seed
     10.0: [90.0, 70.0, 80.0],
     100.0: [10.0, 30.0, 20.0],
 }
+
+
+def row_of(dataset, values, path):
+    return sweep.row_of(dataset, values, recorded.read(path))
 
 
 def made(folder, dataset="task", shift=0.0, **options):
@@ -23,7 +27,7 @@ def made(folder, dataset="task", shift=0.0, **options):
             dataset=DATASET | {"name": dataset},
             **options,
         )
-        rows.append(sweep.read(dataset, {"gain": gain, "sizes": (8, 8)}, path))
+        rows.append(row_of(dataset, {"gain": gain, "sizes": (8, 8)}, path))
     return rows
 
 
@@ -57,8 +61,8 @@ def test_diverged_seeds_are_counted_and_settings_without_scores_come_last(tmp_pa
         diverged=["loss is nan"] * 3,
     )
     one = write_run(tmp_path / "one", [[99.0, np.nan, np.nan]], diverged=[None, "x", "x"])
-    lost = sweep.read("task", {"gain": 0.0, "sizes": (8, 8)}, none)
-    lucky = sweep.read("task", {"gain": 2.0, "sizes": (8, 8)}, one)
+    lost = row_of("task", {"gain": 0.0, "sizes": (8, 8)}, none)
+    lucky = row_of("task", {"gain": 2.0, "sizes": (8, 8)}, one)
     lines = sweep.text([lost, *rows, lucky], 3).splitlines()
     assert "99.0" in lines[3] and "1 of 3" in lines[3] and "one seed" in lines[3]
     assert lines[7].split() == ["0", "8x8", "–", "–", "0", "of", "3"]
@@ -99,7 +103,7 @@ def test_without_an_axis_there_is_no_figure(tmp_path):
 
 def test_runs_without_evaluations_have_no_best(tmp_path):
     path = write_run(tmp_path / "run", np.zeros((0, 2)))
-    row = sweep.read("task", {"gain": 1.0}, path)
+    row = row_of("task", {"gain": 1.0}, path)
     assert math.isnan(row.mean.value)
     assert "best" not in sweep.text([row], 2)
 

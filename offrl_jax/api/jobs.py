@@ -1,0 +1,292 @@
+"""From a grid to jobs: settings that differ in floats alone train together."""
+
+import dataclasses
+import functools
+import hashlib
+import inspect
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from offrl_jax import environments, learner
+from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.api import prepare
+from offrl_jax.api.prepare import Environment
+from offrl_jax.api.run import SETTINGS
+from offrl_jax.config import grid as combinations
+from offrl_jax.config import validate
+from offrl_jax.data import Data
+from offrl_jax.presets.preset import Preset
+from offrl_jax.reports.study import short_name
+from offrl_jax.reports.sweep import shown_value
+from offrl_jax.reports.wording import plural
+from offrl_jax.runs import train as training
+from offrl_jax.runs.schedule import check
+from offrl_jax.types import InputError, did_you_mean
+
+OF_ONE_RUN = {"allow_config_change", "keep_every", "keep_last", "log", "num_steps", "stop"}
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(training.train).parameters.items()
+    if name in SETTINGS - OF_ONE_RUN
+}
+ONE_AFTER_ANOTHER = ("discount",)  # floats that the data are prepared with
+LONG = 120  # characters of a run's name
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Settings that train together.
+
+    Attributes:
+      dataset: Its name.
+      configs: Which differ in floats alone.
+      values: By config what the grid says of it.
+      names: By config its run's.
+    """
+
+    dataset: str
+    configs: list[Any]
+    values: list[dict[str, Any]]
+    names: list[str]
+
+    def __str__(self) -> str:
+        """The dataset, and what all of its settings have in common."""
+        first, *others = self.values
+        fixed = {k: v for k, v in first.items() if all(values[k] == v for values in others)}
+        return ", ".join([self.dataset, *(f"{k}={shown_value(v)}" for k, v in fixed.items())])
+
+
+class Plan:
+    """What a sweep is to train. The datasets are loaded when the jobs are first asked for.
+
+    Attributes:
+      algorithm: Which is trained.
+      axes: The grid: values by field of the config, in the order of the fields.
+      floats: Fields whose values train together.
+      num_together: How many settings a job has at most.
+      options: Arguments of `runs.train.train` that all jobs share.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        names: Sequence[str],
+        load: Callable[[str], Data],
+        *,
+        grid: Mapping[str, Sequence[Any]],
+        config: Any = None,
+        preset: str | Preset = "auto",
+        recipe: str | Sequence[str] = (),
+        environment: Environment = None,
+        best_fraction: float = 1.0,
+        runs_per_job: int | None = None,
+        **settings: Any,
+    ):
+        """Checks the grid.
+
+        Args:
+          algorithm: To train.
+          names: Of the datasets.
+          load: Gives the dataset of a name.
+          grid: As for `sweep`, and so are the others.
+
+        Raises:
+          InputError: if the grid or a setting is not usable.
+        """
+        changes = prepare.take_preset_fields("sweep", settings, DEFAULTS)
+        self.algorithm, self._names, self._load = algorithm, names, load
+        self._config, self._changes, self._best_fraction = config, changes, best_fraction
+        self._preset, self._recipe, self._runs_per_job = preset, recipe, runs_per_job
+        self.options = DEFAULTS | settings
+        self._make_env = environment if callable(environment) else None
+        self.axes = checked_grid(algorithm, grid, config)
+        if not self.axes and len(names) == 1:
+            raise InputError(
+                "there is nothing to sweep: give values of some setting, such as "
+                f'grid["{dataclasses.fields(algorithm.Config)[0].name}"]=…, or several datasets'
+            )
+        types = {field.name: field.type for field in dataclasses.fields(algorithm.Config)}
+        self.floats = [
+            name for name in self.axes if types[name] is float and name not in ONE_AFTER_ANOTHER
+        ]
+        self.num_together = self._num_together()
+        self.prepared = functools.lru_cache(maxsize=1)(self._prepared)  # jobs on one dataset follow
+
+    @functools.cached_property
+    def jobs(self) -> list[Job]:
+        return list(self._jobs())
+
+    @functools.cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the numbers, for `sweep.json`.
+
+        Raises:
+          InputError: if some job cannot be run.
+        """
+        options = self.options
+        settings = {
+            "algorithm": self.algorithm.name,
+            "grid": self.axes,
+            **{name: options[name] for name in ("num_seeds", "seed", "num_evaluations")},
+            "num_evaluation_episodes": options["num_evaluation_episodes"],
+            "divergence_limit": options["divergence_limit"],
+            "fail_on_divergence": options["fail_on_divergence"],
+        }
+        if self._runs_per_job is not None:
+            settings["runs_per_job"] = self._runs_per_job
+        if options["matmul_precision"] != "default":
+            settings["matmul_precision"] = options["matmul_precision"]
+        settings["datasets"] = {}
+        for job in self.jobs:
+            dataset, preset = self.prepared(job.dataset)
+            self._check(job, dataset, preset)
+            settings["datasets"][job.dataset] = {
+                "dataset": dataset.spec.to_json(),
+                "config": {
+                    name: value
+                    for name, value in dataclasses.asdict(job.configs[0]).items()
+                    if name not in self.axes
+                },
+                **prepare.record(preset, self._best_fraction),
+            }
+        return settings
+
+    def arguments(self, job: Job) -> dict[str, Any]:
+        """Those of `runs.train.train`, but for directories and callbacks."""
+        dataset, preset = self.prepared(job.dataset)
+        return self.options | {
+            "algorithm": self.algorithm,
+            "config": job.configs,
+            "dataset": dataset,
+            "num_steps": preset.num_steps,
+            "make_env": self._make_env,
+            "record": prepare.record(preset, self._best_fraction),
+        }
+
+    def __str__(self) -> str:
+        at_most = "at most " if len(self.jobs[-1].configs) < self.num_together else ""
+        return (
+            f"{self.algorithm.name}: {plural(len(self.jobs), 'job')} of {at_most}"
+            f"{plural(self.num_together, 'setting')} × {plural(self.options['num_seeds'], 'seed')}"
+        )
+
+    def _num_together(self) -> int:
+        num_settings = math.prod(len(self.axes[name]) for name in self.floats)
+        num_seeds = self.options["num_seeds"]
+        if self._runs_per_job is None:
+            return num_settings
+        if self._runs_per_job < num_seeds:
+            raise InputError(
+                f"runs_per_job={self._runs_per_job} is less than num_seeds={num_seeds}, but the "
+                f"seeds of a setting train in one job; give runs_per_job={num_seeds} or more, or "
+                "fewer seeds"
+            )
+        return min(num_settings, self._runs_per_job // num_seeds)
+
+    def _prepared(self, name: str) -> tuple[Data, Preset]:
+        """The dataset as its jobs learn from it, and the preset that says how."""
+        dataset = self._load(name)
+        preset = prepare.choose_preset(
+            self.algorithm, dataset, self._preset, self._recipe, self._changes
+        )
+        return prepare.learnable(dataset, preset, self._best_fraction), preset
+
+    def _jobs(self) -> Iterator[Job]:
+        static = [name for name in self.axes if name not in self.floats]
+        labels = _labels(self._names)
+        for dataset in self._names:
+            _, preset = self.prepared(dataset)
+            base = prepare.make_config(self.algorithm, preset, self._config)
+            for chosen in itertools.product(*(self.axes[name] for name in static)):
+                config = dataclasses.replace(base, **dict(zip(static, chosen, strict=True)))
+                configs = combinations(config, **{name: self.axes[name] for name in self.floats})
+                for start in range(0, len(configs), self.num_together):
+                    own = configs[start : start + self.num_together]
+                    values = [{name: getattr(c, name) for name in self.axes} for c in own]
+                    yield Job(dataset, own, values, [_name(labels[dataset], v) for v in values])
+
+    def _check(self, job: Job, dataset: Data, preset: Preset) -> None:
+        check(
+            *(self.algorithm, job.configs, dataset),
+            num_steps=preset.num_steps,
+            **{
+                name: self.options[name]
+                for name in ("num_evaluations", "num_seeds", "seed", "seed_batch")
+            },
+        )
+        init = functools.partial(learner.init, self.algorithm, job.configs[0], dataset.spec)
+        jax.eval_shape(init, jax.random.key(0))
+        if self.options["num_evaluation_episodes"]:
+            environments.make_from_spec(dataset.spec, self._make_env).close()
+
+
+def checked_grid(
+    algorithm: Algorithm, grid: Mapping[str, Sequence[Any]], config: Any
+) -> dict[str, tuple]:
+    """The values to try by field, in the order of the config's fields.
+
+    Raises:
+      InputError: if a field does not exist or is in the config too, or a value is missing, of
+        another type, out of range or given twice.
+    """
+    if not isinstance(grid, Mapping):
+        raise InputError(
+            f"grid is a {type(grid).__name__}; give a dictionary of settings and the values to try"
+        )
+    fields = {field.name: field for field in dataclasses.fields(algorithm.Config)}
+    for name, values in grid.items():
+        if name not in fields:
+            raise InputError(
+                f"{algorithm.name} has no setting {name!r} to sweep"
+                f"{did_you_mean(str(name), fields)} (it has {', '.join(fields)})"
+            )
+        if isinstance(config, Mapping) and name in config:
+            raise InputError(f'both grid["{name}"] and config["{name}"] are given; leave one out')
+        if isinstance(values, str) or not hasattr(values, "__iter__"):
+            raise InputError(f'grid["{name}"] is {values!r}, a single value; give a list of them')
+    axes = {
+        name: tuple(_value(field, value) for value in grid[name])
+        for name, field in fields.items()
+        if name in grid
+    }
+    for name, values in axes.items():
+        if not values:
+            raise InputError(f'grid["{name}"] is empty; give at least one value, or leave it out')
+        for value in values:
+            validate(algorithm.Config(**{name: value}))
+        alike = [np.float32(value) if isinstance(value, float) else value for value in values]
+        if twice := [v for i, v in enumerate(values) if alike[i] in alike[:i]]:
+            raise InputError(
+                f'grid["{name}"]: {shown_value(twice[0])} comes twice; give each value once'
+            )
+    return axes
+
+
+def _value(field: dataclasses.Field, value: Any) -> Any:
+    """As the config holds it: arrays and lists as Python's numbers and tuples."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if field.type is float and type(value) is int else value
+
+
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """By dataset what stands for it in names of runs."""
+    found: dict[str, str] = {}
+    for name in names:
+        label = short_name(name).replace("/", "-")
+        others = (f"{label}-{i}" for i in itertools.count(2))
+        found[name] = next(x for x in itertools.chain([label], others) if x not in found.values())
+    return found
+
+
+def _name(dataset: str, values: dict[str, Any]) -> str:
+    name = ",".join([dataset, *(f"{name}={shown_value(v)}" for name, v in values.items())])
+    if len(name.encode()) <= LONG:
+        return name
+    return f"{name[: LONG // 2]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
