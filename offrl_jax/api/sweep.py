@@ -175,11 +175,11 @@ def sweep(
         seed=seed,
         **settings,
     )
-    settings = plan.settings  # of jobs that have all been checked
+    checked = plan.settings  # before anything is trained or written
     announce = say if progress else None
     if sweep_dir is None:
         return _in_memory(plan, announce, stop)
-    with contextlib.closing(SweepDirectory(sweep_dir, settings)) as directory:
+    with contextlib.closing(SweepDirectory(sweep_dir, checked)) as directory:
         train_jobs(plan, range(1, len(plan.jobs) + 1), directory, announce, stop)
         return finished(plan, directory)
 

@@ -11,7 +11,6 @@ from offrl_jax.cli.help import FLAGS, section
 
 if TYPE_CHECKING:
     from offrl_jax.data import Data
-    from offrl_jax.presets.preset import Preset
 
 flags.disclaim_key_flags()  # they are of the command that asks for them
 
@@ -114,25 +113,3 @@ def load(name: str) -> "Data":
 def given_presets() -> dict[str, Any]:
     """Fields of a preset that are given as flags."""
     return {name: FLAGS[name].value for name in PRESET_FIELDS if FLAGS[name].value is not None}
-
-
-def preset_for(dataset: "Data") -> "Preset":
-    """The chosen preset with the given flags on top."""
-    from offrl_jax.api.prepare import choose_preset
-
-    algorithm = orl.ALGORITHMS[FLAGS.algorithm]
-    return choose_preset(algorithm, dataset, FLAGS.preset, FLAGS.recipe, given_presets())
-
-
-def to_learn_from(dataset: "Data", preset: "Preset") -> "Data":
-    """The episodes that are kept, transformed as the preset says."""
-    from offrl_jax.api.prepare import learnable
-
-    return learnable(dataset, preset, FLAGS.best_fraction)
-
-
-def record(preset: "Preset") -> dict[str, Any]:
-    """What a run's settings say of how its data were prepared."""
-    from offrl_jax.api import prepare
-
-    return prepare.record(preset, FLAGS.best_fraction)

@@ -36,6 +36,10 @@ NAMES = "num_seeds", "run_dir", "seed", "output", "env_id", "config.discount", "
         ("discount=1.5 is outside [0, 1]", "--config.discount=1.5 is outside [0, 1]"),
         ("num_critics is empty", "--config.num_critics is empty"),
         ("give --env_id or --config.discount=1", "give --env_id or --config.discount=1"),
+        ('both seed=1 and config["discount"]', "both --seed=1 and --config.discount"),
+        ('config["depth"]', 'config["depth"]'),
+        ("make the same call again", "run the same command again"),
+        ("the same call with run_dir=/x resumes", "the same command with --run_dir=/x resumes"),
         # words of English, names of others, code, files
         ("seed 3 of the output diverged", "seed 3 of the output diverged"),
         ("policy=3 and num_seed=3", "policy=3 and num_seed=3"),
