@@ -4,15 +4,16 @@
   offrl sweep --dataset=hopper.hdf5,walker2d.hdf5 --grid.num_critics=2,4,10
   offrl sweep --algorithm=iql --grid.expectile=0.7,0.8,0.9 --launcher=slurm
 
-Settings that differ in numbers alone train in one program, with all of their seeds, shared
-among all devices. Each dataset, each value of another setting (sizes such as 64x64, switches,
-names) and each discount is a job of its own, and --runs_per_job splits jobs further. Jobs run one
-after another, or by --launcher on the machines of a Ray or Slurm cluster.
+Settings that differ in numbers alone train in one program with all of their seeds, distributed over
+all devices. Each dataset, each value of another setting (sizes such as 64x64, switches, names) and
+each discount is a job of its own, and --runs_per_job splits jobs further. Jobs run one after
+another, or with --launcher on the machines of a Ray or Slurm cluster.
 
-Each setting leaves a run directory, runs/NAME in the sweep's, as offrl train does; the table of all
-goes to table.txt, table.json and table.png. The same command with the same --sweep_dir
-resumes where it was stopped or killed. --algorithm=cql --help lists CQL's --grid.NAME and
---config.NAME. Exit codes are those of offrl train.
+Each setting leaves a run directory, runs/NAME in the sweep's, as offrl train does; the table
+of all goes to table.txt, table.json and table.png. The same command with the same
+--sweep_dir resumes a sweep that was stopped or killed, and trains nothing again that is done.
+--algorithm=cql --help lists CQL's --grid.NAME and --config.NAME. Exit codes are those of
+offrl train.
 """
 
 import contextlib
