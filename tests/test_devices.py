@@ -72,6 +72,7 @@ def test_settings_and_seeds_on_several_devices_learn_the_same_and_never_communic
         assert not COLLECTIVES.findall(found["program"]), case
 
 
+@pytest.mark.slow
 def test_the_last_device_is_filled_up_where_that_is_asked_for():
     spread = learned(["awr"], 2, 1, 3, 2, True)
     assert_same(spread, learned(["awr"], 2, 1, 3, 1), 2)

@@ -305,6 +305,7 @@ def test_data_of_the_same_shape_share_a_program():
     assert traces == ["init", "update"]
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_the_values_of_a_chain():
     iql, dataset, key = ALGORITHMS["iql"], chain(), jax.random.key(0)
     config = iql.Config(

@@ -9,6 +9,7 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
 from tests.arrays import bandit
+from tests.few import few
 
 # Ensembles constrain by their disagreement, and on one line all critics extend alike.
 CONTINUOUS = [name for name, a in ALGORITHMS.items() if not a.discrete(a.Config())]
@@ -50,7 +51,7 @@ def chosen_actions(name, changes, num_steps=1500):
     return np.asarray(act(state)).ravel()
 
 
-@pytest.mark.parametrize("name", NAIVE)
+@pytest.mark.parametrize("name", few(NAIVE, ["sac"]))
 def test_a_naive_learner_picks_the_action_that_the_data_never_shows(name):
     assert (chosen_actions(name, {}) > 0.9).all()
 
@@ -78,10 +79,10 @@ CONSTRAINED = [(name, CLOSER.get(name, {})) for name in CONTINUOUS if name not i
 
 
 def alone(name, changes):
-    """To run beside other algorithms' probes: each compiles its own programs. By default one of
-    each family runs, and with -m slow the others."""
+    """To run beside other algorithms' probes: each compiles its own programs. By default one
+    with a constrained actor and one without queries outside run, with -m slow the others."""
     marks = [pytest.mark.xdist_group(f"probe-{name}")]
-    if changes or name not in ("bc", "bcq", "brac", "td3_bc", "crr", "iql", "cql"):
+    if changes or name not in ("td3_bc", "iql"):
         marks.append(pytest.mark.slow)
     return pytest.param(name, changes, marks=marks)
 

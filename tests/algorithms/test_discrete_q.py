@@ -92,7 +92,11 @@ def corridor(num_rows=600):
     )
 
 
-@pytest.mark.parametrize("settings", [{}, {"double": False}, {"num_quantiles": 5}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, pytest.param({"double": False}, marks=pytest.mark.slow), {"num_quantiles": 5}],
+    ids=str,
+)
 def test_dqn_finds_the_optimal_values_of_a_corridor_from_random_data(settings):
     """Q* = γ^k of the steps k to the end after this one; all states are walked from at random."""
     config = DQNConfig(discount=0.5, target_update_rate=0.05, **SMALL, **settings)

@@ -14,6 +14,7 @@ from offrl_jax.networks.distributions import Gaussian
 from offrl_jax.networks.modules import deterministic_policy, gaussian_policy, tanh_mean_policy
 from tests.algorithms.common.test_advantage_weighted import started
 from tests.arrays import random_dataset
+from tests.few import few
 
 KEY = jax.random.key(1)
 DATASET = random_dataset()
@@ -71,7 +72,7 @@ def cloned(policy_of, actor, batches):
     return actor
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", few(list(FORMS), ("awr", "iql")))
 def test_without_a_preference_the_policy_is_plain_cloning(form, batches):
     name, policy_of, settings, preferences = FORMS[form]
     algorithm, after = ALGORITHMS[name], []

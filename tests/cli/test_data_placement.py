@@ -82,6 +82,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(folder, done, name):
     assert not (folder / name).exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_shards_too(folder):
     words = [
         *(f"--dataset={folder}/flat.shards", f"--sweep_dir={folder}/sweep", *TINY),

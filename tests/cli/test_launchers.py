@@ -36,6 +36,7 @@ def test_a_task_whose_machine_is_taken_away_saves_and_goes_on(tmp_path):
     assert (tmp_path / "saved").exists() and (tmp_path / "went_on").exists()
 
 
+@pytest.mark.slow
 def test_a_task_whose_time_is_over_saves_and_goes_on(tmp_path):
     """submitit's own time-out: its signal 10 seconds after the start, 20 before the end."""
     executor = submitit.LocalExecutor(tmp_path / "tasks")

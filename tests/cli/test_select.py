@@ -23,7 +23,7 @@ from offrl_jax.api import policy_scores, select as api
 from offrl_jax.cli import select as command
 from offrl_jax import data
 from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.runs import load as trained
+from offrl_jax.runs.load import load as load_run
 from offrl_jax.runs.train import train
 from tests import commands
 from tests.toy import Toy, toy_dataset
@@ -116,7 +116,7 @@ reward = np.zeros(60, np.float32)
 run("all alike", ["td3"], "--by=soft_opc", "--scores=")
 reward[5] = 1.0  # of the second of 20 episodes
 run("sparse", ["td3"], "--by=soft_opc", "--scores=")
-q, _ = trained.load(folder / "td3")[0].q_values(toy_dataset().transitions)
+q, _ = load_run(folder / "td3")[0].q_values(toy_dataset().transitions)
 results["sparse"]["q"] = q.tolist()
 reward[5:8] = 0.0, -2.0, 3.0
 fqe, given = policy_scores.fqe, []

@@ -1,10 +1,6 @@
-"""The command line as a user meets it: a whole run, the help, and bad input in one line."""
+"""The command line as a user meets it: one process runs it in many ways, a whole run among them."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,91 +8,42 @@ import pytest
 
 from offrl_jax.presets.cql import PRESETS
 from offrl_jax.runs.policy import load_policy
+from tests.commands import run_apart
 
-ROOT = Path(__file__).parents[2]
-
-
-def train(tmp_path, *flags, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "offrl_jax.cli.train", *flags],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"OFFRL_JAX_CACHE": str(tmp_path / "cache")} | environment,
-    )
-
-
-def test_a_run_ends_with_its_table_and_directory(tmp_path):
-    run_dir = tmp_path / "run"
-    done = train(
-        tmp_path,
-        "--algorithm=cql",
-        "--dataset=pointmaze/umaze-3000",
-        "--num_steps=20",
-        "--num_seeds=2",
-        "--num_evaluations=2",
-        "--num_evaluation_episodes=1",
-        "--config.conservative_weight=2.5",
-        "--config.actor_hidden_sizes=16,16",
-        "--config.critic_hidden_sizes=16,16",
-        f"--run_dir={run_dir}",
-    )
-    assert done.returncode == 0, done.stderr
-    for words in (
-        "3,000 transitions",
-        "score",
-        "learned − actual value",
-        "at states of the data",
-        "Q(policy) − Q(data)",
-        "behaviour NLL",
-        "interquartile mean",
-        "95% interval",
-        "the data's own average",
-        "wall time",
-        "training",
-        "beside training",
-        "steps/s",
-        str(run_dir),
-    ):
-        assert words in done.stdout, words
-    assert "step 20/20" in done.stderr and "INFO" not in done.stderr
-    config = json.loads((run_dir / "config.json").read_text())
-    assert config["config"]["conservative_weight"] == 2.5  # the flag
-    preset = PRESETS["pointmaze"].config
-    assert config["config"]["target_update_rate"] == preset["target_update_rate"]
-    assert config["preprocessing"]["reward_scale"] == PRESETS["pointmaze"].reward_scale
-    assert len((run_dir / "evaluations.jsonl").read_text().splitlines()) == 2
-    observation = {"observation": np.zeros(4), "desired_goal": np.zeros(2)}
-    assert load_policy(run_dir, 1)(observation).shape == (2,)
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--algorithm=cq1"], "did you mean cql?"),
-        (["--dataset=pointmaze/umase"], "pointmaze/umaze"),
-        (["--config.conservativ_weight=1"], "did you mean --config.conservative_weight?"),
-        (["--config.discount=1.5"], "--config.discount=1.5 is outside [0, 1]"),
-        (["--config.num_critics=two"], "num_critics"),
-        (["--num_steps=10", "--num_evaluations=3"], "--num_steps=9 can"),
-        (["run"], "'run' is not a flag"),
-        (["--dataset=absent.npz"], "absent.npz"),
-    ],
-    ids=lambda value: value[-1] if isinstance(value, list) else "",
+WHOLE = (
+    "--algorithm=cql",
+    "--dataset=pointmaze/umaze-3000",
+    "--num_steps=20",
+    "--num_seeds=2",
+    "--num_evaluations=2",
+    "--num_evaluation_episodes=1",
+    "--config.conservative_weight=2.5",
+    "--config.actor_hidden_sizes=16,16",
+    "--config.critic_hidden_sizes=16,16",
 )
-def test_bad_flags_get_one_line(tmp_path, flags, words):
-    run_dir = tmp_path / "run"
-    small = [] if any("dataset" in flag for flag in flags) else ["--dataset=pointmaze/umaze-600"]
-    done = train(tmp_path, *small, f"--run_dir={run_dir}", *flags)
-    assert_refused(done, words)
-    assert not run_dir.exists()
-
-
-def assert_refused(done, words):
-    assert done.returncode == 2
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: ") and words in last, done.stderr
-    assert "Traceback" not in done.stderr
+BAD_FLAGS = {  # flags, and words of the sentence
+    "algorithm": (["--algorithm=cq1"], "did you mean cql?"),
+    "dataset": (["--dataset=pointmaze/umase"], "pointmaze/umaze"),
+    "field": (
+        ["--config.conservativ_weight=1"],
+        "did you mean --config.conservative_weight?",
+    ),
+    "range": (["--config.discount=1.5"], "--config.discount=1.5 is outside [0, 1]"),
+    "type": (["--config.num_critics=two"], "num_critics"),
+    "steps": (["--num_steps=10", "--num_evaluations=3"], "--num_steps=9 can"),
+    "word": (["run"], "'run' is not a flag"),
+    "absent file": (["--dataset=absent.npz"], "absent.npz"),
+    "no network": (["--dataset=D4RL/door/human-v2"], "D4RL/door/human-v2"),
+}
+BAD_FILES = {  # columns, and words of the sentence
+    "missing key": ({"rewards": None}, "rewards"),
+    "lengths disagree": ({"actions": np.zeros((39, 3), np.float32)}, "39"),
+    "NaN": ({"rewards": np.full(40, np.nan, np.float32)}, "not finite"),
+    "another width than the environment": (
+        {"observations": np.zeros((40, 12), np.float32)},
+        "12",
+    ),
+}
 
 
 def write_hdf5(path, **changes):
@@ -115,30 +62,66 @@ def write_hdf5(path, **changes):
         file.attrs["env_id"] = "Hopper-v5"
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"rewards": None}, "rewards"),
-        ({"actions": np.zeros((39, 3), np.float32)}, "39"),
-        ({"rewards": np.full(40, np.nan, np.float32)}, "not finite"),
-        ({"observations": np.zeros((40, 12), np.float32)}, "12"),
-    ],
-    ids=["missing key", "lengths disagree", "NaN", "another width than the environment"],
-)
-def test_bad_files_get_one_line(tmp_path, changes, words):
-    path = tmp_path / "bad.hdf5"
-    write_hdf5(path, **changes)
-    done = train(tmp_path, f"--dataset={path}", f"--run_dir={tmp_path / 'run'}")
-    assert_refused(done, words)
-    assert not (tmp_path / "run").exists()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("train")
 
 
-def test_a_hub_dataset_without_network_gets_one_line(tmp_path):
-    done = train(
-        tmp_path,
-        "--dataset=D4RL/door/human-v2",
-        MINARI_DATASETS_PATH=str(tmp_path / "minari"),
+@pytest.fixture(scope="module")
+def results(folder):
+    cases = {"whole": [*WHOLE, f"--run_dir={folder / 'whole'}"]}
+    for name, (flags, _) in BAD_FLAGS.items():
+        cases[name] = ["--dataset=pointmaze/umaze-600", f"--run_dir={folder / 'refused'}", *flags]
+    for name, (changes, _) in BAD_FILES.items():
+        path = folder / f"{name}.hdf5"
+        write_hdf5(path, **changes)
+        cases[name] = [f"--dataset={path}", f"--run_dir={folder / 'refused'}"]
+    return run_apart(
+        "train",
+        cases,
+        OFFRL_JAX_CACHE=str(folder / "cache"),
+        MINARI_DATASETS_PATH=str(folder / "minari"),
         https_proxy="http://127.0.0.1:9",
         http_proxy="http://127.0.0.1:9",
     )
-    assert_refused(done, "D4RL/door/human-v2")
+
+
+def test_a_run_ends_with_its_table_and_directory(folder, results):
+    done, run_dir = results["whole"], folder / "whole"
+    assert done["code"] == 0, done
+    for words in (
+        "3,000 transitions",
+        "score",
+        "learned − actual value",
+        "at states of the data",
+        "Q(policy) − Q(data)",
+        "behaviour NLL",
+        "interquartile mean",
+        "95% interval",
+        "the data's own average",
+        "wall time",
+        "training",
+        "beside training",
+        "steps/s",
+        str(run_dir),
+    ):
+        assert words in done["out"], words
+    assert "step 20/20" in done["err"] and "INFO" not in done["err"]
+    config = json.loads((run_dir / "config.json").read_text())
+    assert config["config"]["conservative_weight"] == 2.5  # the flag
+    preset = PRESETS["pointmaze"].config
+    assert config["config"]["target_update_rate"] == preset["target_update_rate"]
+    assert config["preprocessing"]["reward_scale"] == PRESETS["pointmaze"].reward_scale
+    assert len((run_dir / "evaluations.jsonl").read_text().splitlines()) == 2
+    observation = {"observation": np.zeros(4), "desired_goal": np.zeros(2)}
+    assert load_policy(run_dir, 1)(observation).shape == (2,)
+
+
+@pytest.mark.parametrize("name", [*BAD_FLAGS, *BAD_FILES])
+def test_bad_flags_and_files_get_one_line(folder, results, name):
+    done, (_, words) = results[name], (BAD_FLAGS | BAD_FILES)[name]
+    assert done["code"] == 2
+    last = done["err"].splitlines()[-1]
+    assert last.startswith("error: ") and words in last, done
+    assert "Traceback" not in done["err"]
+    assert not (folder / "refused").exists()

@@ -96,6 +96,7 @@ def test_the_same_policy_several_times_is_worth_what_it_is_alone(mdp):
         np.testing.assert_allclose(a, np.repeat(b, NUM_POLICIES), rtol=5e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_policy_beside_others_is_worth_what_it_is_alone(mdp):
     """Where the network can hold them all."""
     dataset, policies, columns, starts = mdp

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.few import STRUCTURES, few
 from offrl_jax import ALGORITHMS, environments
 from offrl_jax.data import normalize_observations
 from offrl_jax.evaluation.rollouts import to_environment
@@ -19,7 +20,7 @@ def dataset():
     return normalize_observations(toy_dataset())
 
 
-@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+@pytest.mark.parametrize("name", few(list(ALGORITHMS), STRUCTURES))
 def test_a_loaded_policy_acts_as_the_trained_one(tmp_path, name):
     dataset = normalize_observations(toy_dataset(discrete=is_discrete(name)))
     algorithm, config, state = saved(tmp_path, dataset, name)

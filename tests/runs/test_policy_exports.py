@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from tests.few import STRUCTURES, few
 from offrl_jax import ALGORITHMS
 from offrl_jax.data import dataset_from_arrays, normalize_observations
 from offrl_jax.runs.numpy_policy import acts_by
@@ -80,7 +81,10 @@ def policy_of(tmp_path_factory):
     return made
 
 
-@pytest.mark.parametrize("name", [*sorted(ALGORITHMS), "bc categorical", "dqn quantiles"])
+FORMS = [*ALGORITHMS, "bc categorical", "dqn quantiles"]
+
+
+@pytest.mark.parametrize("name", few(FORMS, [*STRUCTURES, "bcq", "bc categorical"]))
 def test_readmes_reader_acts_as_the_loaded_policy_or_refuses(policy_of, name):
     run_dir, config = policy_of(name)
     if not is_plain(name, config):

@@ -11,6 +11,7 @@ def test_every_algorithm_has_one():
     assert set(MINIMUM) == set(ALGORITHMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
