@@ -25,6 +25,7 @@ from offrl_jax.runs.policy import load_policy
 from offrl_jax.runs.train import train
 from offrl_jax.types import InputError
 from tests.commands import SMALL
+from tests.few import few
 from tests.toy import RuleConfig, Toy, rule, toy_dataset
 
 
@@ -202,12 +203,13 @@ def restored_step(folder, state):
 
 
 @pytest.mark.fault(36, "newest checkpoint flipped or truncated", "never a wrong restore")
-def test_a_hundred_corruptions(checkpoints, tmp_path, seen):
+@pytest.mark.parametrize("number", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_corruptions(checkpoints, tmp_path, seen, number):
     folder, state = checkpoints
     rng = random.Random(0)
     files = sorted(p.relative_to(folder) for p in (folder / "7").rglob("*") if p.is_file())
     steps = []
-    for i in range(100):
+    for i in range(number):
         copy = tmp_path / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(folder, copy)
@@ -221,7 +223,7 @@ def test_a_hundred_corruptions(checkpoints, tmp_path, seen):
         victim.write_bytes(content)
         steps.append(restored_step(copy, state))
     assert set(steps) == {5, 7}  # 7 where the damage was in what nothing depends on
-    seen(f"100 corruptions: the one before {steps.count(5)} times, the newest, whole, otherwise")
+    seen(f"{number} corruptions: the one before {steps.count(5)} times, the newest, whole, otherwise")
 
 
 class Trap:
@@ -356,7 +358,7 @@ class Offline:
 
 
 @pytest.mark.fault(43, "logger absent or offline", "training unaffected")
-@pytest.mark.parametrize("package", [None, Offline], ids=["absent", "offline"])
+@pytest.mark.parametrize("package", few({"absent": None, "offline": Offline}, ["offline"]))
 def test_loggers_that_fail(command, monkeypatch, tmp_path, seen, caplog, package):
     for name in ("tensorboardX", "wandb"):
         monkeypatch.setitem(__import__("sys").modules, name, package)
