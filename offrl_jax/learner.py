@@ -2,7 +2,7 @@
 with a setting each."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from offrl_jax.algorithms.base import (
     pieces,
     stretches,
 )
+from offrl_jax.algorithms.states import check_alive, misfit_explained
 from offrl_jax.axes import check_stack, has_own_settings, over_runs
 from offrl_jax.config import stack, validate
 from offrl_jax.data.dataset import Data, Dataset, sample, step_keys
@@ -104,13 +105,14 @@ def learn(
     """
     _check_config(algorithm, config)
     _check_key(key)
-    _check_alive(state)
+    check_alive(state)
     if num_steps < 1:
         raise InputError(f"num_steps={num_steps}; give at least one")
     check_seed_batch(seed_batch, key.shape[-1] if key.ndim else 1)
     devices.check_matmul_precision(matmul_precision)
     check_stack(config, key)
-    with _misfit_explained(algorithm, config, dataset.spec, state, key):
+    wanted = partial(init, algorithm, config, dataset.spec, key)
+    with misfit_explained(algorithm, state, wanted):
         return _dispatched(
             *(algorithm, config, dataset, state, key),
             num_steps=num_steps,
@@ -389,58 +391,6 @@ def _check_config(algorithm: Algorithm, config: Any) -> None:
             f"config is a {type(config).__name__}, but {algorithm.name} takes a "
             f"{algorithm.Config.__name__}"
         )
-
-
-def _check_alive(state: Any) -> None:
-    """Raises InputError if the state was donated."""
-    for leaf in jax.tree.leaves(state):
-        is_array = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
-        if is_array and leaf.is_deleted():
-            raise InputError(
-                "the state was given to learn before, which takes its memory; use the state that "
-                "learn returned"
-            )
-
-
-@contextlib.contextmanager
-def _misfit_explained(
-    algorithm: Algorithm, config: Any, spec: Spec, state: Any, key: Key
-) -> Iterator[None]:
-    """Turns whatever goes wrong with a state of another algorithm, config or key into a sentence.
-    Nothing is checked where nothing goes wrong, which would cost a trace a call."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        why = None
-        with contextlib.suppress(Exception):  # of an algorithm that cannot start at all
-            wanted = jax.eval_shape(lambda: init(algorithm, config, spec, key))
-            why = _misfit(state, wanted)
-        if why is not None:
-            raise InputError(
-                f"the state is not one of {algorithm.name} with this config and key: {why}; start "
-                "from init with the same ones"
-            ) from error
-        raise
-
-
-def _misfit(state: Any, wanted: Any) -> str | None:
-    """The first difference between two states, None where there is none."""
-    found, needed = (
-        {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-        for leaves in map(jax.tree_util.tree_leaves_with_path, (state, wanted))
-    )
-    for name in dict.fromkeys((*needed, *found)):
-        if name not in found or name not in needed:
-            return f"it has {'no' if name in needed else 'a'} {name}"
-    for name in needed:
-        if jnp.shape(found[name]) != needed[name].shape:
-            return (
-                f"its {name} has shape {jnp.shape(found[name])} where {needed[name].shape} is "
-                "needed"
-            )
-    return None
 
 
 def _check_key(key: Key) -> None:

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.few import STRUCTURES, few
 from offrl_jax import ALGORITHMS, environments
 from offrl_jax.data import normalize_observations
 from offrl_jax.evaluation.rollouts import to_environment
 from offrl_jax.runs.policy import load_policy
 from offrl_jax.types import InputError
+from tests.few import STRUCTURES, few
 from tests.policies import is_discrete, saved
 from tests.toy import toy_dataset
 

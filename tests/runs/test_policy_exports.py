@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from tests.few import STRUCTURES, few
 from offrl_jax import ALGORITHMS
 from offrl_jax.data import dataset_from_arrays, normalize_observations
 from offrl_jax.runs.numpy_policy import acts_by
@@ -22,6 +21,7 @@ from offrl_jax.runs.policy import load_policy
 from offrl_jax.runs.trees import named_leaves
 from offrl_jax.types import InputError
 from tests import commands
+from tests.few import STRUCTURES, few
 from tests.policies import is_discrete, saved
 from tests.toy import rule, toy_dataset
 
