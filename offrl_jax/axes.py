@@ -1,11 +1,12 @@
 """The axes of a program: seeds, settings × seeds, or runs with a setting each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from offrl_jax.config import stack
 from offrl_jax.types import InputError, Key
 
 
@@ -54,3 +55,14 @@ def over_runs(function: Callable, num_axes: int, seed_batch: int | None = None) 
         return jax.vmap(over_seeds)(config, *per_run)
 
     return mapped
+
+
+def side_by_side(configs: Sequence[Any], keys: Key) -> tuple[Any, Key]:
+    """H settings with the keys (S,) of S seeds as N = H·S runs on one axis, the seeds of a setting
+    next to each other: a config with leaves (N,), and keys (N,).
+
+    Raises:
+      InputError: if the configs differ in a static field (`config.stack`).
+    """
+    own = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(keys)), stack(configs))
+    return own, jnp.tile(keys, len(configs))

@@ -21,7 +21,7 @@ from offrl_jax.algorithms.base import (
 )
 from offrl_jax.algorithms.states import check_alive, misfit_explained
 from offrl_jax.axes import check_stack, has_own_settings, over_runs
-from offrl_jax.config import stack, validate
+from offrl_jax.config import validate
 from offrl_jax.data.dataset import Data, Dataset, sample, step_keys
 from offrl_jax.data.streaming.feed import Batches, Feed, fields_read
 from offrl_jax.data.streaming.host_dataset import HostDataset
@@ -83,7 +83,7 @@ def learn(
         config, key and `seed_batch`. Results are the same to rounding.
       state: From `init` with the same `config` and shape of `key`; donated, so do not use it again.
       key: A typed key of shape () for one run, (S,) for seeds, or (H, S) for settings × seeds. With
-        shape (S,) and a stacked config of H = S each run has a setting of its own (`side_by_side`).
+        shape (S,) and a stacked config of H = S each run has its own setting (`axes.side_by_side`).
       num_steps: Updates; another number is another compile.
       seed_batch: Number of seeds to train at once where memory does not hold all S; a divisor of S.
         Results are the same to rounding.
@@ -396,14 +396,3 @@ def _check_config(algorithm: Algorithm, config: Any) -> None:
 def _check_key(key: Key) -> None:
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise InputError(f"the key has type {key.dtype}; make it with jax.random.key(seed)")
-
-
-def side_by_side(configs: Sequence[Any], keys: Key) -> tuple[Any, Key]:
-    """H settings with the keys (S,) of S seeds as N = H·S runs on one axis, the seeds of a setting
-    next to each other: a config with leaves (N,), and keys (N,).
-
-    Raises:
-      InputError: if the configs differ in a static field (`config.stack`).
-    """
-    own = jax.tree.map(lambda leaf: jnp.repeat(leaf, len(keys)), stack(configs))
-    return own, jnp.tile(keys, len(configs))

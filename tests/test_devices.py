@@ -12,7 +12,7 @@ from offrl_jax import devices
 LEARN = """
 import json, sys
 import jax, numpy as np
-from offrl_jax import ALGORITHMS, devices, learner
+from offrl_jax import ALGORITHMS, axes, devices, learner
 from offrl_jax.config import grid, stack
 from tests.arrays import random_dataset
 
@@ -28,7 +28,7 @@ for name in names:
     config = algorithm.Config(**small)
     settings = grid(config, critic_learning_rate=np.geomspace(1e-3, 1e-4, num_settings).tolist())
     cases = {
-        "side by side": learner.side_by_side(settings, keys),
+        "side by side": axes.side_by_side(settings, keys),
         "settings and seeds": (stack(settings), jax.numpy.stack([keys] * num_settings)),
     }
     for case, (config, keys) in list(cases.items())[:num_cases]:

@@ -11,10 +11,10 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn, stack
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.axes import over_runs
+from offrl_jax.axes import over_runs, side_by_side
 from offrl_jax.config import config, grid, setting
 from offrl_jax.data import sample
-from offrl_jax.learner import check_seed_batch, side_by_side
+from offrl_jax.learner import check_seed_batch
 from offrl_jax.networks.modules import state_value
 from offrl_jax.types import InputError
 from tests.arrays import chain, random_dataset

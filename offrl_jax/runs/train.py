@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from offrl_jax import devices, learner
+from offrl_jax import axes, devices, learner
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data.dataset import Data
 from offrl_jax.data.streaming.host_dataset import HostDataset
@@ -183,7 +183,7 @@ def train(
         check_run_dir(run_dir)
     keys, names = seed_keys(seed, num_seeds), [f"seed {i} of the run" for i in range(num_seeds)]
     if setting_dirs:
-        config, keys = learner.side_by_side(configs, keys)
+        config, keys = axes.side_by_side(configs, keys)
         names = [f"seed {i} of {Path(d).name}" for d in setting_dirs for i in range(num_seeds)]
     dataset = with_discount(dataset, getattr(configs[0], "discount", dataset.discount))
     written = [dataclasses.asdict(config) for config in configs]

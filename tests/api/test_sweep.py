@@ -116,7 +116,7 @@ def test_the_command_leaves_the_same(tmp_path, monkeypatch):
         sweep_dir=by_call,
         progress=False,
     )
-    names = "sweep.json", "table.txt", "table.csv", "table.json", "table.png"
+    names = "sweep.json", "table.txt", "table.json", "table.png"
     runs = [path.relative_to(by_call) for path in by_call.glob("runs/*")]
     names = [
         *names,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax import ALGORITHMS, data, devices, init, learn, learner
+from offrl_jax import ALGORITHMS, axes, data, devices, init, learn, learner
 from offrl_jax.algorithms.base import Phase, pieces
 from offrl_jax.config import grid
 from offrl_jax.data.streaming import feed
@@ -102,7 +102,7 @@ def test_training_is_that_on_the_device(mapped, algorithm, config, shape):
 
 def test_settings_and_batches_of_seeds_are_fed_too(mapped):
     configs = grid(BC_CONFIG, learning_rate=[1e-2, 1e-3])
-    config, keys = learner.side_by_side(configs, jax.random.split(jax.random.key(1), 2))
+    config, keys = axes.side_by_side(configs, jax.random.split(jax.random.key(1), 2))
     expected = trained(BC, config, random_dataset(), keys, (4,))
     for options in ({}, {"seed_batch": 2}):
         with fed(BC, config, mapped, keys, **options) as rows:
