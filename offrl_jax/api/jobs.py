@@ -178,6 +178,8 @@ class Plan:
     def _num_together(self) -> int:
         num_settings = math.prod(len(self.axes[name]) for name in self.floats)
         num_seeds = self.options["num_seeds"]
+        if num_seeds < 1:
+            raise InputError(f"num_seeds={num_seeds}; give at least one")
         if self._runs_per_job is None:
             return num_settings
         if self._runs_per_job < num_seeds:

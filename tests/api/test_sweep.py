@@ -163,6 +163,7 @@ def test_an_algorithm_of_your_own(tmp_path):
         ({"grid": {"learning_rate": ["big"]}}, "learning_rate='big' is a str; give a float"),
         ({"grid": {"batch_size": [4]}}, r'both grid\["batch_size"\] and config\["batch_size"\]'),
         ({"runs_per_job": 1}, "runs_per_job=1 is less than num_seeds=2"),
+        ({"num_seeds": 0, "runs_per_job": 1}, "num_seeds=0; give at least one"),
         ({"seed_batch": 3}, "seed_batch=3 does not divide 4"),
         ({"num_step": 1}, "sweep has no setting 'num_step'; did you mean num_steps"),
         ({"keep_last": 1}, "sweep has no setting 'keep_last'"),
