@@ -4,7 +4,7 @@
   python -m experiments.benchmarks.speed --algorithms=iql,cql --num_seeds=1,4
   python -m experiments.benchmarks.speed --compared --shapes=hopper --num_settings=1
 
-Prints a Markdown table, and leaves it with every number behind it and a figure in the output
+Prints a Markdown table, and leaves every number behind it as JSON and a figure in the output
 folder. Each case trains fresh states in the algorithm's last phase, at its default settings with a
 batch of 256, by the same `learn` as any run. Adroit's shape is the pen's. It needs jax, flax,
 optax, chex and numpy alone; the figure needs matplotlib.
@@ -106,7 +106,6 @@ def main() -> None:
     if not FLAGS.json:
         print(text)
     if out:
-        (out / "benchmark.md").write_text(text + "\n")
         try:
             speed.plot(out / "benchmark.png", record["cases"], _title(record))
         except ImportError:
