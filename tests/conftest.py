@@ -1,5 +1,6 @@
 """Every test runs with shape annotations checked and silent broadcasting forbidden."""
 
+import gc
 import os
 import signal
 from importlib.metadata import version
@@ -51,6 +52,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it in th
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what tests start would inherit that
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_traceback_in_locations_limit", 0)  # a tenth of the time of lowering
+gc.set_threshold(100_000, 20, 100)  # tracing makes many objects and little garbage
 jax.devices()  # starts the backend, so that no command run in this process can give it more of them
 
 

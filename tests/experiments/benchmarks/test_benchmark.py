@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[3]
 DRIVER = """
 import importlib.abc, json, sys
