@@ -223,9 +223,7 @@ def test_corruptions(checkpoints, tmp_path, seen, number):
         victim.write_bytes(content)
         steps.append(restored_step(copy, state))
     assert set(steps) == {5, 7}  # 7 where the damage was in what nothing depends on
-    seen(
-        f"{number} corruptions: the one before {steps.count(5)} times, the newest, whole, otherwise"
-    )
+    seen(f"{number} corruptions: the one before {steps.count(5)} times, else the newest, whole")
 
 
 class Trap:
