@@ -229,5 +229,7 @@ def test_the_command_refuses_rewards_that_cross_entropy_cannot_learn(tmp_path, m
         *("--config.loss=cross_entropy", "--reward_bias=-1", f"--run_dir={tmp_path / 'run'}"),
     )
     sentence = done["err"].splitlines()[-1]
-    assert done["code"] == 2 and sentence.startswith("error: loss=cross_entropy needs targets")
+    assert done["code"] == 2 and sentence.startswith(
+        "error: --config.loss=cross_entropy needs targets"
+    )
     assert "Traceback" not in done["err"] and not (tmp_path / "run").exists()

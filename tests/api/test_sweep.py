@@ -122,7 +122,7 @@ def test_the_command_leaves_the_same(tmp_path, monkeypatch):
         *names,
         *(run / file for run in runs for file in ("config.json", "policy/weights.npz")),
     ]
-    assert len(names) == 9
+    assert len(names) == 8
     for name in names:
         assert (by_command / name).read_bytes() == (by_call / name).read_bytes(), name
 

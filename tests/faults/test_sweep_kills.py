@@ -85,7 +85,9 @@ def interrupted_and_finished(sweep: Sweep, signals: list[int], rng: random.Rando
 
 
 def assert_same(sweep: Sweep, reference: Sweep) -> None:
-    for name in ("table.txt", "table.json", "table.png"):
+    tables = [sorted(p.name for p in s.path.glob("table.*")) for s in (sweep, reference)]
+    assert tables[0] == tables[1] and {"table.txt", "table.json"} <= {*tables[0]}
+    for name in tables[0]:
         assert (sweep.path / name).read_bytes() == (reference.path / name).read_bytes(), name
     names = [sorted(p.name for p in (s.path / "runs").iterdir()) for s in (sweep, reference)]
     assert names[0] == names[1] and not (sweep.path / "jobs").exists()

@@ -97,7 +97,7 @@ def test_trust_is_not_remembered(seen):
         assert spec.env_entry_point == entry_point
     read = Spec.from_json(spec.to_json())
     assert read == dataclasses.replace(spec, env_entry_point="")
-    with pytest.raises(InputError, match="--trust_dataset_env") as caught:
+    with pytest.raises(InputError, match="trust_dataset_env=True") as caught:
         environments.make_from_spec(read)
     seen(caught.value)
 
