@@ -4,6 +4,7 @@ import difflib
 import inspect
 import io
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ FLAGS = flags.FLAGS
 ERROR_CODE = 2
 FAILED_CODE = 3  # the run could not be written, or its seeds diverged
 STOPPED_CODE = 75  # by a signal, all saved: BSD's EX_TEMPFAIL, which asks to be tried again
+READER_GONE_CODE = 141  # as of a program that SIGPIPE ends
 HELP = {"--help", "-help", "-h", "-?", "--helpshort", "-helpshort"}
 
 
@@ -54,7 +56,11 @@ def launch(main: Callable[..., None], config_type: type | None = None) -> None:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # names of folders may be no Unicode
-    app.run(guarded, flags_parser=partial(_parse, main, config_type))
+    try:
+        app.run(guarded, flags_parser=partial(_parse, main, config_type))
+    except BrokenPipeError:  # whoever reads the output, such as head, has stopped
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(READER_GONE_CODE)
 
 
 def as_flags(sentence: str, names: Iterable[str], typed: Iterable[str] = ()) -> str:

@@ -34,7 +34,7 @@ def define_run_flags() -> None:
     with section("data"):
         define("env_id", "observation_keys", "clip_actions", "trust_dataset_env")
         flags.DEFINE_enum(
-            "data_placement",
+            "placement",
             "auto",
             ("auto", "device", "host"),
             "host leaves the rows of a .shards folder on the disk; auto: device if they fit",
@@ -106,7 +106,7 @@ def load(name: str) -> "Data":
         observation_keys=tuple(FLAGS.observation_keys),
         clip_actions=FLAGS.clip_actions,
         trust_dataset_env=FLAGS.trust_dataset_env,
-        placement=FLAGS.data_placement,
+        placement=FLAGS.placement,
     )
 
 

@@ -1,12 +1,16 @@
 """The parser of command lines, and the sentences of its errors."""
 
 import io
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from offrl_jax.cli import train  # noqa: F401  (defines the flags)
 from offrl_jax.cli.command_line import FAILED_CODE, _algorithm_in, _fail, as_flags
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -70,3 +74,9 @@ def test_an_exit_code_is_told_though_nobody_reads_the_sentence(monkeypatch):
     with pytest.raises(SystemExit) as exit:
         _fail("no room", FAILED_CODE)
     assert exit.value.code == FAILED_CODE
+
+
+def test_a_reader_who_stops_early_gets_no_stack_trace():
+    command = f"{sys.executable} -m offrl_jax.cli train --help | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr

@@ -1,4 +1,4 @@
-"""`--data_placement` and `--host_memory_mb`: where the commands leave the data."""
+"""`--placement` and `--host_memory_mb`: where the commands leave the data."""
 
 import json
 
@@ -21,7 +21,7 @@ REFUSED = {
         ["{shards}", "--host_memory_mb=1", "--config.batch_size=20", "--num_seeds=1000"],
         "host_memory_mb=1 does not hold the batches of a step of 1000 runs; give at least 2",
     ),
-    "no place": (["{shards}", "--data_placement=disk"], "data_placement"),
+    "no place": (["{shards}", "--placement=disk"], "--placement"),
 }
 
 
@@ -44,13 +44,13 @@ def done(folder):
                 f"--run_dir={folder}/{placement}",
                 "--normalize_observations",
             ),
-            f"--data_placement={placement}",
+            f"--placement={placement}",
         ]
         for placement in ("device", "host", "auto")
     }
     for name, (words, _) in REFUSED.items():
         given = [word.format(**paths) for word in words]
-        cases[name] = ["--data_placement=host", f"--run_dir={folder}/{name}", *SHORT, *given]
+        cases[name] = ["--placement=host", f"--run_dir={folder}/{name}", *SHORT, *given]
     return commands.run_apart("train", cases, OFFRL_JAX_CACHE=str(folder / "cache"))
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(folder, done, name):
 def test_a_sweep_takes_shards_too(folder):
     words = [
         *(f"--dataset={folder}/flat.shards", f"--sweep_dir={folder}/sweep", *TINY),
-        *("--grid.learning_rate=1e-3,1e-4", "--data_placement=host", "--host_memory_mb=8"),
+        *("--grid.learning_rate=1e-3,1e-4", "--placement=host", "--host_memory_mb=8"),
     ]
     (found,) = commands.run_apart("sweep", {"sweep": words}).values()
     assert found["code"] == 0, found
