@@ -33,7 +33,7 @@ from offrl_jax.types import InputError, Spec
 
 INTERNAL = {  # arguments of `runs.train.train` that no user gives
     *("algorithm", "config", "dataset", "run_dir", "make_env", "record", "report"),
-    *("setting_dirs", "part"),
+    "setting_dirs",
 }
 SETTINGS = set(inspect.signature(training.train).parameters) - INTERNAL
 
