@@ -528,6 +528,7 @@ def test_training_can_be_resumed():
     jax.tree.map(np.testing.assert_array_equal, half, whole)
 
 
+@pytest.mark.slow
 def test_training_compares_with_the_returns_of_its_own_discount():
     """The learner relabels: returns that were in the dataset before make no difference."""
     config = configured(num_backup_actions=3, discount=0.5, **COVERING[2])

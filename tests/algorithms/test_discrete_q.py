@@ -218,6 +218,7 @@ def unseen(algorithm, config):
     return int(np.asarray(action).argmax())
 
 
+@pytest.mark.slow
 def test_only_the_naive_learner_picks_an_action_that_no_data_show():
     """Rewards are negative, and nothing moves the third action's value from where it started."""
     constrained = {

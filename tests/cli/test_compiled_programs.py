@@ -34,6 +34,7 @@ def train(run_dir, cache):
     return [(run_dir / name).read_bytes() for name in names], done.stderr
 
 
+@pytest.mark.slow
 def test_kept_programs_give_the_same_bytes_and_nothing_is_compiled_twice(tmp_path):
     cache = tmp_path / "cache"
     (tmp_path / "file").touch()

@@ -105,6 +105,7 @@ def test_every_policy_beside_others_is_worth_what_it_is_alone(mdp):
     np.testing.assert_allclose(together[1], alone[0], atol=0.03 * np.ptp(together))
 
 
+@pytest.mark.slow
 def test_several_networks_are_averaged(mdp):
     dataset, policies, columns, starts = mdp
     config = dataclasses.replace(CONFIG, num_steps=50)
@@ -143,7 +144,10 @@ def test_time_outs_bootstrap_and_true_ends_do_not(terminal, exact):
     np.testing.assert_allclose(estimate.bellman_error, 0.5, rtol=0.05)
 
 
-@pytest.mark.parametrize(("reward_range", "bound"), [(None, 10.0), ((0.0, 2.0), 20.0)])
+@pytest.mark.parametrize(
+    ("reward_range", "bound"),
+    [(None, 10.0), pytest.param((0.0, 2.0), 20.0, marks=pytest.mark.slow)],
+)
 def test_targets_stay_within_what_rewards_can_add_up_to(reward_range, bound):
     """Where the next state lies twice as far out, so that Q extrapolates itself: w ← 2 γ w."""
     n = 200

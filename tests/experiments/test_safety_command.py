@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import resumable
 from tests import commands
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SMALL = (
     "--num_iterations=3",
@@ -148,15 +148,3 @@ def test_help_lists_methods_and_settings():
     for words in ("python -m experiments.safety", "ordinary_sign", "--config.accident_limit"):
         assert words in done.stdout, words
     assert "Traceback" not in done.stderr
-
-
-def test_a_folder_goes_on_where_its_description_was_cut_short(tmp_path):
-    """Settings come first: what is missing beside them is written at the next start."""
-    assert resumable.finished(tmp_path / "run", {"a": (1,)}, {"fact": 2}) == {}
-    description = tmp_path / "run" / "environment.json"
-    description.unlink()
-    assert resumable.finished(tmp_path / "run", {"a": (1,)}, {"fact": 2}) == {}
-    assert json.loads(description.read_text())["fact"] == 2
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        *("config.json", "environment.json")
-    }

@@ -31,7 +31,7 @@ def wait_for(condition, process, seconds=120):
 
 
 @pytest.mark.fault(34, "SIGTERM", "saved; a second one leaves at once")
-@pytest.mark.slow  # the full disk below stops a run by SIGTERM too
+@pytest.mark.slow  # by default it is part of the test of a full disk
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_saves_and_stops(reference, seen, number):
     run = beside(reference, number.name)
@@ -47,6 +47,7 @@ def test_a_signal_saves_and_stops(reference, seen, number):
     seen(f"exit code {command_line.STOPPED_CODE}, resumed to the same bytes")
 
 
+@pytest.mark.slow
 @pytest.mark.fault(34, "SIGTERM", "saved; a second one leaves at once")
 def test_a_second_signal_leaves_at_once(reference, seen):
     run = beside(reference, "twice")
@@ -68,10 +69,14 @@ STARVED = ("bash", "-c", 'ulimit -f 120; exec "$@"', "bash")
 
 
 @pytest.mark.fault(35, "disk full", "loud, the last good checkpoint kept")
-def test_a_full_disk(reference, seen):
+def test_a_full_disk_after_a_kill_and_a_stop(reference, seen):
     run = beside(reference, "full")
     process = run.start()
     wait_for(run.steps, process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    process, before = run.start(), run.steps()
+    wait_for(lambda: run.steps() > before, process)
     process.terminate()
     assert process.wait(60) == command_line.STOPPED_CODE
     assert run.log().splitlines()[-1].startswith("stopped at step ")

@@ -85,9 +85,9 @@ def assert_same(run: Run, reference: Run) -> None:
     assert (run.path / "DONE").exists()
 
 
-def killed_and_finished(run: Run, rng: random.Random, kills: int) -> None:
+def killed_and_finished(run: Run, rng: random.Random) -> None:
     """Kills the run at random moments, mostly after a further row, and lets it end then."""
-    for _ in range(kills):
+    for _ in range(KILLS):
         process = run.start()
         before, deadline = run.steps(), time.monotonic() + 60
         if rng.random() < 0.85:  # else also while it starts
@@ -102,17 +102,15 @@ def killed_and_finished(run: Run, rng: random.Random, kills: int) -> None:
 
 
 @pytest.mark.fault(33, "kill -9 at any moment", "resume bit-exact, nothing lost")
-@pytest.mark.parametrize(
-    ("algorithm", "kills"),
-    [("bc", 1), *(pytest.param(name, KILLS, marks=pytest.mark.slow) for name in RUNS)],
-)
-def test_a_killed_run_ends_as_it_would_have(algorithm, kills, tmp_path, seen):
+@pytest.mark.slow  # by default one kill, among other interruptions
+@pytest.mark.parametrize("algorithm", RUNS)
+def test_a_killed_run_ends_as_it_would_have(algorithm, tmp_path, seen):
     reference = Run(algorithm, tmp_path, "reference")
     reference.finish()
     run = Run(algorithm, tmp_path, "killed")
-    killed_and_finished(run, random.Random(algorithm), kills)
+    killed_and_finished(run, random.Random(algorithm))
     assert_same(run, reference)
-    seen(f"{algorithm}: {kills} kills, the same to the byte")
+    seen(f"{algorithm}: {KILLS} kills, the same to the byte")
 
 
 def test_comparing_runs_notices_a_difference(tmp_path):

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from offrl_jax.cli.command_line import STOPPED_CODE
-from tests.few import few
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (
@@ -29,7 +28,7 @@ FLAGS = (
 )
 SIZES = "--grid.hidden_sizes=64,128"
 CASES = {  # a grid, and the signals that end its first processes
-    "2 cells": ([SIZES], [signal.SIGKILL]),
+    "4 cells": (["--grid.learning_rate=1e-3,3e-4", SIZES], [signal.SIGKILL]),
     "12 cells": (
         ["--grid.learning_rate=1e-3,3e-4,1e-4,3e-5", f"{SIZES},64x64"],
         [signal.SIGTERM, *[signal.SIGKILL] * int(os.environ.get("KILLS", 2))],
@@ -106,7 +105,8 @@ def assert_same(sweep: Sweep, reference: Sweep) -> None:
 
 
 @pytest.mark.fault(33, "kill -9 at any moment of a sweep", "the same table, nothing run twice")
-@pytest.mark.parametrize("case", few(list(CASES), ["2 cells"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
 def test_a_killed_sweep_ends_as_it_would_have(case, tmp_path, seen):
     grid, signals = CASES[case]
     reference = Sweep(grid, tmp_path, "reference")

@@ -206,6 +206,7 @@ def test_the_error_ahead_is_of_the_policys_action_under_the_target():
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_seeds_in_one_dispatch_equal_a_separate_run():
     keys = jax.random.split(KEY, 2)
 
