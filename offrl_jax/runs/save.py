@@ -1,6 +1,7 @@
 """Writes a run that was not trained in a directory of its own."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,8 +49,10 @@ def save_run(
       ended: Whether it has ended, be it done or failed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.*"):
-        shutil.rmtree(leftover)
+    leftovers = re.compile(rf"\.{re.escape(path.name)}\.\d+")  # of processes that were killed
+    for entry in path.parent.iterdir():
+        if leftovers.fullmatch(entry.name):
+            shutil.rmtree(entry)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     directory = RunDirectory(unfinished, settings, environment)
     directory.adopt()

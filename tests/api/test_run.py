@@ -87,6 +87,13 @@ def test_a_saved_run_is_a_run_directory(run, saved):
         run.save(saved)
 
 
+def test_saving_leaves_its_neighbours_alone(run, tmp_path):
+    (tmp_path / ".bc.mine").mkdir()
+    (tmp_path / ".bc.123").mkdir()  # of a save that was killed
+    run.save(tmp_path / "bc")
+    assert sorted(os.listdir(tmp_path)) == [".bc.mine", "bc"]
+
+
 def test_a_saved_run_resumes_bit_for_bit(saved, tmp_path):
     longer = {"num_seeds": 2, "seed": 5, "num_steps": 20, "num_evaluations": 2}
     undisturbed = train("bc", toy_dataset(), config=TINY, **SHORT | longer)
