@@ -252,7 +252,7 @@ def checked_grid(
         if isinstance(values, str) or not hasattr(values, "__iter__"):
             raise InputError(f'grid["{name}"] is {values!r}, a single value; give a list of them')
     axes = {
-        name: tuple(_value(field, value) for value in grid[name])
+        name: tuple(prepare.plain(field, value) for value in grid[name])
         for name, field in fields.items()
         if name in grid
     }
@@ -267,14 +267,6 @@ def checked_grid(
                 f'grid["{name}"]: {shown_value(twice[0])} comes twice; give each value once'
             )
     return axes
-
-
-def _value(field: dataclasses.Field, value: Any) -> Any:
-    """As the config holds it: arrays and lists as Python's numbers and tuples."""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    if isinstance(value, list):
-        return tuple(value)
-    return float(value) if field.type is float and type(value) is int else value
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:

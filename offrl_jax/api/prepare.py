@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import operator
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,10 @@ from offrl_jax.presets.preset import DOMAINS, Preset, find_preset, prepared
 from offrl_jax.types import InputError, did_you_mean
 
 Environment = str | Callable[[], Any] | None
+WHOLE = {  # settings
+    *("num_steps", "num_seeds", "seed", "seed_batch", "num_evaluations"),
+    *("num_evaluation_episodes", "keep_last", "keep_every", "host_memory_mb"),
+}
 PRESET_FIELDS = tuple(field.name for field in dataclasses.fields(Preset) if field.name != "config")
 
 
@@ -36,18 +41,23 @@ def find_algorithm(algorithm: str | Algorithm) -> Algorithm:
 def take_preset_fields(
     function: str, settings: dict[str, Any], known: Iterable[str]
 ) -> dict[str, Any]:
-    """Takes the fields of `Preset` out of a function's settings.
+    """Takes the fields of `Preset` out of a function's settings, with NumPy's integers as Python's.
 
     Raises:
-      InputError: if a setting is neither one of them nor known.
+      InputError: if a setting is neither one of them nor known, or should be a whole number.
     """
     known = sorted({*known, *PRESET_FIELDS})
-    for name in settings:
+    for name, value in settings.items():
         if name not in known:
             raise InputError(
                 f"{function} has no setting {name!r}{did_you_mean(name, known)} (it has "
                 f"{', '.join(known)})"
             )
+        if name in WHOLE and value is not None:
+            try:
+                settings[name] = operator.index(value)
+            except TypeError as error:
+                raise InputError(f"{name}={value!r}; give a whole number") from error
     return {name: settings.pop(name, None) for name in PRESET_FIELDS}
 
 
@@ -126,14 +136,23 @@ def make_config(algorithm: Algorithm, preset: Preset, config: Any = None) -> Any
             f"config is a {type(config).__name__}; {algorithm.name} takes a "
             f"{algorithm.Config.__name__} or a dictionary of its fields"
         )
-    known = [field.name for field in dataclasses.fields(algorithm.Config)]
-    for name in config or {}:
-        if name not in known:
+    fields = {field.name: field for field in dataclasses.fields(algorithm.Config)}
+    values = {**preset.config, **(config or {})}
+    for name in values:
+        if name not in fields:
             raise InputError(
-                f"{algorithm.name} has no setting {name!r}{did_you_mean(name, known)} (it has "
-                f"{', '.join(known)})"
+                f"{algorithm.name} has no setting {name!r}{did_you_mean(name, fields)} (it has "
+                f"{', '.join(fields)})"
             )
-    return algorithm.Config(**{**preset.config, **(config or {})})
+    return algorithm.Config(**{name: plain(fields[name], x) for name, x in values.items()})
+
+
+def plain(field: dataclasses.Field, value: Any) -> Any:
+    """A value as the config holds it: arrays and lists as Python's numbers and tuples."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if field.type is float and type(value) is int else value
 
 
 def learnable(dataset: Data, preset: Preset, best_fraction: float = 1.0) -> Data:

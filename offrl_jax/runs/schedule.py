@@ -105,8 +105,10 @@ def seed_keys(seed: int, num_seeds: int) -> Key:
     """A key (S,) for each of the seeds from `seed` on.
 
     Raises:
-      InputError: if some of them would repeat.
+      InputError: if there is none, or some of them would repeat.
     """
+    if num_seeds < 1:
+        raise InputError(f"num_seeds={num_seeds}; give at least one")
     if not 0 <= seed <= 2**32 - num_seeds:
         raise InputError(
             f"seed={seed} with {num_seeds} seeds leaves the range of 0 to 2**32 - 1, beyond which "

@@ -183,6 +183,14 @@ def test_what_is_given_comes_on_top_of_the_preset():
     assert len(best.dataset) == 30 and best.settings["best_fraction"] == 0.5
 
 
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    whole = {"num_seeds": np.int64(2), "seed": np.int32(3), "num_steps": np.int64(10)}
+    config = {"hidden_sizes": [8], "batch_size": np.int64(8), "learning_rate": np.float32(1e-3)}
+    run = train("bc", toy_dataset(), config=config, run_dir=tmp_path / "run", **SHORT | whole)
+    assert load_run(tmp_path / "run").settings == run.settings
+    assert run.seeds == (3, 4) and run.config.hidden_sizes == (8,)
+
+
 def test_progress_is_shown_unless_it_is_turned_off(capsys):
     bc(toy_dataset())
     assert capsys.readouterr() == ("", "")
@@ -198,15 +206,17 @@ def test_progress_is_shown_unless_it_is_turned_off(capsys):
         ({"recipe": "quik"}, "no recipe 'quik'.*; did you mean quick?"),
         ({"config": {"hiden_sizes": (8,)}}, "no setting 'hiden_sizes'; did you mean hidden_sizes?"),
         ({"config": rule.Config()}, "config is a RuleConfig; bc takes a BCConfig"),
+        ({"num_seeds": 0}, "num_seeds=0; give at least one"),
+        ({"num_seeds": 2.0}, "num_seeds=2.0; give a whole number"),
         ({"num_seed": 3}, "train has no setting 'num_seed'; did you mean num_seeds?"),
         ({"data": "pointmaze/umase-600"}, "did you mean"),
         ({"setting_dirs": ["a"]}, "train has no setting 'setting_dirs'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_an_unknown_name_is_answered_with_the_nearest(arguments, words):
+def test_a_wrong_argument_is_one_sentence(arguments, words):
     with pytest.raises(InputError, match=words.replace("?", r"\?")):
-        train(**{"algorithm": "bc", "data": toy_dataset(), "progress": False} | arguments)
+        train(**{"algorithm": "bc", "data": toy_dataset(), "config": TINY} | SHORT | arguments)
 
 
 def test_a_seed_that_is_not_there_has_no_policy(run):
