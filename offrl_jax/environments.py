@@ -125,15 +125,17 @@ def make_from_spec(spec: Spec, own: Callable[[], Any] | None = None):
     """The evaluation environment of a dataset, or the user's own for it.
 
     Raises:
-      InputError: if the dataset names no environment and the user has none, or it disagrees with
-        the data in shape.
+      InputError: if the dataset names no environment and the user has none, or if it is none or
+        disagrees with the data in shape.
     """
     if own is not None:
         env, name = own(), getattr(own, "__name__", "the environment")
+        if not hasattr(env, "action_space"):
+            raise InputError(f"{name} returned {env!r}; give a function that makes an environment")
     elif spec.env_id is None:
         raise InputError(
-            f"dataset {spec.name} names no environment to evaluate in; give env_id, or "
-            "num_evaluation_episodes=0 to train without one"
+            f"dataset {spec.name} names no environment to evaluate in; give one as "
+            "environment=…, or num_evaluation_episodes=0 to train without one"
         )
     else:
         name = spec.env_id

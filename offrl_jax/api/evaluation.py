@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from offrl_jax.api.prepare import Environment, in_environment
+from offrl_jax.api.prepare import Environment, in_environment, maker
 from offrl_jax.data.dataset import Preprocessing
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.reports.table import final_table
@@ -46,13 +46,12 @@ def roll_out(run: Any, num_episodes: int, environment: Environment) -> Evaluatio
     """The episodes of a `Run`; arguments and errors as of `evaluate`."""
     if num_episodes < 1:
         raise InputError(f"num_episodes={num_episodes}; give at least one")
-    spec, make_env = run.spec, environment if callable(environment) else None
+    spec, make_env = run.spec, maker(environment)
     if isinstance(environment, str):
         spec = in_environment(spec, environment)
     if make_env is None and spec.env_id is None:
         raise InputError(
-            f"dataset {spec.name} names no environment to evaluate in; give environment=…, an id "
-            "or a function that makes one"
+            f"dataset {spec.name} names no environment to evaluate in; give one as environment=…"
         )
     is_lost = np.array([why is not None for why in run.diverged])
     if is_lost.all():

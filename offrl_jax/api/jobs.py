@@ -103,7 +103,7 @@ class Plan:
         self._config, self._changes, self._best_fraction = config, changes, best_fraction
         self._preset, self._recipe, self._runs_per_job = preset, recipe, runs_per_job
         self.options = DEFAULTS | settings
-        self._make_env = environment if callable(environment) else None
+        self._make_env = prepare.maker(environment)
         self.axes = checked_grid(algorithm, grid, config)
         if not self.axes and len(names) == 1:
             raise InputError(

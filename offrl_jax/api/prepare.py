@@ -65,14 +65,35 @@ def find_dataset(source: Data | str | os.PathLike, environment: Environment = No
     """The dataset, loaded where a name or path is given, with the environment of that id, if any.
 
     Raises:
-      InputError: as `load_dataset`.
+      InputError: as `load_dataset`, or if it is of another type.
     """
     env_id = environment if isinstance(environment, str) else None
+    if not isinstance(source, Data | str | os.PathLike):
+        raise InputError(
+            f"data is of type {type(source).__name__}; give a dataset, as load_dataset and "
+            "dataset_from_arrays make one, or its name or path"
+        )
     if not isinstance(source, Data):
         return data.load_dataset(source, env_id=env_id)
     if env_id is None:
         return source
     return dataclasses.replace(source, spec=in_environment(source.spec, env_id))
+
+
+def maker(environment: Environment) -> Callable[[], Any] | None:
+    """The function that makes the environment; None where an id or nothing is given.
+
+    Raises:
+      InputError: if it is of another type.
+    """
+    if environment is None or isinstance(environment, str):
+        return None
+    if not callable(environment):
+        raise InputError(
+            f"environment is of type {type(environment).__name__}; give a registered id, or a "
+            "function that makes an environment"
+        )
+    return environment
 
 
 def in_environment(spec: Any, env_id: str) -> Any:
@@ -107,10 +128,12 @@ def choose_preset(
       changes: Fields of `Preset`, None for those that stay.
 
     Raises:
-      InputError: if there is no such preset or recipe.
+      InputError: if there is no such preset or recipe, or a recipe beside a preset itself.
     """
     changes = {name: value for name, value in (changes or {}).items() if value is not None}
     if isinstance(preset, Preset):
+        if recipe:
+            raise InputError("recipe is given beside a Preset; put its settings into that")
         return dataclasses.replace(preset, **changes)
     known = "auto", "none", *DOMAINS
     if preset not in known:

@@ -262,7 +262,7 @@ def train(
                 *(algorithm, config, dataset),
                 run_dir=run_dir,
                 num_steps=chosen.num_steps,
-                make_env=environment if callable(environment) else None,
+                make_env=prepare.maker(environment),
                 record=prepare.record(chosen, best_fraction),
                 **settings,
             )

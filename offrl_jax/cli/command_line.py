@@ -65,7 +65,8 @@ def launch(main: Callable[..., None], config_type: type | None = None) -> None:
 
 def as_flags(sentence: str, names: Iterable[str], typed: Iterable[str] = ()) -> str:
     """A sentence about arguments as one about flags: `num_seeds=3` becomes `--num_seeds=3`,
-    `grid["expectile"]` becomes `--grid.expectile`, and a call a command.
+    `grid["expectile"]` becomes `--grid.expectile`, `environment=…` becomes `--env_id=…`, and a
+    call a command.
 
     Names without an underscore are words of English too and change only before an equals sign.
     What is quoted, or typed by the user and looks like a path or an assignment, stays.
@@ -81,6 +82,8 @@ def as_flags(sentence: str, names: Iterable[str], typed: Iterable[str] = ()) -> 
         prefix, _, argument = name.rpartition(".")
         if prefix != "grid" or FLAGS[name].present:
             flag_of[argument] = name
+    if "env_id" in names:
+        flag_of["environment"] = "env_id"
     values = (word.partition("=")[2] if word.startswith("-") else word for word in typed)
     kept = [re.escape(value) for value in values if re.search(r"[/\\=]", value)]
     field = r'\b(?P<group>config|grid)\["(?P<field>\w+)"\]'

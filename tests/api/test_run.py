@@ -148,7 +148,7 @@ def test_a_run_that_never_saw_its_environment_is_evaluated(tmp_path):
     data = toy_dataset(env_id=None, reference_scores=None)
     run = bc(data, num_evaluation_episodes=0, run_dir=tmp_path / "run")
     assert run.evaluations == {}
-    with pytest.raises(InputError, match="names no environment to evaluate in; give environment=…"):
+    with pytest.raises(InputError, match="names no environment to evaluate in; give one as"):
         evaluate(run)
     for environment in (ENV_ID, Toy):
         found = evaluate(tmp_path / "run", num_episodes=2, environment=environment)
@@ -209,6 +209,9 @@ def test_progress_is_shown_unless_it_is_turned_off(capsys):
         ({"num_seeds": 0}, "num_seeds=0; give at least one"),
         ({"num_seeds": 2.0}, "num_seeds=2.0; give a whole number"),
         ({"num_seed": 3}, "train has no setting 'num_seed'; did you mean num_seeds?"),
+        ({"data": np.zeros((9, 2))}, "data is of type ndarray; give a dataset"),
+        ({"environment": 3}, "environment is of type int; give a registered id, or a function"),
+        ({"preset": Preset(), "recipe": "quick"}, "recipe is given beside a Preset"),
         ({"data": "pointmaze/umase-600"}, "did you mean"),
         ({"setting_dirs": ["a"]}, "train has no setting 'setting_dirs'"),
     ],

@@ -36,6 +36,7 @@ NAMES = "num_seeds", "run_dir", "seed", "output", "env_id", "config.discount", "
     [
         ("num_seeds=3 is wrong; give run_dir=…", "--num_seeds=3 is wrong; give --run_dir=…"),
         ("(num_seeds=3, seed=1)", "(--num_seeds=3, --seed=1)"),
+        ("give one as environment=…", "give one as --env_id=…"),
         ("leave num_seeds out", "leave --num_seeds out"),
         ("discount=1.5 is outside [0, 1]", "--config.discount=1.5 is outside [0, 1]"),
         ("num_critics is empty", "--config.num_critics is empty"),
@@ -45,6 +46,7 @@ NAMES = "num_seeds", "run_dir", "seed", "output", "env_id", "config.discount", "
         ("make the same call again", "run the same command again"),
         ("the same call with run_dir=/x resumes", "the same command with --run_dir=/x resumes"),
         # words of English, names of others, code, files
+        ("the environment names no seed", "the environment names no seed"),
         ("seed 3 of the output diverged", "seed 3 of the output diverged"),
         ("policy=3 and num_seed=3", "policy=3 and num_seed=3"),
         ("num_seeds==3, num_seeds()", "num_seeds==3, num_seeds()"),
