@@ -189,8 +189,8 @@ def _policies(
         if isinstance(run, Run) and run.path is None:
             groups.append(run.trained())
         else:
-            path = run.path if isinstance(run, Run) else run
-            groups += load.load(path, all_checkpoints=all_checkpoints)
+            of = (run.path, run.algorithm) if isinstance(run, Run) else (run,)
+            groups += load.load(*of, all_checkpoints=all_checkpoints)
     return groups
 
 

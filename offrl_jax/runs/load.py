@@ -166,11 +166,11 @@ def read(run_dir: str | Path, algorithm: Algorithm | None = None) -> Description
     path = Path(run_dir).expanduser()
     try:
         settings = json.loads((path / CONFIG).read_text())
-        own = settings["algorithm"] if algorithm is None else algorithm.name
-        if own != settings["algorithm"] or (algorithm is None and own not in ALGORITHMS):
+        own = settings["algorithm"]
+        if own not in ALGORITHMS if algorithm is None else own != algorithm.name:
             raise InputError(
-                f"{run_dir} is a run of the algorithm {settings['algorithm']!r}; give that as "
-                "algorithm=…"
+                f"{run_dir} is a run of the algorithm {own!r}; load it with load_run(…, "
+                "algorithm=…)"
             )
         return describe(settings, algorithm)
     except InputError:
@@ -206,14 +206,21 @@ def checkpoints(run_dir: str | Path, run: Description) -> Iterator[Checkpoint]:
         stored.abandon()
 
 
-def load(run_dir: str | Path, *, all_checkpoints: bool = False) -> list[Trained]:
+def load(
+    run_dir: str | Path, algorithm: Algorithm | None = None, *, all_checkpoints: bool = False
+) -> list[Trained]:
     """The policies of a run, which may still be training, at its newest whole checkpoint or at
     every whole one that it has kept, in order. Damaged ones are warned of.
+
+    Args:
+      run_dir: Its directory.
+      algorithm: What was trained, where it is not one of ours.
+      all_checkpoints: Whether to load all.
 
     Raises:
       InputError: if there is no run, no policy in it, or it was written by another version.
     """
-    run, path = read(run_dir), Path(run_dir).expanduser()
+    run, path = read(run_dir, algorithm), Path(run_dir).expanduser()
     evaluations = _evaluations(path / "evaluations.jsonl", len(run.seeds))
     found = []
     for checkpoint in checkpoints(run_dir, run):

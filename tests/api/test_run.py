@@ -168,9 +168,12 @@ def test_training_takes_an_environment(tmp_path):
 def test_an_algorithm_of_your_own(tmp_path):
     run = train(rule, toy_dataset(), run_dir=tmp_path / "run", **SHORT)
     assert run.policy()(np.zeros(2)).shape == (2,)
-    with pytest.raises(InputError, match="run of the algorithm 'rule'; give that as algorithm=…"):
+    with pytest.raises(InputError, match=r"run of the algorithm 'rule'; load it with load_run\("):
         load_run(tmp_path / "run")
-    assert load_run(tmp_path / "run", algorithm=rule).step == 10
+    again = load_run(tmp_path / "run", algorithm=rule)
+    assert again.step == 10
+    found = select(again, dataset=toy_dataset(), scores=(), num_steps=5)
+    assert found.choice["algorithm"] == "rule"
 
 
 def test_what_is_given_comes_on_top_of_the_preset():
