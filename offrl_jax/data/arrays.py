@@ -208,10 +208,13 @@ def dataset_from_arrays(
 
 def _check_names(name: str, given: Sequence[str], spec: Mapping[str, Any]) -> None:
     """Raises InputError unless all arrays that a dataset needs are given and nothing unknown is."""
+    known = [field.name for field in dataclasses.fields(Spec)]
+    for unknown in spec.keys() - set(known):
+        hint = did_you_mean(unknown, [*FIELDS, *FIELDS.values(), "episode_end", *known])
+        raise InputError(
+            f"dataset {name} is given {unknown}, which a dataset does not have{hint} (it needs "
+            f"{', '.join(REQUIRED)})"
+        )
     for field in REQUIRED:
         if field not in given:
             raise InputError(f"dataset {name} has no {field}; it needs {', '.join(REQUIRED)}")
-    known = [field.name for field in dataclasses.fields(Spec)]
-    for unknown in spec.keys() - set(known):
-        hint = did_you_mean(unknown, [*FIELDS.values(), "episode_end", *known])
-        raise InputError(f"dataset {name} is given {unknown}, which a dataset does not have{hint}")

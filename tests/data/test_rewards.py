@@ -90,6 +90,7 @@ def test_plural_keys_of_files_are_names_too():
     [
         ({"reward": np.ones(4)}, "two arrays of reward"),
         ({"rewards": None}, "has no reward; it needs observation, action"),
+        ({"rewards": None, "rewrad": np.ones(4)}, "given rewrad, .*; did you mean reward"),
         ({"timeoutz": np.ones(4)}, "given timeoutz, which a dataset does not have; .* timeout"),
     ],
 )
