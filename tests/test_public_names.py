@@ -32,8 +32,9 @@ def test_type_checkers_see_what_programs_see():
 
 
 def test_another_name_is_no_attribute():
-    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'trian'; did you mean train\?"):
         offrl_jax.trian  # noqa: B018
+    assert dir(offrl_jax) == offrl_jax.__all__
 
 
 def test_importing_the_package_leaves_jax_for_later():
