@@ -133,6 +133,8 @@ class Run:
                 if not np.isnan(values).all():
                     text += f", {name} {np.nanmean(values):.1f}"
                 break
+        if any(self.diverged):
+            text += f", {sum(map(bool, self.diverged))} diverged"
         return f"Run({text}, {self.path or 'in memory'})"
 
     def evaluate(self, *, num_episodes: int = 10, environment: Environment = None) -> Evaluation:

@@ -283,6 +283,11 @@ def test_a_policy_is_exported(run, saved, tmp_path):
         export(run)
 
 
+def test_a_run_says_that_seeds_diverged():
+    run = bc(toy_dataset(), num_seeds=2, divergence_limit=1e-9)
+    assert repr(run) == "Run(bc on toy: 2 seeds, 10 steps, 2 diverged, in memory)"
+
+
 def test_objects_print_short(run):
     assert repr(run).startswith("Run(bc on toy: 2 seeds, 10 steps, score ")
     shown = run, run.dataset, run.algorithm, run.policy(), run.session, run.session.rollouts
