@@ -23,7 +23,7 @@ ERROR_CODE = 2
 FAILED_CODE = 3  # the run could not be written, or its seeds diverged
 STOPPED_CODE = 75  # by a signal, all saved: BSD's EX_TEMPFAIL, which asks to be tried again
 READER_GONE_CODE = 141  # as of a program that SIGPIPE ends
-HELP = {"--help", "-help", "-h", "-?", "--helpshort", "-helpshort"}
+HELP = {"--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull"}
 
 
 def launch(main: Callable[..., None], config_type: type | None = None) -> None:
