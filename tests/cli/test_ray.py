@@ -181,7 +181,7 @@ def test_a_node_is_lost_in_mid_sweep_and_nothing_else_is(tmp_path, cluster, monk
     log = found.with_suffix(".log").read_text()
     assert "8 of 8 jobs done after" in log
     for number in interrupted:
-        assert "going on from step" in (found / f"tasks/job_{number}.log").read_text()
+        assert "resuming from step" in (found / f"tasks/job_{number}.log").read_text()
     for name in ("table.txt", "table.json", "table.png"):
         assert (found / name).read_bytes() == (expected / name).read_bytes(), name
     runs = sorted(path.name for path in (expected / "runs").iterdir())
