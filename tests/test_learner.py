@@ -88,7 +88,7 @@ def adding_two(config, state, batch, key):
 
 
 def phased(*phases):
-    return count._replace(phases=lambda config: phases)
+    return count._replace(update=phases[-1].updates[0], phases=lambda config, update: phases)
 
 
 def run(algorithm, lengths, key=None):
@@ -187,7 +187,7 @@ COUNT = count._replace(init=started)
             (2, 6),
             [3],
         ),
-        (COUNT._replace(phases=THREE.phases), CountConfig(), (4,), [2]),
+        (COUNT._replace(update=THREE.update, phases=THREE.phases), CountConfig(), (4,), [2]),
     ],
     ids=["seeds", "settings and seeds", "phases"],
 )

@@ -11,6 +11,7 @@ episodes are cut), and counts from 0 on, the paper's 1[A ≥ 0]; the trust regio
 divergence, acme's two.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -230,7 +231,7 @@ def value(
     return advantage_weighted.value(config, state.agent, observation)
 
 
-def phases(config: ABMConfig) -> tuple[Phase, ...]:
+def phases(config: ABMConfig, update: Callable) -> tuple[Phase, ...]:
     return (Phase((update,), relabel=with_discounted_returns),)
 
 

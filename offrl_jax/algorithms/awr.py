@@ -8,6 +8,7 @@ the value and then, with new returns, 1000 of the actor, where here each step is
 mean goes through tanh instead of paying for leaving the bounds.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -193,7 +194,7 @@ def update(
     return state, metrics
 
 
-def phases(config: AWRConfig) -> tuple[Phase, ...]:
+def phases(config: AWRConfig, update: Callable) -> tuple[Phase, ...]:
     return (Phase((update,), relabel=relabel, relabel_every=config.relabel_every),)
 
 

@@ -24,7 +24,8 @@ class Algorithm(NamedTuple):
       value: (config, state, observation) -> the critic's estimate (B,) of what acting from these
         observations returns, discounted, in transformed rewards; None without a critic.
       citation: The paper.
-      phases: (config) -> the phases of training in order; None if every step is an `update`.
+      phases: (config, update) -> the phases of training in order, where `update` is that of the
+        algorithm, so that a replaced one trains; None if every step is an `update`.
       q_values: (config, state, observation, action) -> Q_k(s, a) of every critic, (E, B) for one
         action a state, (E, B, N) for several, (B, N, A); None without a critic of actions.
       discrete: (config) -> whether the actions that it learns are discrete.
@@ -94,10 +95,16 @@ def phases_of(algorithm: Algorithm, config: Any) -> tuple[Phase, ...]:
 
     Raises:
       ValueError: if another than the last has no length, or the last has one.
+      InputError: if none of them takes the algorithm's update.
     """
     if algorithm.phases is None:
         return (Phase((algorithm.update,)),)
-    *earlier, last = algorithm.phases(config)
+    *earlier, last = algorithm.phases(config, algorithm.update)
+    if not any(algorithm.update in phase.updates for phase in (*earlier, last)):
+        raise InputError(
+            f"no phase of {algorithm.name} takes its update, so training would ignore it; return "
+            "phases that hold the update that phases(config, update) is given"
+        )
     if last.num_steps is not None or any(phase.num_steps is None for phase in earlier):
         raise ValueError(f"{algorithm.name}: every phase but the last needs a length")
     return (*(phase for phase in earlier if phase.num_steps), last)

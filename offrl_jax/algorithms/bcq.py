@@ -6,6 +6,7 @@ Update order: behaviour model → critics → perturbation → targets.
 Checked against: the authors' code (sfujim/BCQ at 4876f7e, continuous).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -174,17 +175,17 @@ def constrained_update(
 def update(
     config: BCQConfig, state: BCQState, batch: Transition, key: Key
 ) -> tuple[BCQState, Metrics]:
-    """A step of everything, the behaviour model first."""
-    behavior_key, key = jax.random.split(key)
-    state, behavior_metrics = fit_behavior(config, state, batch, behavior_key, behavior_loss)
+    """A step of everything, and of the behaviour model first unless a phase of its own fits it."""
+    behavior_metrics = {}
+    if config.num_behavior_steps == 0:
+        behavior_key, key = jax.random.split(key)
+        state, behavior_metrics = fit_behavior(config, state, batch, behavior_key, behavior_loss)
     state, metrics = constrained_update(config, state, batch, key)
     return state, behavior_metrics | metrics
 
 
-def phases(config: BCQConfig) -> tuple[Phase, ...]:
-    if config.num_behavior_steps == 0:
-        return (Phase((update,)),)
-    return Phase((behavior_update,), config.num_behavior_steps), Phase((constrained_update,))
+def phases(config: BCQConfig, update: Callable) -> tuple[Phase, ...]:
+    return Phase((behavior_update,), config.num_behavior_steps), Phase((update,))
 
 
 def act(

@@ -6,6 +6,7 @@ Checked against: the authors' code (aviralkumar2907/BEAR at f2e31c1), without it
 variance; default learning rates, sizes and samples of their rlkit version for D4RL (ac45a9d).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -232,17 +233,17 @@ def constrained_update(
 def update(
     config: BEARConfig, state: BEARState, batch: Transition, key: Key
 ) -> tuple[BEARState, Metrics]:
-    """A step of everything, the behaviour model first."""
-    behavior_key, key = jax.random.split(key)
-    state, behavior_metrics = fit_behavior(config, state, batch, behavior_key, behavior_loss)
+    """A step of everything, and of the behaviour model first unless a phase of its own fits it."""
+    behavior_metrics = {}
+    if config.num_behavior_steps == 0:
+        behavior_key, key = jax.random.split(key)
+        state, behavior_metrics = fit_behavior(config, state, batch, behavior_key, behavior_loss)
     state, metrics = constrained_update(config, state, batch, key)
     return state, behavior_metrics | metrics
 
 
-def phases(config: BEARConfig) -> tuple[Phase, ...]:
-    if config.num_behavior_steps == 0:
-        return (Phase((update,)),)
-    return Phase((behavior_update,), config.num_behavior_steps), Phase((constrained_update,))
+def phases(config: BEARConfig, update: Callable) -> tuple[Phase, ...]:
+    return Phase((behavior_update,), config.num_behavior_steps), Phase((update,))
 
 
 def act(

@@ -360,7 +360,7 @@ def num_pretraining_steps(config: BRACConfig) -> int:
     return config.num_behavior_steps if config.divergence in PRIMAL else 0
 
 
-def phases(config: BRACConfig) -> tuple[Phase, ...]:
+def phases(config: BRACConfig, update: Callable) -> tuple[Phase, ...]:
     return Phase((behavior_update,), num_pretraining_steps(config)), Phase((update,))
 
 

@@ -10,6 +10,7 @@ JaxCQL's may and Cal-QL's do start orthogonally, with log deviations lower by 1.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -345,7 +346,7 @@ def with_reference_returns(
     return state, with_lambda_returns(dataset, after_cut, config.discount, 1.0)
 
 
-def phases(config: CQLConfig) -> tuple[Phase, ...]:
+def phases(config: CQLConfig, update: Callable) -> tuple[Phase, ...]:
     return (Phase((update,), relabel=with_reference_returns if config.calibrated else None),)
 
 

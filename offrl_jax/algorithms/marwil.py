@@ -7,6 +7,7 @@ where RLlib's overflows; one σ for all states; the return of a cut episode ends
 on with V: do not shift rewards below zero where episodes are cut.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -136,7 +137,7 @@ def value(
     return state_value(config.critic_hidden_sizes, state.value, observation)
 
 
-def phases(config: MARWILConfig) -> tuple[Phase, ...]:
+def phases(config: MARWILConfig, update: Callable) -> tuple[Phase, ...]:
     return (Phase((update,), relabel=with_discounted_returns),)
 
 

@@ -8,6 +8,7 @@ after its step, not before it, and the actor steps last of every `policy_delay` 
 in TD3; parameters start as everywhere here, not from biases of 0.1 and small last layers.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -82,7 +83,7 @@ def update(
     return state, critic_metrics | actor_metrics
 
 
-def phases(config: ReBRACConfig) -> tuple[Phase, ...]:
+def phases(config: ReBRACConfig, update: Callable) -> tuple[Phase, ...]:
     return (Phase((critic_update,) * (config.policy_delay - 1) + (update,)),)
 
 

@@ -5,6 +5,7 @@ Update order: critics; every `policy_delay` steps the actor, then all targets.
 Checked against: the authors' code (sfujim/TD3_BC at 8791ad7).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -56,7 +57,7 @@ def update(
     return state, critic_metrics | actor_metrics
 
 
-def phases(config: TD3BCConfig) -> tuple[Phase, ...]:
+def phases(config: TD3BCConfig, update: Callable) -> tuple[Phase, ...]:
     return (Phase((critic_update,) * (config.policy_delay - 1) + (update,)),)
 
 

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.base import phases_of
 from offrl_jax.algorithms.bcq import (
     BCQConfig,
     actor_loss,
@@ -223,7 +224,7 @@ def moved(after, before):
 
 
 def test_without_pretraining_every_step_is_a_whole_one():
-    ((updates, length, *_),) = BCQ.phases(CONFIG)
+    ((updates, length, *_),) = phases_of(BCQ, CONFIG)
     assert updates == (BCQ.update,) and length is None
 
 

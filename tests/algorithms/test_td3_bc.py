@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.base import phases_of
 from offrl_jax.algorithms.rebrac import critic_update as rebrac_critic_update
 from offrl_jax.algorithms.td3_bc import TD3BCConfig, actor_loss, critic_update
 from offrl_jax.data import sample
@@ -143,7 +144,8 @@ def moved(after, before):
 )
 def test_the_last_of_every_policy_delay_steps_moves_all(algorithm, critics_alone):
     for delay in (1, 2, 3):
-        ((updates, length, *_),) = algorithm.phases(algorithm.Config(policy_delay=delay))
+        config = algorithm.Config(policy_delay=delay)
+        ((updates, length, *_),) = phases_of(algorithm, config)
         assert updates == (*[critics_alone] * (delay - 1), algorithm.update) and length is None
 
 

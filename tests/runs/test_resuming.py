@@ -44,7 +44,7 @@ def relabel(config, state, dataset):
 
 
 def phases(*phases):
-    return rule._replace(phases=lambda config: phases)
+    return rule._replace(update=phases[-1].updates[0], phases=lambda config, update: phases)
 
 
 TOY = rule._replace(update=learn)

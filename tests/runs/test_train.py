@@ -323,7 +323,7 @@ def test_a_run_goes_through_its_phases(tmp_path):
         state, _ = rule.update(config, state, batch, key)
         return state._replace(offset=state.offset + 0.1), {"pretraining/loss": state.offset}
 
-    phased = rule._replace(phases=lambda config: (Phase((pretrain,), 3), Phase((rule.update,))))
+    phased = rule._replace(phases=lambda config, update: (Phase((pretrain,), 3), Phase((update,))))
     options = {"num_evaluations": 2, "num_evaluation_episodes": 1}
     result = train(
         phased, RuleConfig(), toy_dataset(), run_dir=tmp_path / "run", num_steps=4, **options

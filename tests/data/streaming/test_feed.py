@@ -54,7 +54,7 @@ def other(config, state, batch, key):
 
 PHASES = rule._replace(
     update=learn_in_step,
-    phases=lambda config: (Phase((other,), 4), Phase((learn_in_step, other, other))),
+    phases=lambda config, update: (Phase((other,), 4), Phase((update, other, other))),
 )
 CASES = {
     "one seed": (BC, BC_CONFIG, ()),
