@@ -19,10 +19,14 @@ def commands(text: str) -> list[tuple[str, str]]:
     """Modules of `offrl NAME` and of `-m experiments.NAME`, each with the rest of its line, which a
     backslash joins to the next one."""
     joined = re.sub(r"\s*\\\n\s*", " ", text)
-    found = re.findall(
-        r"(?:^|[|;&`/(]|exec|srun) ?(offrl [a-z]\w*|python -m experiments[.\w]+)(.*)", joined, re.M
-    )
-    return [(re.sub(r"^offrl ", "offrl_jax.cli.", n).split()[-1], rest) for n, rest in found]
+    ours, theirs = r"offrl [a-z][\w-]*", r"python -m experiments[.\w]+"
+    found = re.findall(rf"(?:^|[|;&`/(]|exec|srun) ?({ours}|{theirs})(.*)", joined, re.M)
+    return [(_module(command), rest) for command, rest in found]
+
+
+def _module(command: str) -> str:
+    name = command.split()[-1]
+    return f"offrl_jax.cli.{name.replace('-', '_')}" if command.startswith("offrl ") else name
 
 
 @functools.cache

@@ -18,7 +18,7 @@ LAYERS = {  # imports go to a layer above in this table, or stay in their own
     "evaluation": {"evaluation", "safety"},
     "runs": {"presets", "runs"},
     "reports": {"reports"},
-    "interface": {"__init__", "api"},
+    "interface": {"__init__", "api", "testing"},
     "commands": {"cli"},
 }
 OPTIONAL = {"gymnasium", "gymnasium_robotics", "minari", "h5py", "mujoco", "tqdm", "matplotlib"}

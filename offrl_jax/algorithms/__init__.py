@@ -44,3 +44,8 @@ class _Registry(Mapping):
 
 
 ALGORITHMS: Mapping[str, "Algorithm"] = _Registry()
+
+
+def known(algorithm: "Algorithm | None") -> Mapping[str, "Algorithm"]:
+    """What a file may name where the user gives this algorithm: it alone, or without one ours."""
+    return ALGORITHMS if algorithm is None else {algorithm.name: algorithm}

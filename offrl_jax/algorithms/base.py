@@ -1,7 +1,7 @@
 """The contract of an algorithm: pure functions over a config, a state, a batch and a key."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -74,6 +74,17 @@ class UnknownAlgorithm(InputError, KeyError):
     """There is no algorithm of this name."""
 
     __str__ = Exception.__str__  # KeyError's puts the sentence in quotes
+
+
+def named_in_file(name: str, algorithms: Mapping[str, Algorithm], path: object) -> Algorithm:
+    """The algorithm that a file names, among those it can be; nothing is imported for a file.
+
+    Raises:
+      InputError: if none of them has the name.
+    """
+    if name not in algorithms:
+        raise InputError(f"{path} is a run of the algorithm {name!r}; give that as algorithm=…")
+    return algorithms[name]
 
 
 def check_actions(algorithm: Algorithm, config: Any, spec: Spec) -> None:

@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
+from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.api.run import Run
 from offrl_jax.runs.policy import load_policy
 from offrl_jax.types import InputError
 
 
-def export(run: Run | str | Path, output: str | Path | None = None, *, seed_index: int = 0) -> Path:
+def export(
+    run: Run | str | Path,
+    output: str | Path | None = None,
+    *,
+    seed_index: int = 0,
+    algorithm: Algorithm | None = None,
+) -> Path:
     """Writes a policy as a program from raw observations (b, O), float32, to actions (b, A) in the
     environment's bounds, or indices (b,), which `jax.export.deserialize` reads.
 
@@ -15,6 +22,7 @@ def export(run: Run | str | Path, output: str | Path | None = None, *, seed_inde
       run: A run, or its directory.
       output: The file; by default `policy.jaxexport` in the run's directory.
       seed_index: Which of the run's seeds, counted from 0.
+      algorithm: As for `load_run`, of a run that is given as a directory.
 
     Returns:
       The file.
@@ -26,7 +34,7 @@ def export(run: Run | str | Path, output: str | Path | None = None, *, seed_inde
     if isinstance(run, Run):
         policy, folder = run.policy(seed_index), run.path
     else:
-        policy, folder = load_policy(run, seed_index), Path(run).expanduser()
+        policy, folder = load_policy(run, seed_index, algorithm=algorithm), Path(run).expanduser()
     if output is None and folder is None:
         raise InputError(f"{run} has no directory; give the file as output=…")
     path = Path(output or folder / "policy.jaxexport")

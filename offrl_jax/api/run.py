@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from offrl_jax.algorithms import known
 from offrl_jax.algorithms.base import Algorithm, phases_of
 from offrl_jax.api import prepare
 from offrl_jax.api.evaluation import Evaluation, roll_out
@@ -271,7 +272,7 @@ def train(
         except AlreadyFinished:
             return dataclasses.replace(load_run(run_dir, algorithm=algorithm), dataset=dataset)
     if result.in_memory is None:
-        run = _stored(result.run_dir, load.read(result.run_dir, algorithm), result)
+        run = _stored(result.run_dir, load.read(result.run_dir, known(algorithm)), result)
     else:
         run = in_memory(result.in_memory, result.state, algorithm)
     return dataclasses.replace(run, dataset=dataset, session=result)
@@ -287,7 +288,7 @@ def load_run(path: str | Path, *, algorithm: Algorithm | None = None) -> Run:
     Raises:
       InputError: if there is no run, it has no whole checkpoint, or another version wrote it.
     """
-    description = load.read(path, algorithm)
+    description = load.read(path, known(algorithm))
     folder = Path(path).expanduser().absolute()
     with contextlib.closing(load.checkpoints(path, description)) as found:
         checkpoint = next(found, None)
@@ -297,7 +298,11 @@ def load_run(path: str | Path, *, algorithm: Algorithm | None = None) -> Run:
 
 
 def evaluate(
-    run: Run | str | Path, *, num_episodes: int = 10, environment: Environment = None
+    run: Run | str | Path,
+    *,
+    num_episodes: int = 10,
+    environment: Environment = None,
+    algorithm: Algorithm | None = None,
 ) -> Evaluation:
     """Rolls out the policies of a run, acting with their modes; episode j starts alike for all.
 
@@ -305,12 +310,13 @@ def evaluate(
       run: A run, or its directory.
       num_episodes: Episodes a seed, at least one.
       environment: In place of the data's: a registered id, or a function that makes one.
+      algorithm: As for `load_run`, of a run that is given as a directory.
 
     Raises:
       InputError: if no environment is known or it does not fit the data, or all seeds diverged.
     """
     if not isinstance(run, Run):
-        run = load_run(run)
+        run = load_run(run, algorithm=algorithm)
     return roll_out(run, num_episodes, environment)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 import time
+from collections import ChainMap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import jax
 import numpy as np
 
 from offrl_jax import data
+from offrl_jax.algorithms import ALGORITHMS, known
+from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.api.policy_scores import SCORES, Settings, means, score, true_values
 from offrl_jax.api.run import Run
 from offrl_jax.data import Data
@@ -74,6 +77,7 @@ def select(
     observation_keys: Sequence[str] = (),
     clip_actions: bool = False,
     trust_dataset_env: bool = False,
+    algorithm: Algorithm | None = None,
     output: str | Path | None = None,
     **settings: Any,
 ) -> Selection:
@@ -95,6 +99,7 @@ def select(
       observation_keys: As for `load_dataset`.
       clip_actions: As for `load_dataset`.
       trust_dataset_env: As for `load_dataset`.
+      algorithm: Your own, for run directories that name it; others are of `ALGORITHMS`.
       output: A folder for `selection.json` and `scores.png`; None writes nothing.
       **settings: Fields of `Settings`.
 
@@ -113,7 +118,7 @@ def select(
         raise InputError(f"select has no setting {name!r}{did_you_mean(name, known)}")
     settings = Settings(**settings)
     names = [name for name in SCORES if name in scores or name == by]
-    groups = _policies(runs, checkpoints == "all")
+    groups = _policies(runs, algorithm, checkpoints == "all")
     policies = [(group, i) for group in groups for i in range(len(group.seeds))]
     if (num_episodes is None) == (by == "online"):
         raise InputError("num_episodes= is what by=online needs, and nothing else takes it")
@@ -179,7 +184,9 @@ def select(
 
 
 def _policies(
-    runs: Run | str | Path | Sequence[Run | str | Path], all_checkpoints: bool
+    runs: Run | str | Path | Sequence[Run | str | Path],
+    algorithm: Algorithm | None,
+    all_checkpoints: bool,
 ) -> list[Trained]:
     runs = [runs] if isinstance(runs, Run | str | Path) else list(dict.fromkeys(runs))
     if not runs:
@@ -188,9 +195,12 @@ def _policies(
     for run in runs:
         if isinstance(run, Run) and run.path is None:
             groups.append(run.trained())
+        elif isinstance(run, Run):
+            own = known(run.algorithm)
+            groups += load.load(run.path, own, all_checkpoints=all_checkpoints)
         else:
-            of = (run.path, run.algorithm) if isinstance(run, Run) else (run,)
-            groups += load.load(*of, all_checkpoints=all_checkpoints)
+            either = ALGORITHMS if algorithm is None else ChainMap(known(algorithm), ALGORITHMS)
+            groups += load.load(run, either, all_checkpoints=all_checkpoints)
     return groups
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "export": "write a policy as a program that JAX runs without this package",
     "collect": "record a dataset from policies or random actions",
     "datasets": "list, show, shard and relabel datasets",
+    "new-algorithm": "write an algorithm of your own to start from",
 }
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     elif name == "--version":
         print(f"offrl-jax {importlib.metadata.version('offrl-jax')}")
     elif name in COMMANDS:
-        module = importlib.import_module(f"offrl_jax.cli.{name}")
+        module = importlib.import_module(f"offrl_jax.cli.{name.replace('-', '_')}")
         sys.argv[:2] = [module.__name__]
         launch(module.main)
     else:

@@ -14,6 +14,7 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from absl import flags
 
 import offrl_jax as orl
+from offrl_jax.cli.algorithms import load_own_policy
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from offrl_jax.runs.policy import Policy
 
 with section("policies"):
-    define("seed_index")
+    define("seed_index", "algorithm")
     flags.DEFINE_bool("random", False, "let episodes of random actions take turns with the runs'")
     flags.DEFINE_float("epsilon", 0.0, "share of random actions among a policy's", 0.0, 1.0)
 with section("environment"):
@@ -58,7 +60,8 @@ def main(*run_dirs: str) -> None:
     from offrl_jax.data.generate.record import record
 
     output = _output()
-    policies = {run_dir: orl.load_policy(run_dir, FLAGS.seed_index) for run_dir in run_dirs}
+    load = partial(load_own_policy, FLAGS.algorithm)
+    policies = {run_dir: load(run_dir, FLAGS.seed_index) for run_dir in run_dirs}
     env, task = _environment(policies)
     earlier = _earlier(task) if FLAGS.extend else {}
     arrays = record(
@@ -76,7 +79,7 @@ def main(*run_dirs: str) -> None:
     columns = {COLUMNS[field]: array for field, array in arrays.items()}
     columns = {k: np.concatenate([earlier[k], x]) if earlier else x for k, x in columns.items()}
     try:
-        with replacing(output) as partial, partial.open("wb") as file:
+        with replacing(output) as part, part.open("wb") as file:
             np.savez(file, **columns, **task)
     except OSError as error:
         raise orl.InputError(

@@ -13,6 +13,7 @@ from functools import partial
 from absl import app, flags, logging
 
 import offrl_jax as orl
+from offrl_jax.cli.algorithms import find_algorithm
 from offrl_jax.cli.config_flags import define_config_flags, define_grid_flags
 from offrl_jax.cli.help import help_text, own_flags
 from offrl_jax.runs.messages import say
@@ -30,7 +31,8 @@ def launch(main: Callable[..., None], config_type: type | None = None) -> None:
     """Parses the flags, runs `main`, on the words beside them if it takes any (`*words`), and
     answers what is no fault of the program with one line and an exit code of its own.
 
-    The fields of `config_type`, or of the config of the flag `--algorithm`, are flags too.
+    The fields of `config_type`, or of the config of the algorithm that the command trains, are
+    flags too.
     """
 
     def guarded(argv: list[str]) -> None:
@@ -114,10 +116,10 @@ def _parse(main: Callable, config_type: type | None, argv: list[str]) -> list[st
     FLAGS.set_gnu_getopt(True)  # flags may follow other words
     try:
         argv = FLAGS.read_flags_from_files(argv)
-        if "algorithm" in FLAGS:
+        if "algorithm" in FLAGS and (default := FLAGS["algorithm"].default):  # it trains one
             name = _algorithm_in(argv)
             if name is not None or not asks_help:  # help alone is quick without JAX
-                config_type = orl.ALGORITHMS[name or FLAGS["algorithm"].default].Config
+                config_type = find_algorithm(name or default).Config
         if config_type is not None:
             define_config_flags(config_type)
             if "sweep_dir" in FLAGS:

@@ -9,6 +9,10 @@ DATASETS = (
     "mixed,narrow}[-N], a Minari id, or the path of a D4RL-layout HDF5, an npz or a .shards folder"
 )
 COMMON = {
+    "algorithm": (
+        *(flags.DEFINE_string, None),
+        "MODULE:NAME of your own algorithm, for the runs that it trained",
+    ),
     "clip_actions": (
         *(flags.DEFINE_bool, False),
         "clip actions outside their bounds, counted in a warning",

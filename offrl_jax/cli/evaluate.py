@@ -11,20 +11,26 @@ an environment needs one here.
 from absl import flags
 
 import offrl_jax as orl
+from offrl_jax.cli.algorithms import own_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
 
 with section("evaluation"):
     flags.DEFINE_integer("num_episodes", 10, "episodes of each seed", 1)
-    define("env_id")
+    define("env_id", "algorithm")
 
 
 def main(*runs: str) -> None:
     if not runs:
         raise orl.InputError("no run is given; name the directories of one or more")
     for run in runs:
-        evaluation = orl.evaluate(run, num_episodes=FLAGS.num_episodes, environment=FLAGS.env_id)
+        evaluation = orl.evaluate(
+            run,
+            num_episodes=FLAGS.num_episodes,
+            environment=FLAGS.env_id,
+            algorithm=own_algorithm(FLAGS.algorithm, run),
+        )
         print(f"{run}\n\n{evaluation}\n")
 
 

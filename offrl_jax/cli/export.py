@@ -14,12 +14,13 @@ environment's bounds, or indices (b,) of discrete ones, on a CPU, an NVIDIA GPU 
 from absl import flags
 
 import offrl_jax as orl
+from offrl_jax.cli.algorithms import own_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
 
 with section("policy"):
-    define("seed_index")
+    define("seed_index", "algorithm")
 with section("output"):
     flags.DEFINE_string("output", None, "file (default: policy.jaxexport in the run's directory)")
 
@@ -27,7 +28,12 @@ with section("output"):
 def main(*words: str) -> None:
     if len(words) != 1:
         raise orl.InputError(f"{len(words)} runs are to be exported; give the directory of one")
-    output = orl.export(words[0], FLAGS.output, seed_index=FLAGS.seed_index)
+    output = orl.export(
+        words[0],
+        FLAGS.output,
+        seed_index=FLAGS.seed_index,
+        algorithm=own_algorithm(FLAGS.algorithm, words[0]),
+    )
     print(f"{output}: {output.stat().st_size:,} bytes")
 
 

@@ -53,7 +53,10 @@ def define_run_flags() -> None:
         )
     with section("algorithm"):
         flags.DEFINE_string(
-            "algorithm", "cql", f"one of {', '.join(NAMES)}; with it --help lists its settings"
+            "algorithm",
+            "cql",
+            f"one of {', '.join(NAMES)}, or MODULE:NAME of your own; with it --help lists its "
+            "settings",
         )
         flags.DEFINE_enum(
             "preset", "auto", ("auto", "none", *DOMAINS), "auto: by the dataset's environment"

@@ -21,6 +21,7 @@ import time
 from absl import flags
 
 import offrl_jax as orl
+from offrl_jax.cli.algorithms import find_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
@@ -41,7 +42,7 @@ with section("choice"):
     flags.DEFINE_integer(
         "num_episodes", None, "that --by=online may play in all, one a policy at least", 1
     )
-    define("seed")
+    define("seed", "algorithm")
     flags.DEFINE_float(
         "success_quantile",
         0.9,
@@ -64,7 +65,12 @@ with section("output"):
 
 def main(*run_dirs: str) -> None:
     output = FLAGS.output or f"runs/select-{time.strftime('%Y%m%d-%H%M%S')}"
-    found = orl.select(run_dirs, output=output, **{name: FLAGS[name].value for name in PASSED_ON})
+    found = orl.select(
+        run_dirs,
+        algorithm=FLAGS.algorithm and find_algorithm(FLAGS.algorithm),
+        output=output,
+        **{name: FLAGS[name].value for name in PASSED_ON},
+    )
     print(f"{found}\n")
     seconds = found.results["seconds_of_scores"]
     print(f"scores took {seconds:.3g} s; {output}/selection.json")

@@ -27,6 +27,7 @@ from absl import flags
 
 import offrl_jax as orl
 from offrl_jax.cli import run_flags
+from offrl_jax.cli.algorithms import find_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import DATASETS
 from offrl_jax.cli.config_flags import config_overrides, grid_values
@@ -119,7 +120,7 @@ def _plan() -> "Plan":
         raise orl.InputError(
             f"dataset={','.join(FLAGS.dataset)} names none or repeats one; name each once"
         )
-    algorithm = orl.ALGORITHMS[FLAGS.algorithm]
+    algorithm = find_algorithm(FLAGS.algorithm)
     return Plan(
         algorithm,
         FLAGS.dataset,
@@ -167,7 +168,8 @@ def _launch(plan: "Plan", sweep_dir: Path) -> None:
 
 
 def _default_sweep_dir() -> Path:
-    return Path("runs") / f"sweep-{FLAGS.algorithm}-{time.strftime('%Y%m%d-%H%M%S')}"
+    algorithm = FLAGS.algorithm.rpartition(":")[2]
+    return Path("runs") / f"sweep-{algorithm}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
   offrl train
   offrl train --algorithm=bc --dataset=pointmaze/medium --num_seeds=5
   offrl train --algorithm=sac --dataset=hopper.hdf5 --config.num_critics=10
+  offrl train --algorithm=mine:mine
 
 A setting that is not given takes its value from the preset of the algorithm and the dataset's
 domain, or else its default. --algorithm=cql --help lists the settings of CQL as well.
+--algorithm=mine:mine is the Algorithm mine of your module mine; offrl new-algorithm writes one.
 
 The same --run_dir resumes a run from its newest whole checkpoint. SIGTERM and Ctrl-C save and stop;
 a second one leaves at once. Exit codes: 0 done, 2 bad input, 3 failed (FAILED.json in the run
@@ -23,6 +25,7 @@ from absl import flags
 
 import offrl_jax as orl
 from offrl_jax.cli import run_flags
+from offrl_jax.cli.algorithms import find_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import DATASETS
 from offrl_jax.cli.config_flags import config_overrides
@@ -61,15 +64,16 @@ def main() -> None:
     from offrl_jax.runs.progress import speed
 
     orl.devices.use_cores(FLAGS.num_seeds)
-    run_dir = check_run_dir(FLAGS.run_dir or _default_run_dir())
+    algorithm = find_algorithm(FLAGS.algorithm)
+    run_dir = check_run_dir(FLAGS.run_dir or _default_run_dir(algorithm.name))
     dataset = run_flags.load(FLAGS.dataset)
     print(dataset)
     loggers = Loggers(FLAGS.loggers, run_dir)
     with contextlib.closing(loggers), stopping() as stop:
         run = orl.train(
-            FLAGS.algorithm,
+            algorithm,
             dataset,
-            config=config_overrides(orl.ALGORITHMS[FLAGS.algorithm].Config),
+            config=config_overrides(algorithm.Config),
             preset=FLAGS.preset,
             recipe=FLAGS.recipe,
             run_dir=run_dir,
@@ -112,11 +116,11 @@ def main() -> None:
         raise RunFailed(result.failed)
 
 
-def _default_run_dir() -> Path:
+def _default_run_dir(algorithm: str) -> Path:
     """A new one, whatever the clock says."""
     dataset = Path(FLAGS.dataset).stem if Path(FLAGS.dataset).suffix else FLAGS.dataset
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = Path("runs") / f"{FLAGS.algorithm}-{dataset.replace('/', '-')}-{stamp}"
+    path = Path("runs") / f"{algorithm}-{dataset.replace('/', '-')}-{stamp}"
     others = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
     return next(p for p in itertools.chain([path], others) if not p.exists())
 

@@ -4,7 +4,7 @@ say, and what they returned where the run rolled them out."""
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 
 from offrl_jax import learner
 from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms.base import Algorithm, named_in_file
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Data, Preprocessing
 from offrl_jax.runs.checkpoints import Checkpoints, Damaged
@@ -123,10 +123,8 @@ class Description(NamedTuple):
     discount: float
 
 
-def describe(settings: dict[str, Any], algorithm: Algorithm | None = None) -> Description:
-    """What the settings of a run say; `algorithm` is what was trained, where it is not ours."""
-    if algorithm is None:
-        algorithm = ALGORITHMS[settings["algorithm"]]
+def describe(settings: dict[str, Any], algorithm: Algorithm) -> Description:
+    """What the settings of a run of that algorithm say."""
     config = algorithm.Config(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()}
     )
@@ -153,26 +151,20 @@ class Checkpoint(NamedTuple):
     diverged: list[str | None]
 
 
-def read(run_dir: str | Path, algorithm: Algorithm | None = None) -> Description:
+def read(run_dir: str | Path, algorithms: Mapping[str, Algorithm] = ALGORITHMS) -> Description:
     """What a run is, whether it has ended or not.
 
     Args:
       run_dir: Its directory.
-      algorithm: What was trained, where it is not one of ours.
+      algorithms: By name, what may have been trained.
 
     Raises:
-      InputError: if there is no run, or it was written by another version.
+      InputError: if there is no run, it is of another algorithm, or another version wrote it.
     """
     path = Path(run_dir).expanduser()
     try:
         settings = json.loads((path / CONFIG).read_text())
-        own = settings["algorithm"]
-        if own not in ALGORITHMS if algorithm is None else own != algorithm.name:
-            raise InputError(
-                f"{run_dir} is a run of the algorithm {own!r}; load it with load_run(…, "
-                "algorithm=…)"
-            )
-        return describe(settings, algorithm)
+        return describe(settings, named_in_file(settings["algorithm"], algorithms, run_dir))
     except InputError:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -207,20 +199,23 @@ def checkpoints(run_dir: str | Path, run: Description) -> Iterator[Checkpoint]:
 
 
 def load(
-    run_dir: str | Path, algorithm: Algorithm | None = None, *, all_checkpoints: bool = False
+    run_dir: str | Path,
+    algorithms: Mapping[str, Algorithm] = ALGORITHMS,
+    *,
+    all_checkpoints: bool = False,
 ) -> list[Trained]:
     """The policies of a run, which may still be training, at its newest whole checkpoint or at
     every whole one that it has kept, in order. Damaged ones are warned of.
 
     Args:
       run_dir: Its directory.
-      algorithm: What was trained, where it is not one of ours.
-      all_checkpoints: Whether to load all.
+      algorithms: As for `read`.
+      all_checkpoints: Whether to load every checkpoint.
 
     Raises:
-      InputError: if there is no run, no policy in it, or it was written by another version.
+      InputError: if there is no run, no policy in it, or as `read`.
     """
-    run, path = read(run_dir, algorithm), Path(run_dir).expanduser()
+    run, path = read(run_dir, algorithms), Path(run_dir).expanduser()
     evaluations = _evaluations(path / "evaluations.jsonl", len(run.seeds))
     found = []
     for checkpoint in checkpoints(run_dir, run):

@@ -14,8 +14,8 @@ import numpy as np
 from jax import export
 
 from offrl_jax import environments
-from offrl_jax.algorithms import ALGORITHMS
-from offrl_jax.algorithms.base import Algorithm
+from offrl_jax.algorithms import known
+from offrl_jax.algorithms.base import Algorithm, named_in_file
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Preprocessing
 from offrl_jax.data.optional import require
@@ -164,16 +164,19 @@ class Policy:
             raise InputError(f"{path} cannot be written ({error}); give another file") from error
 
 
-def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
+def load_policy(
+    run_dir: str | Path, seed_index: int = 0, *, algorithm: Algorithm | None = None
+) -> Policy:
     """The policy of a finished run.
 
     Args:
       run_dir: The run's directory, or its `policy` folder.
       seed_index: Which of the run's seeds, counted from 0.
+      algorithm: What was trained, where it is not one of `ALGORITHMS`.
 
     Raises:
-      InputError: if there is no policy, it is of another format, or the seed is not in it or
-        diverged.
+      InputError: if there is no policy, it is of another format or algorithm, or the seed is not in
+        it or diverged.
     """
     directory = Path(run_dir).expanduser()
     if (directory / "policy").is_dir():
@@ -184,7 +187,7 @@ def load_policy(run_dir: str | Path, seed_index: int = 0) -> Policy:
             arrays = dict(file)
         if description["format"] != FORMAT:
             raise InputError(f"{directory} is of format {description['format']}, not {FORMAT}")
-        algorithm = ALGORITHMS[description["algorithm"]]
+        algorithm = named_in_file(description["algorithm"], known(algorithm), run_dir)
         config = algorithm.Config(
             **{k: tuple(v) if isinstance(v, list) else v for k, v in description["config"].items()}
         )

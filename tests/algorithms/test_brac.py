@@ -11,7 +11,7 @@ from scipy import integrate, stats
 from scipy.special import log_expit, logsumexp
 
 from offrl_jax import ALGORITHMS, grid, init, learn, learner, stack
-from offrl_jax.algorithms.base import Phase, phases_of
+from offrl_jax.algorithms.base import phases_of
 from offrl_jax.algorithms.brac import (
     DUAL,
     PRIMAL,
@@ -26,6 +26,7 @@ from offrl_jax.algorithms.brac import (
 from offrl_jax.algorithms.common.soft_actor_critic import policy_of
 from offrl_jax.losses.divergences import F_DIVERGENCES, kl_from_samples
 from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.testing import counting_traces
 from offrl_jax.types import Transition
 from tests.arrays import bandit, random_dataset
 from tests.few import few
@@ -670,20 +671,7 @@ def test_a_sweep_of_weights_and_seeds_is_one_program_a_phase_and_a_large_weight_
     )
     configs = stack(grid(config, divergence_weight=(0.01, 0.1, 1.0, 10.0, 100.0)))
     keys = jax.random.split(KEY, (5, 3))
-    traces, dispatches = [], []
-
-    def counting(update):
-        def counted(*args):
-            traces.append(update)
-            return update(*args)
-
-        return counted
-
-    counted = [
-        Phase(tuple(map(counting, phase.updates)), phase.num_steps)
-        for phase in phases_of(brac, config)
-    ]
-    algorithm = brac._replace(phases=lambda config: counted)
+    (algorithm, traces), dispatches = counting_traces(brac), []
     dispatch = learner._learn
 
     def counting_dispatch(*args, **kwargs):

@@ -13,6 +13,7 @@ from tests.markdown import ROOT, commands, flags_of, unknown_flags
 
 SECONDS = 0.8  # of the CPU
 DIFFER = {  # flag: why it has another help or default in some command
+    "algorithm": "what to train, or what of the user's own has trained the runs",
     "dataset": "one name or, in sweep, several; select has the runs' own",
     "num_episodes": "of each seed, or a budget that all policies share",
     "num_steps": "the preset's, or FQE's own",
@@ -29,6 +30,10 @@ def offrl(*words):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def module_of(command):
+    return f"offrl_jax.cli.{command.replace('-', '_')}"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +83,7 @@ def test_help_opens_with_examples_and_fits_the_page(helps, name):
 def test_help_lists_the_commands_own_flags_alone(helps, name):
     done, _ = helps[name]
     listed = re.findall(r"^  --(?:\[no\])?(\w+)", done.stdout, re.MULTILINE)
-    assert sorted(listed) == sorted(flag["name"] for flag in flags_of(f"offrl_jax.cli.{name}"))
+    assert sorted(listed) == sorted(flag["name"] for flag in flags_of(module_of(name)))
     assert "verbosity" not in done.stdout and "--config." not in listed
 
 
@@ -99,7 +104,7 @@ def test_help_of_an_algorithm_lists_its_settings():
 def test_one_flag_has_one_meaning_in_all_commands():
     found = {}
     for name in COMMANDS:
-        for flag in flags_of(f"offrl_jax.cli.{name}"):
+        for flag in flags_of(module_of(name)):
             meaning = flag["help"], flag["boolean"], str(flag["default"])
             found.setdefault(flag["name"], set()).add(meaning)
     assert {name for name, meanings in found.items() if len(meanings) > 1} == DIFFER.keys()

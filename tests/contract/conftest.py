@@ -9,37 +9,26 @@ import jax
 import pytest
 
 from offrl_jax import ALGORITHMS
-from tests.arrays import random_dataset
+from offrl_jax.testing import counting_traces, random_dataset, small_config
 from tests.few import STRUCTURES, few
-from tests.traces import with_counted_traces
 
-
-def small_config(algorithm, **choices):
-    """Tiny networks; the fields are recognised by their names, not by the algorithm."""
-    small = {
-        "hidden_sizes": (16, 16),
-        "actor_hidden_sizes": (16, 16),
-        "critic_hidden_sizes": (16, 16),
-        "behavior_hidden_sizes": (16, 16),
-        "batch_size": 8,
-        "num_sampled_actions": 2,
-        "num_mmd_samples": 2,
-        "num_target_actions": 3,
-        "num_action_samples": 3,
-        "num_baseline_samples": 3,
-        "target_update_period": 1,
-        "num_lag_steps": 1,
-        "norm_update_rate": 0.1,
-        "relabel_every": 1,
-        "num_warmup_steps": 0,
-        # Within the two steps of a test every phase is met and everything that can learn learns.
-        "num_behavior_steps": 1,
-        "temperature_learning_rate": 1e-3,
-        "divergence_weight_learning_rate": 1e-3,
-        "initial_temperature": 0.5,
-    }
-    names = {f.name for f in dataclasses.fields(algorithm.Config)}
-    return algorithm.Config(**{k: v for k, v in small.items() if k in names} | choices)
+# Within the two steps of a test every phase is met and everything that can learn learns.
+SMALL = {
+    "num_sampled_actions": 2,
+    "num_mmd_samples": 2,
+    "num_target_actions": 3,
+    "num_action_samples": 3,
+    "num_baseline_samples": 3,
+    "target_update_period": 1,
+    "num_lag_steps": 1,
+    "norm_update_rate": 0.1,
+    "relabel_every": 1,
+    "num_warmup_steps": 0,
+    "num_behavior_steps": 1,
+    "temperature_learning_rate": 1e-3,
+    "divergence_weight_learning_rate": 1e-3,
+    "initial_temperature": 0.5,
+}
 
 
 def cases():
@@ -57,7 +46,7 @@ CASES = dict(cases())
 @pytest.fixture(params=few(CASES, STRUCTURES), scope="session")
 def case(request):
     algorithm, choices = request.param
-    yield with_counted_traces(algorithm), choices
+    yield *counting_traces(algorithm), choices
     jax.clear_caches()  # see tests/conftest.py
 
 
@@ -67,9 +56,18 @@ def algorithm(case):
 
 
 @pytest.fixture(scope="session")
+def traces(case):
+    """Every update as often as it was traced."""
+    return case[1]
+
+
+@pytest.fixture(scope="session")
 def config(case):
-    algorithm, choices = case
-    return small_config(algorithm, **choices)
+    """Tiny networks; the fields are recognised by their names, not by the algorithm."""
+    algorithm, _, choices = case
+    names = {field.name for field in dataclasses.fields(algorithm.Config)}
+    small = {name: value for name, value in SMALL.items() if name in names}
+    return small_config(algorithm, **small | choices)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from tests.compiled import LARGEST, MARGIN, PRESENT, SMALLEST, ratio_to_minimum,
 
 @pytest.fixture(scope="module")
 def config(case):
-    algorithm, choices = case
+    algorithm, _, choices = case
     return sized_config(algorithm, **choices)
 
 
