@@ -168,7 +168,7 @@ def test_training_takes_an_environment(tmp_path):
 def test_an_algorithm_of_your_own(tmp_path):
     run = train(rule, toy_dataset(), run_dir=tmp_path / "run", **SHORT)
     assert run.policy()(np.zeros(2)).shape == (2,)
-    with pytest.raises(InputError, match=r"run of the algorithm 'rule'; load it with load_run\("):
+    with pytest.raises(InputError, match=r"run of the algorithm 'rule'; give that as algorithm="):
         load_run(tmp_path / "run")
     again = load_run(tmp_path / "run", algorithm=rule)
     assert again.step == 10
