@@ -1,7 +1,7 @@
-"""What is done differently on each backend, for speed alone, and where arrays are placed.
+"""Choices by backend, which affect only speed, and the placement of arrays.
 
 Measured on two x86 cores with AVX-512, float32, jax 0.10.2, Hopper's shapes; BUILD_NOTES.md has the
-protocol. Results are the same to rounding whatever is chosen.
+protocol. Results are the same to rounding for every choice.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ MATMUL_PRECISIONS: dict[str, Callable] = {
 # hidden layers: 31 actions of 256 states are 7,936 rows of 256 numbers, twice, for two critics.
 ROWS_AT_ONCE = {"cpu": 1024}
 
-# Updates in one trip of the training loop. With two the state changes between two sets of buffers
-# and need not be copied, and one update's end overlaps with the next one's start: 1.15 times the
-# updates of AWAC, 1.11 of IQL, 1.08 of BCQ, 1.04 of BC, no change for CQL; more gives no more.
+# Updates in one trip of the training loop. With two, the state alternates between two sets of
+# buffers without a copy, and the end of one update overlaps with the start of the next: 1.15 times
+# the updates of AWAC, 1.11 of IQL, 1.08 of BCQ, 1.04 of BC, no change for CQL; more do not help.
 UPDATES_A_TRIP = {"cpu": 2}
 
-# Whether the last device is filled up with copies of a seed where seeds do not divide.
+# Whether copies of a seed fill the last device up if the seeds do not divide evenly.
 FILLED_UP = {"cpu": False}
 
 
@@ -60,10 +60,10 @@ def num_cores() -> int:
 
 
 def use_cores(*num_seeds: int) -> None:
-    """Makes a JAX device of every CPU core that trains seeds of its own, for `seed_mesh`.
+    """Makes each CPU core that trains seeds of its own a JAX device, for `seed_mesh`.
 
-    Two cores that share the small products of one program wait for one another; with a program of
-    their own they do not: 1.4 times the updates of BC, 1.2 of IQL and 1.4 of CQL for two seeds.
+    Two cores that share the small products of one program wait for one another; with a program each
+    they do not: 1.4 times the updates of BC, 1.2 of IQL and 1.4 of CQL for two seeds.
     Call it before JAX starts its backend; it has no effect later, or where the number of CPU
     devices was set already. Each device holds a copy of the dataset.
     """
@@ -77,7 +77,7 @@ def use_cores(*num_seeds: int) -> None:
 def seed_mesh(num_seeds: int) -> jax.sharding.Mesh | None:
     """A mesh of local devices that each train the same number of seeds; None for a single device.
 
-    Where the devices do not divide the seeds, accelerators fill the last device up with copies (see
+    If the devices do not divide the seeds, accelerators fill the last device up with copies (see
     `FILLED_UP`), and CPUs use fewer devices.
     """
     limit = jax.local_device_count()

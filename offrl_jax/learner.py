@@ -34,8 +34,8 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
     """Fresh states. The shape of `key` sets the axes, as in `learn`.
 
     Raises:
-      InputError: if the config is another algorithm's or has a value that this one does not take,
-        the task's actions are of another kind than those it learns, or the key is not one.
+      InputError: if the config is another algorithm's or has an invalid value, the algorithm does
+        not learn actions of the task's kind, or `key` is not a typed key.
     """
     _check_config(algorithm, config)
     validate(config)
@@ -47,8 +47,8 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
 
 
 # Compiled, so that no two leaves share a buffer, but not optimised: random numbers are unrolled for
-# every layer, which LLVM spends seconds on for a program that runs once. JAX takes such options in
-# no program that is part of another.
+# every layer, which LLVM spends seconds on for a program that runs once. JAX does not take such
+# options in a program that is part of another.
 @partial(
     jax.jit,
     static_argnames=("algorithm", "spec"),
@@ -69,8 +69,8 @@ def learn(
     seed_batch: int | None = None,
     matmul_precision: str = "default",
 ) -> tuple[Any, Metrics]:
-    """Trains for `num_steps` updates in one dispatch; or in one for each phase that they touch,
-    each relabelling of the data and each piece of batches of a `Feed`.
+    """Trains for `num_steps` updates in one dispatch. Phases, relabelling of the data and a `Feed`
+    take one dispatch for each phase, relabelling and piece of batches.
 
     Each step folds `state.step` into its run's key, and `state.step` selects the phase of training,
     so 20 + 30 steps equal 50: bit for bit, or to rounding where a call has an odd length or starts
@@ -84,8 +84,8 @@ def learn(
       state: From `init` with the same `config` and shape of `key`; donated, so do not use it again.
       key: A typed key of shape () for one run, (S,) for seeds, or (H, S) for settings × seeds. With
         shape (S,) and a stacked config of H = S each run has its own setting (`axes.side_by_side`).
-      num_steps: Updates; another number is another compile.
-      seed_batch: Number of seeds to train at once where memory does not hold all S; a divisor of S.
+      num_steps: Number of updates; another number compiles again.
+      seed_batch: Number of seeds to train at once if memory does not hold all S; must divide S.
         Results are the same to rounding.
       matmul_precision: One of `devices.MATMUL_PRECISIONS`. "default": JAX's setting. "float32":
         full precision. "bfloat16": hidden layers in bfloat16, products summed in float32.
@@ -99,9 +99,9 @@ def learn(
       `key` in front.
 
     Raises:
-      InputError: if `num_steps` is not positive, the key is not one, `seed_batch` does not divide
-        S, there is no such precision, the state is donated already or of another algorithm, config
-        or key, or the algorithm cannot learn from these data.
+      InputError: if `num_steps` is not positive, `key` is not a typed key, `seed_batch` does not
+        divide S, the precision is unknown, the state is donated already or of another algorithm,
+        config or key, or the algorithm cannot learn from these data.
     """
     _check_config(algorithm, config)
     _check_key(key)
@@ -171,7 +171,7 @@ def _dispatched(
                 seed_batch=seed_batch,
                 mesh=mesh,
             )
-        if is_fed:  # the next call is likely to begin as this one did
+        if is_fed:  # the next call probably begins like this one
             step += length
             dataset.prepare(step, parts[(i + 1) % len(parts)][1], means_and_counts)
         found.append(means_and_counts)
@@ -221,7 +221,7 @@ def _learn(
             state, rows = phase.relabel(config, state, rows)
 
         def compiled(update: Callable) -> Callable:
-            @jax.jit  # traced once for its metrics and once for the scan otherwise
+            @jax.jit  # else traced twice: for its metrics and for the scan
             def step(state: Any, i: Int[Array, ""]) -> tuple[Any, Metrics]:
                 sample_key, update_key = step_keys(key, state.step)
                 if isinstance(rows, Batches):
@@ -296,7 +296,7 @@ def _mesh(key: Key, seed_batch: int | None) -> jax.sharding.Mesh | None:
 def _placed(
     mesh: jax.sharding.Mesh | None, config: Any, state: Any, key: Key
 ) -> tuple[Any, Any, Key]:
-    """The arguments of `_learn` on the devices where it takes them."""
+    """The arguments of `_learn`, placed on its devices."""
     if mesh is None:
         return config, state, key
     if has_own_settings(config, key.ndim):
@@ -319,15 +319,14 @@ def feed(
     memory_mb: int,
     seed_batch: int | None = None,
 ) -> Feed:
-    """Feeds `learn` with batches of data in host memory, over any number of calls; close it after
-    them.
+    """Feeds batches of data in host memory to any number of calls of `learn`; close it after them.
 
     Args:
       algorithm: As for `learn`; only the fields that its updates read are gathered.
       config: As for `learn`.
       dataset: The data.
       key: As for `learn`.
-      memory_mb: For batches, including those in training.
+      memory_mb: Memory for batches, including those in training.
       seed_batch: As for `learn`.
 
     Raises:
@@ -366,9 +365,9 @@ def check_data(algorithm: Algorithm, config: Any, dataset: Data) -> None:
         phase.relabel is not None for phase in phases_of(algorithm, config)
     ):
         raise InputError(
-            f"{algorithm.name} so configured relabels all rows of its data, which those of "
-            f"{dataset.spec.name} in host memory cannot be; give placement=device, or "
-            "another algorithm"
+            f"{algorithm.name} with this config relabels all rows of its data, which is not "
+            f"possible for {dataset.spec.name} in host memory; give placement=device, or another "
+            "algorithm"
         )
     known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((config, dataset)))
     if algorithm.check is not None and known:
@@ -381,7 +380,7 @@ def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:
         good = [d for d in range(1, num_seeds) if num_seeds % d == 0]
         raise InputError(
             f"seed_batch={seed_batch} does not divide {num_seeds} runs; "
-            f"{' or '.join(map(str, good)) or 'leaving it out'} would do"
+            f"{' or '.join(map(str, good)) or 'leaving it out'} would work"
         )
 
 

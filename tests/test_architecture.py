@@ -1,4 +1,4 @@
-"""Imports go down the layers, algorithms never import one another, only commands see argv."""
+"""Imports follow the layers, algorithms never import one another, and only commands read argv."""
 
 import ast
 import graphlib
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-LAYERS = {  # imports go to a layer above in this table, or stay in their own
+LAYERS = {  # a module imports from its own layer and from those above it in this table
     "foundations": {"types", "config", "files", "axes", "devices"},
     "mathematics": {"losses", "networks", "tabular", "environments"},
     "data": {"data"},
@@ -55,14 +55,14 @@ OURS = {module_name(path): imports(path) for path in MODULES}
 
 
 @pytest.mark.parametrize("module", [name for name in OURS if name.startswith("offrl_jax")])
-def test_imports_go_down_the_layers(module):
+def test_imports_follow_the_layers(module):
     assert not {i for i in OURS[module] if i.startswith("experiments")}
     for imported in OURS[module]:
         if imported.startswith("offrl_jax"):
             assert layer(imported) <= layer(module), f"{module} imports {imported}"
 
 
-def test_no_imports_go_in_a_circle():
+def test_imports_have_no_cycles():
     graph = {name: imported & OURS.keys() for name, imported in OURS.items()}
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
@@ -134,7 +134,7 @@ def through_all_phases(algorithm, config, dataset):
 for algorithm in offrl_jax.ALGORITHMS.values():
     config = algorithm.Config(batch_size=4)
     dataset = discrete if algorithm.discrete(config) else continuous
-    # imports as running it does
+    # tracing imports what a run imports
     jax.eval_shape(lambda: through_all_phases(algorithm, config, dataset))
 awr = offrl_jax.ALGORITHMS["awr"]
 state = offrl_jax.init(awr, awr.Config(), continuous.spec, key)
@@ -145,7 +145,7 @@ assert state.step == 1
 
 def test_training_on_arrays_needs_only_the_core():
     absent = OPTIONAL | {"jaxtyping", "beartype", "platformdirs", "absl", "PIL"}
-    # chex reads absl itself; what matters is that we do not.
+    # chex imports absl itself; this package must not.
     code = BARE.format(absent=absent - {"absl"})
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

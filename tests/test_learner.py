@@ -255,10 +255,10 @@ def test_seeds_in_batches_are_one_trace_of_an_update():
 @pytest.mark.parametrize(
     ("seed_batch", "num_seeds", "words"),
     [
-        (4, 6, "seed_batch=4 does not divide 6 runs; 1 or 2 or 3 would do"),
-        (0, 2, "seed_batch=0 does not divide 2 runs; 1 would do"),
+        (4, 6, "seed_batch=4 does not divide 6 runs; 1 or 2 or 3 would work"),
+        (0, 2, "seed_batch=0 does not divide 2 runs; 1 would work"),
         (12, 6, "seed_batch=12 does not divide 6 runs"),
-        (2, 1, "leaving it out would do"),
+        (2, 1, "leaving it out would work"),
     ],
 )
 def test_a_batch_that_does_not_divide_the_seeds_is_said(seed_batch, num_seeds, words):

@@ -11,26 +11,26 @@ from offrl_jax.types import InputError, Spec
 
 
 class Algorithm(NamedTuple):
-    """What the learner, the rollouts and the command line need to know of an algorithm.
+    """What the learner, the rollouts and the command line need to know about an algorithm.
 
     Attributes:
       name: The name users type.
       Config: A `@config` class with at least `batch_size`; critics also have `discount`.
-      init: (config, spec, key) -> state, a NamedTuple with at least `step`, an int32 scalar; of the
-        spec sizes and bounds alone, as of a dataset's where there is one (`Spec.bare`).
+      init: (config, spec, key) -> state, a NamedTuple with at least `step`, an int32 scalar. It
+        reads only sizes and bounds of the spec (`Spec.bare`).
       update: (config, state, batch, key) -> (state, metrics); adds 1 to `state.step`.
       act: (config, state, observation, key | None) -> actions (B, A), in [−1, 1] or one-hot, of a
         (B, O) batch of normalised observations; None asks for the mode.
-      value: (config, state, observation) -> the critic's estimate (B,) of what acting from these
-        observations returns, discounted, in transformed rewards; None without a critic.
+      value: (config, state, observation) -> the critic's estimate (B,) of the discounted return
+        from these observations, in transformed rewards; None without a critic.
       citation: The paper.
       phases: (config, update) -> the phases of training in order, where `update` is that of the
         algorithm, so that a replaced one trains; None if every step is an `update`.
       q_values: (config, state, observation, action) -> Q_k(s, a) of every critic, (E, B) for one
         action a state, (E, B, N) for several, (B, N, A); None without a critic of actions.
       discrete: (config) -> whether the actions that it learns are discrete.
-      check: (config, dataset) -> None, called on the host where training on the data starts; raises
-        InputError where the algorithm cannot learn from them with these settings. None if it always
+      check: (config, dataset) -> None, called on the host when training on the data starts; raises
+        InputError if the algorithm cannot learn from them with these settings. None if it always
         can.
     """
 
@@ -51,16 +51,16 @@ class Algorithm(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """A stretch of training. Which updates it takes is known before it is compiled, so that no
-    step pays for a branch that it does not take.
+    """A phase of training. Its updates are known before it is compiled, so that no step pays for a
+    branch that it does not take.
 
     Attributes:
-      updates: Functions like `Algorithm.update`, taken in turn, one a step: (critic_update, update)
-        steps the actor every other time.
-      num_steps: Its length; None for the last phase, and only there, which goes on for ever.
-      relabel: (config, state, dataset) -> (state, dataset), what the updates see of the data.
-        Called wherever training starts or resumes and before every step divisible by
-        `relabel_every`; between two of those it must always give the same.
+      updates: Functions like `Algorithm.update`, taken in turn, one per step: (critic_update,
+        update) steps the actor every other time.
+      num_steps: Number of steps; None for the last phase, and only there, which has no end.
+      relabel: (config, state, dataset) -> (state, dataset), the data that the updates see. Called
+        when training starts or resumes and before every step divisible by `relabel_every`; between
+        two such steps it must always return the same.
       relabel_every: Steps; None if the labels never change.
     """
 
@@ -88,7 +88,7 @@ def named_in_file(name: str, algorithms: Mapping[str, Algorithm], path: object) 
 
 
 def check_actions(algorithm: Algorithm, config: Any, spec: Spec) -> None:
-    """Raises InputError unless the algorithm, so configured, learns actions of the task's kind."""
+    """Raises InputError unless the algorithm with this config learns actions of the task's kind."""
     kinds = {
         False: f"continuous ones, {spec.action_size} numbers each",
         True: f"{spec.action_size} discrete ones",
@@ -96,8 +96,8 @@ def check_actions(algorithm: Algorithm, config: Any, spec: Spec) -> None:
     if algorithm.discrete(config) != spec.discrete:
         raise InputError(
             f"actions of dataset {spec.name} are {kinds[spec.discrete]}, but {algorithm.name} as "
-            f"configured learns {'continuous' if spec.discrete else 'discrete'} ones; take another "
-            "algorithm or, where it has one, another policy=…"
+            f"configured learns {'continuous' if spec.discrete else 'discrete'} ones; use another "
+            "algorithm or, if it has one, another policy=…"
         )
 
 
@@ -105,8 +105,8 @@ def phases_of(algorithm: Algorithm, config: Any) -> tuple[Phase, ...]:
     """The phases that training with this config goes through, leaving out empty ones.
 
     Raises:
-      ValueError: if another than the last has no length, or the last has one.
-      InputError: if none of them takes the algorithm's update.
+      ValueError: if a phase before the last has no length, or the last has one.
+      InputError: if no phase takes the algorithm's update.
     """
     if algorithm.phases is None:
         return (Phase((algorithm.update,)),)
@@ -122,11 +122,11 @@ def phases_of(algorithm: Algorithm, config: Any) -> tuple[Phase, ...]:
 
 
 def stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple[Phase, int]]:
-    """The next `num_steps` steps from this state on: phases, each with its number of steps, whose
-    updates start with the one whose turn it is.
+    """The next `num_steps` steps from this state: phases, each with its number of steps and its
+    updates rotated to start with the next one.
 
     Raises:
-      InputError: if several programs have to be chosen from and the state is traced.
+      InputError: if there are several programs to choose from and the state is traced.
     """
     if len(phases) == 1 and len(phases[0].updates) == 1 and phases[0].relabel_every is None:
         return [(phases[0], num_steps)]  # whatever the step, so `learn` can be traced
@@ -152,8 +152,8 @@ def stretches(phases: Sequence[Phase], state: Any, num_steps: int) -> list[tuple
 
 
 def pieces(stretches: list[tuple[Phase, int]], most: int) -> list[tuple[Phase, int]]:
-    """The stretches cut into pieces of at most `most` steps: equal ones, of whole cycles of updates
-    where these fit."""
+    """Cuts the stretches into equal pieces of at most `most` steps, of whole cycles of updates if
+    these fit."""
     found = []
     for phase, length in stretches:
         cycle = len(phase.updates)

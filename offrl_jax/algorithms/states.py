@@ -24,13 +24,13 @@ def check_alive(state: Any) -> None:
 
 @contextlib.contextmanager
 def misfit_explained(algorithm: Algorithm, state: Any, init: Callable[[], Any]) -> Iterator[None]:
-    """Turns an error that comes of a state of another algorithm, config or key into a sentence.
+    """Turns an error due to a state of another algorithm, config or key into a sentence.
 
-    Nothing is checked unless an error occurs, since a check would cost a trace a call.
+    The check runs only after an error, since it costs a trace.
 
     Args:
-      algorithm: What is trained.
-      state: What it was given.
+      algorithm: The algorithm to train.
+      state: The state that it was given.
       init: Makes a state that fits.
 
     Raises:
@@ -53,7 +53,7 @@ def misfit_explained(algorithm: Algorithm, state: Any, init: Callable[[], Any]) 
 
 
 def _misfit(state: Any, wanted: Any) -> str | None:
-    """The first difference between two states, None where there is none."""
+    """The first difference between two states, or None if they are alike."""
     found, needed = (
         {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
         for leaves in map(jax.tree_util.tree_leaves_with_path, (state, wanted))

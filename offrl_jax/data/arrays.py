@@ -1,5 +1,5 @@
-"""From flat arrays to a dataset. Every source ends here, so the rules of episode ends live here
-alone: a true end stops the bootstrap, a time-out does not, and nothing crosses an episode boundary.
+"""Flat arrays to a dataset. Every source ends here, so only this module has the rules of episode
+ends: a true end stops the bootstrap, a time-out does not, and nothing crosses an episode boundary.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ FLAGS = "terminal", "timeout", "episode_end"  # of 0 and 1
 
 
 def by_field(name: str, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """A file's columns under the names that `dataset_from_arrays` gives them.
+    """A file's columns under the argument names of `dataset_from_arrays`.
 
     Without `masks`, `terminals` are true ends (D4RL). With them (OGBench), a mask of 0 stops the
     bootstrap, also in mid-trajectory, and `terminals` mark where trajectories end.
@@ -65,25 +65,26 @@ def dataset_from_arrays(
     """Builds a dataset from flat arrays in time order, given by name or by a file's plural keys
     (`observations`, ..., OGBench's `masks`).
 
-    An episode ends where `terminal` or `timeout` is set (terminal wins where both are, with a
+    An episode ends where `terminal` or `timeout` is set (if both are, terminal wins, with a
     warning) and at the last row, which counts as truncated. A truncated transition bootstraps from
-    its stored next observation; without `next_observation` that is unknown and the transition is
-    dropped, while elsewhere the next row's observation is used.
+    its stored next observation. Without `next_observation`, truncated transitions are dropped, and
+    the others take the next row's observation.
 
     Args:
       observation: (N, O), raw.
-      action: (N, A), in the environment's bounds; (N,), indices, where actions are discrete.
+      action: (N, A), in the environment's bounds; (N,), indices of discrete actions.
       reward: (N,).
       terminal: (N,), true ends only.
       timeout: (N,), time-outs and cuts.
-      episode_end: (N,), where episodes end, if not wherever one of the two above is set: data may
-        stop the bootstrap in mid-episode (OGBench's masks).
+      episode_end: (N,), where episodes end, if not wherever one of the two above is set: OGBench's
+        masks stop the bootstrap in mid-episode.
       next_observation: (N, O).
-      action_low: Lower action bounds, a number or A numbers; of no use where actions are discrete.
+      action_low: Lower action bounds, a number or A numbers; ignored for discrete actions.
       action_high: Upper action bounds, likewise.
-      num_actions: A of discrete actions, which are the indices 0 to A − 1 and are held as one-hot
-        rows; None where actions are continuous.
-      clip_actions: Whether actions outside their bounds are clipped, with a warning, not refused.
+      num_actions: Number A of discrete actions, given as indices 0 to A − 1 and stored as one-hot
+        rows; None for continuous actions.
+      clip_actions: Whether to clip actions outside their bounds, with a warning, instead of
+        refusing them.
       discount: γ of the discounted return-to-go, in [0, 1].
       name: The dataset's name in messages.
       **spec: Further fields of `Spec` (env_id, reference_scores, ...).
@@ -105,7 +106,7 @@ def dataset_from_arrays(
     by_key = {key: spec.pop(key) for key in (*FIELDS, "masks") if key in spec}
     for field, array in by_field(name, by_key).items():
         if given[field] is not None:
-            raise InputError(f"dataset {name} is given two arrays of {field}; give one")
+            raise InputError(f"dataset {name} has two arrays of {field}; give one")
         given[field] = array
     _check_names(name, [field for field, x in given.items() if x is not None], spec)
     are_whole = getattr(given["action"], "dtype", np.dtype(float)).kind in "iub"

@@ -16,7 +16,7 @@ from offrl_jax.types import Array, Float, Int, Key, Spec, Transition
 
 
 class Preprocessing(NamedTuple):
-    """What was done to the raw numbers; travels with the policy."""
+    """Transforms of the raw numbers; stored with the policy."""
 
     observation_mean: Float[Array, "O"]
     observation_std: Float[Array, "O"]
@@ -25,12 +25,12 @@ class Preprocessing(NamedTuple):
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing was done."""
+        """Whether there are no transforms."""
         nothing = 0.0, 1.0, 1.0, 0.0
         return all(bool((x == same).all()) for x, same in zip(self, nothing, strict=True))
 
     def normalize(self, observation: Float[Array, "*B O"]) -> Float[Array, "*B O"]:
-        """Raw observation, as the environment gives it, to what the networks see."""
+        """Maps a raw observation of the environment to the input of the networks."""
         rank = (1,) * (observation.ndim - 1) + (-1,)
         return (observation - self.observation_mean.reshape(rank)) / self.observation_std.reshape(
             rank
@@ -38,8 +38,8 @@ class Preprocessing(NamedTuple):
 
 
 class Data:
-    """N transitions in episode order, wherever they lie: what a `Dataset` and a `HostDataset` have
-    in common.
+    """N transitions in episode order, on the device or the host: what `Dataset` and `HostDataset`
+    have in common.
 
     Attributes:
       preprocessing: The transforms applied so far.
@@ -71,20 +71,20 @@ class Data:
         )
 
     def parts(self, *fields: str) -> Iterator[tuple[np.ndarray, ...]]:
-        """Fields of `Transition`, or `episode`, of all rows in order, as many rows at a time as lie
+        """Yields fields of `Transition`, or `episode`, of all rows in order, in parts that lie
         together in memory."""
         raise NotImplementedError
 
     def take(self, index: Int[Array | np.ndarray, "M"]) -> "Dataset":
-        """The rows of that index, on the device."""
+        """The rows with these indices, on the device."""
         raise NotImplementedError
 
     def normalized(self, step: Preprocessing, preprocessing: Preprocessing) -> "Data":
-        """The data as `preprocessing` says, of whose observations `step` is what is new."""
+        """The data with observations normalised by `step`; `preprocessing` is all of it so far."""
         raise NotImplementedError
 
     def rescaled(self, scale: float, bias: float, preprocessing: Preprocessing) -> "Data":
-        """The data as `preprocessing` says, of whose rewards scale · r + bias is what is new."""
+        """The data with rewards scale · r + bias; `preprocessing` is all of it so far."""
         raise NotImplementedError
 
 
@@ -116,7 +116,7 @@ class Dataset(Data):
 
     def __repr__(self) -> str:
         if isinstance(self.episode, jax.core.Tracer) or not isinstance(self.episode, jax.Array):
-            return f"Dataset({self.spec.name}, {self.episode})"  # of numbers that are not known
+            return f"Dataset({self.spec.name}, {self.episode})"  # of traced values
         return super().__repr__()
 
     def bare(self) -> "Dataset":
@@ -150,8 +150,7 @@ class Dataset(Data):
 
 
 def step_keys(key: Key, step: Int[Array, ""]) -> tuple[Key, Key]:
-    """Of a run's key and step, the key that its batch is drawn with and the one that its update
-    takes."""
+    """Two keys for a step, from the run's key: for drawing its batch and for its update."""
     sample_key, update_key = jax.random.split(jax.random.fold_in(key, step))
     return sample_key, update_key
 

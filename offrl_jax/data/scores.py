@@ -75,7 +75,7 @@ CAVEATS = {
         "penalises it (-0.1), so its returns are not comparable with published ones."
     ),
     "AdroitHandPen-v1": (
-        "AdroitHandPen-v1 goes on after the pen is dropped where D4RL terminates, so its returns "
+        "AdroitHandPen-v1 continues after the pen is dropped where D4RL terminates, so its returns "
         "are not comparable with published ones."
     ),
 }

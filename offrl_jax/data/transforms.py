@@ -1,4 +1,4 @@
-"""What is done to a dataset before anything learns from it."""
+"""Transforms of a dataset before training."""
 
 import dataclasses
 import logging
@@ -31,8 +31,8 @@ def normalize_observations(dataset: Data) -> Data:
     constant = np.flatnonzero(low == high)
     if len(constant):
         logging.warning(
-            "%d of %d observation features of %s never vary (columns %s); what differs from them "
-            "later is divided by %g",
+            "%d of %d observation features of %s never vary (columns %s); later values that differ "
+            "are divided by %g",
             *(len(constant), len(mean), dataset.spec.name),
             ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else ""),
             STD_FLOOR,
@@ -67,8 +67,8 @@ def _moments(dataset: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 def transform_rewards(dataset: Data, *, scale: float = 1.0, bias: float = 0.0) -> Data:
     """r ← scale · r + bias, with a new return-to-go; AntMaze recipes use (1, −1) and (10, −5).
 
-    Where nothing terminates this maps Q to scale · Q + bias / (1 − γ), so penalty weights and
-    thresholds are tied to it.
+    Without terminations this maps Q to scale · Q + bias / (1 − γ), so penalty weights and
+    thresholds depend on it.
 
     Raises:
       InputError: if the scale is 0 or a number is not finite, since returns could not be recovered.
@@ -104,12 +104,12 @@ def with_rewards(dataset: Data, rewards: Array | np.ndarray) -> Dataset:
     The environment that evaluates keeps its own rewards and reference scores.
 
     Args:
-      dataset: Raw, as `load_dataset` gives it: transforms come after the rewards.
+      dataset: A raw dataset, as `load_dataset` returns it: transforms come after the rewards.
       rewards: One number a transition, in the order of the dataset, (N,).
 
     Raises:
-      InputError: if their shape is another, one is not finite, or the dataset is preprocessed
-        already or on the disk.
+      InputError: if their shape differs, one is not finite, or the dataset is preprocessed already
+        or on the disk.
     """
     name = dataset.spec.name
     if not isinstance(dataset, Dataset):
@@ -143,18 +143,18 @@ def with_rewards(dataset: Data, rewards: Array | np.ndarray) -> Dataset:
 
 
 def map_rewards(dataset: Data, fn: Callable[[Transition], Array | np.ndarray]) -> Dataset:
-    """The dataset with the rewards that `fn` gives its transitions, as `with_rewards`.
+    """The dataset with rewards that `fn` computes from its transitions; see `with_rewards`.
 
     Args:
-      dataset: Raw, as `load_dataset` gives it.
-      fn: All N transitions at once, fields of shape (N, ...), to rewards (N,). Observations are as
-        in the environment; actions are in [−1, 1], or one-hot where they are discrete.
+      dataset: A raw dataset, as `load_dataset` returns it.
+      fn: Maps all N transitions at once, fields of shape (N, ...), to rewards (N,). Observations
+        are as in the environment; actions are in [−1, 1], or one-hot if discrete.
 
     Raises:
       InputError: as `with_rewards`.
     """
     if not isinstance(dataset, Dataset):
-        return with_rewards(dataset, np.zeros(0))  # refuses
+        return with_rewards(dataset, np.zeros(0))  # raises
     return with_rewards(dataset, fn(dataset.transitions))
 
 
@@ -177,8 +177,8 @@ def keep_best_episodes(dataset: Data, fraction: float) -> Dataset:
     """
     if not isinstance(dataset, Dataset):
         raise InputError(
-            f"episodes of {dataset.spec.name} cannot be chosen from in host memory; choose before "
-            "the data are written as shards, or load them with placement=device"
+            f"episodes of {dataset.spec.name} cannot be chosen in host memory; choose them before "
+            "the data are written as shards, or load the data with placement=device"
         )
     if not 0 < fraction <= 1:
         raise InputError(f"the share of episodes to keep is {fraction}; give a number in (0, 1]")

@@ -120,7 +120,7 @@ def lambda_returns(
       reward: Rows in time order, episode after episode.
       terminal: d, 1 at true ends.
       next_value: V(s_{t+1}).
-      continues: 1 where the next row goes on with the same episode; 0 at the last row.
+      continues: 1 where the next row continues the same episode; 0 at the last row.
       discount: γ.
       trace_decay: λ.
 

@@ -15,7 +15,7 @@ SHORT = (
 TINY = (*SHORT, "--config.hidden_sizes=8")
 REFUSED = {
     "no shards": (["{npz}"], "offrl datasets shard"),
-    "some episodes": (["{shards}", "--best_fraction=0.5"], "cannot be chosen from in host memory"),
+    "some episodes": (["{shards}", "--best_fraction=0.5"], "cannot be chosen in host memory"),
     "relabelled": (["{shards}", "--algorithm=abm"], "relabels all rows"),
     "too little memory": (
         ["{shards}", "--host_memory_mb=1", "--config.batch_size=20", "--num_seeds=1000"],

@@ -6,7 +6,7 @@ NAME.shards/
   00000/episode.npy      each row's episode, int32, counted from 0 over all shards
   00001/...
 
-An episode may go on in the next shard.
+An episode may continue in the next shard.
 """
 
 import dataclasses

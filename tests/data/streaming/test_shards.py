@@ -358,7 +358,7 @@ def test_rows_go_where_they_fit(folder, monkeypatch, columns):
 
 
 def test_what_needs_all_rows_or_other_files_is_refused(folder, tmp_path, columns):
-    with pytest.raises(InputError, match="cannot be chosen from in host memory"):
+    with pytest.raises(InputError, match="cannot be chosen in host memory"):
         data.keep_best_episodes(on_disk(folder), 0.5)
     np.savez(tmp_path / "a.npz", **columns)
     with pytest.raises(InputError, match=r"offrl datasets shard"):
