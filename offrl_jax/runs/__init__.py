@@ -1,1 +1,1 @@
-"""Runs: training chunk by chunk, its directory and checkpoints, and what reads them again."""
+"""Runs: training in chunks, run directories and checkpoints, and reading them again."""

@@ -1,7 +1,7 @@
 """Checkpoints of train states: the only file that knows Orbax.
 
-A checkpoint is a flat dictionary of arrays and a JSON description with a SHA-256 over both. Nothing
-is restored that does not match it, and nothing is ever unpickled.
+A checkpoint is a flat dictionary of arrays and a JSON description with a SHA-256 over both. A
+checkpoint that does not match it is not restored, and nothing is ever unpickled.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from offrl_jax.runs.trees import named_leaves
 from offrl_jax.types import InputError
 
 FORMAT = 1
-# How tensorstore, whose errors are all ValueErrors, tells of trouble that is no damage.
+# Words in the errors of tensorstore, all ValueErrors, for trouble other than damage.
 PASSING = "RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "UNAVAILABLE"
 
 
@@ -30,7 +30,7 @@ class Damaged(Exception):
 
 
 class Checkpoints:
-    """States under a directory, one folder a step."""
+    """States under a directory, one folder per step."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class Checkpoints:
         """Args:
         directory: Made if absent; leftovers of an interrupted save in it are removed.
         keep_last: How many of the newest to keep; with one, nothing is left to fall back on.
-        keep_every: Keep those of steps divisible by this besides.
-        read_only: Leave the directory, which must be there, as it is: a run may be writing to it.
+        keep_every: Also keep checkpoints at steps divisible by this.
+        read_only: Do not change the directory, which must exist: a run may be writing to it.
         """
         self.directory = Path(directory).resolve()
         self._damaged: list[int] = []
@@ -62,7 +62,7 @@ class Checkpoints:
         Args:
           step: Not yet saved.
           state: A pytree of arrays.
-          facts: What else belongs to this state, of JSON's types.
+          facts: Further facts about this state, of JSON's types.
 
         Raises:
           OSError: if this or an earlier one cannot be written.
@@ -82,14 +82,14 @@ class Checkpoints:
         with self._writing():
             self._manager.wait_until_finished()
             if not self._manager.save(step, args=args):
-                raise OSError(f"step {step} is there already")
+                raise OSError(f"step {step} exists already")
 
     def restore(
         self, template: Any, accept: Callable[[dict[str, Any]], None] = lambda facts: None
     ) -> tuple[int, Any, dict[str, Any]] | None:
-        """The newest step that is whole, its state and facts; None where none was ever saved.
+        """Step, state and facts of the newest whole checkpoint; None if none was ever saved.
 
-        Newer ones that are damaged are warned of; `forget_damaged` removes them.
+        Newer damaged ones are reported as warnings; `forget_damaged` removes them.
 
         Args:
           template: A state of the same structure, or its shapes from `jax.eval_shape`.
@@ -115,12 +115,12 @@ class Checkpoints:
         if steps:
             raise InputError(
                 f"none of the {len(steps)} checkpoints in {self.directory} can be resumed from "
-                f"(the last: {reason}); give another run_dir to begin anew"
+                f"(the last: {reason}); give another run_dir to start a new run"
             )
         return None
 
     def steps(self) -> list[int]:
-        """Those saved, in order, whether they are whole or not."""
+        """The saved steps in order, whether whole or damaged."""
         return sorted(self._manager.all_steps())
 
     def restore_step(self, step: int, template: Any) -> tuple[Any, dict[str, Any]]:
@@ -147,9 +147,9 @@ class Checkpoints:
             if wanted.get(name) != saved.get(name):
                 raise InputError(
                     f"checkpoint {step} of {self.directory} has {name} as {saved.get(name)} where "
-                    f"these settings need {wanted.get(name)}; give another run_dir to begin anew"
+                    f"these settings need {wanted.get(name)}; give another run_dir"
                 )
-        # Shapes as the store itself declares them, before anything is allocated for them.
+        # The shapes that the store itself declares, checked before anything is allocated for them.
         handler, folder = ocp.PyTreeCheckpointHandler(), self.directory / str(step) / "state"
         declared = self._found(lambda: handler.metadata(folder))
         if (
@@ -164,7 +164,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(template), leaves), description["facts"]
 
     def forget_damaged(self) -> None:
-        """Removes those that `restore` found damaged, so that their steps can be saved again."""
+        """Removes what `restore` found damaged, so that these steps can be saved again."""
         for step in self._damaged:
             self._manager.delete(step)
         self._damaged = []
@@ -180,7 +180,7 @@ class Checkpoints:
         self.abandon()
 
     def abandon(self) -> None:
-        """Lets go of the directory, whatever became of the last write."""
+        """Releases the directory, even if the last write failed."""
         with contextlib.suppress(Exception):
             self._manager.close()
 
@@ -191,7 +191,7 @@ class Checkpoints:
         return found
 
     def _found(self, read: Callable[[], Any]) -> Any:
-        """What Orbax reads; what it makes of damage is `Damaged`, other troubles are let pass."""
+        """Reads with Orbax. Errors that come from damage become `Damaged`; others pass through."""
         try:
             return read()
         except Exception as error:
@@ -213,7 +213,7 @@ class Checkpoints:
 
 
 def _short(error: Exception) -> str:
-    """Both ends of an error: Orbax's may hold whole arrays, the reason last."""
+    """Start and end of an error: Orbax's may hold whole arrays, with the reason last."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text if len(text) < 300 else f'{text[:100]} … {text[-160:]}'}"
 

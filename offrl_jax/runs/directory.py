@@ -1,4 +1,4 @@
-"""A run's directory: who may write to it, what was asked for, its rows, and how it ended."""
+"""A run's directory: its lock, settings, rows and outcome."""
 
 import contextlib
 import hashlib
@@ -17,7 +17,7 @@ from offrl_jax.types import InputError
 
 try:
     import fcntl
-except ImportError:  # Windows: two runs in one directory go unnoticed there
+except ImportError:  # Windows, where two runs in one directory go unnoticed
     fcntl = None
 
 LOCK = "run.lock"
@@ -25,12 +25,12 @@ CONFIG = "config.json"
 DONE, FAILED = "DONE", "FAILED.json"
 UNFINISHED = re.compile(r"\..+\.\d+")  # as files.replacing names them
 REPRODUCIBLE = "versions", "devices", "num_threads", "platform", "commit"
-FIXED = "algorithm", "num_seeds"  # the state has their shape
+FIXED = "algorithm", "num_seeds"  # the state's shape depends on them
 MOVABLE = ("dataset.name",)  # a file may be moved; its fingerprint says whether it is the same
 
 
 class RunDirectory:
-    """A directory that this process alone writes to, until it is closed."""
+    """A directory that only this process writes to, until it is closed."""
 
     def __init__(
         self,
@@ -42,8 +42,9 @@ class RunDirectory:
         """Makes the directory, or resumes the run in it.
 
         Args:
-          run_dir: New, empty, or that of an earlier run.
-          settings: All that decides the run's numbers, of JSON's types; for `config.json`.
+          run_dir: New, empty, or an earlier run's.
+          settings: Everything that determines the run's results, of JSON's types; for
+            `config.json`.
           environment: Versions, devices and the like; for `environment.json`.
           allow_config_change: Resume although the settings differ from the earlier run's.
 
@@ -70,7 +71,7 @@ class RunDirectory:
         self.evaluations = RowFile(self.path / "evaluations.jsonl")
 
     def marks(self) -> dict[str, list]:
-        """How far the files of rows reach, to be kept with a checkpoint."""
+        """How far the files of rows reach, for a checkpoint."""
         return {rows.path.name: rows.mark() for rows in (self.metrics, self.evaluations)}
 
     def check(self, marks: dict[str, list]) -> None:
@@ -79,12 +80,12 @@ class RunDirectory:
             rows.check(marks[rows.path.name])
 
     def cut(self, marks: dict[str, list], evaluated: int | None = None) -> None:
-        """Removes what was written after the marks, but for the evaluation of that step."""
+        """Removes the rows after the marks, except the evaluation of that step."""
         for rows, kept in ((self.metrics, None), (self.evaluations, evaluated)):
             rows.cut(marks.get(rows.path.name, [0, ""])[0], kept)
 
     def adopt(self) -> None:
-        """Makes the settings, changed or not, the directory's own, and the run unfinished."""
+        """Writes the settings to the directory and marks the run as unfinished."""
         for path in (*self.path.iterdir(), *(self.path / "policy").glob(".*")):
             is_over = path.name in (DONE, FAILED) or UNFINISHED.fullmatch(path.name)
             if is_over and path.is_file():
@@ -116,7 +117,7 @@ class RunDirectory:
             earlier = dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
-                f"{path} cannot be read ({error}); give another run_dir to begin anew"
+                f"{path} cannot be read ({error}); give another run_dir to start a new run"
             ) from error
         differences = compared(earlier, settings)
         told = in_words(differences)
@@ -137,7 +138,7 @@ class RunDirectory:
         return differences
 
     def _describe(self) -> None:
-        """Writes `environment.json`, or adds to it what this session differs in."""
+        """Writes `environment.json`, or adds the differences of this session to it."""
         path = self.path / "environment.json"
         environment = json.loads(json.dumps(self._environment))
         try:
@@ -151,14 +152,14 @@ class RunDirectory:
         write_json(path, first)
         if others := [what for what in REPRODUCIBLE if first.get(what) != environment.get(what)]:
             logging.warning(
-                "%s not as when the run in %s began: its numbers are the same to rounding only",
+                "%s changed since the run in %s began: its numbers are the same only to rounding",
                 ", ".join(others),
                 self.path,
             )
 
 
 class RowFile:
-    """A file of JSON lines. What a checkpoint keeps of it says up to where it belongs to it."""
+    """A file of JSON lines. A checkpoint keeps a mark: the rows before it belong to it."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -185,11 +186,10 @@ class RowFile:
     def check(self, mark: list) -> None:
         length, digest = mark
         if hashlib.sha256(self._read(length)).hexdigest() != digest:
-            raise Damaged(f"{self.path.name} has lost or changed rows that belong to it")
+            raise Damaged(f"rows of {self.path.name} that belong to it are missing or changed")
 
     def cut(self, length: int, step: int | None = None) -> None:
-        """Keeps the first `length` bytes, and the row after them if it is whole and of that
-        step."""
+        """Keeps the first `length` bytes, and the next row if it is complete and of that step."""
         line, end, _ = self._read()[length:].partition(b"\n")
         with contextlib.suppress(ValueError, TypeError, LookupError, RecursionError):
             if end and step is not None and json.loads(line)["step"] == step:
@@ -219,7 +219,7 @@ def check_run_dir(run_dir: str | Path) -> Path:
     """The directory as a path.
 
     Raises:
-      InputError: if it holds other things than a run, is a file, or cannot be written.
+      InputError: if it holds anything but a run, is a file, or cannot be written.
     """
     return usable(run_dir, "run_dir", "run", CONFIG)
 
@@ -229,12 +229,12 @@ def usable(directory: str | Path, flag: str, what: str, marker: str) -> Path:
 
     Args:
       directory: Its name.
-      flag: That gave it, such as "run_dir".
-      what: It is for, such as "run".
-      marker: A file that one in use has.
+      flag: The argument that gave it, such as "run_dir".
+      what: What it is for, such as "run".
+      marker: A file that every such directory in use has.
 
     Raises:
-      InputError: if it holds other things than that, is a file, or cannot be written.
+      InputError: if it holds anything else, is a file, or cannot be written.
     """
     path = Path(directory)
     try:
@@ -243,7 +243,9 @@ def usable(directory: str | Path, flag: str, what: str, marker: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, RuntimeError) as error:  # too long, no name, no such user
-        raise InputError(f"{flag} {str(path)[:80]!r} is no path ({error}); correct it") from error
+        raise InputError(
+            f"{flag} {str(path)[:80]!r} is not a path ({error}); correct it"
+        ) from error
     if path.exists() and not path.is_dir():
         raise InputError(f"{flag} {path} is a file; give a directory")
     if path.is_dir() and not (path / marker).is_file():
@@ -251,7 +253,7 @@ def usable(directory: str | Path, flag: str, what: str, marker: str) -> Path:
         if found := [n for n in names if n != LOCK and not UNFINISHED.fullmatch(n)]:
             raise InputError(
                 f"{flag} {path} holds {found[0]} but no {what}; give another, so that nothing is "
-                "lost"
+                "overwritten"
             )
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
@@ -260,11 +262,11 @@ def usable(directory: str | Path, flag: str, what: str, marker: str) -> Path:
 
 
 def locked(path: Path, flag: str, *, shared: bool = False) -> TextIO:
-    """The directory's lock, which is this process's until it is closed, or that of all processes
-    which share it.
+    """Locks the directory until the returned file is closed, for this process alone or together
+    with others that share the lock.
 
     Raises:
-      InputError: if it is another's.
+      InputError: if another process holds the lock.
     """
     lock = (path / LOCK).open("a+")
     try:
@@ -275,12 +277,12 @@ def locked(path: Path, flag: str, *, shared: bool = False) -> TextIO:
         holder = lock.read().strip()
         lock.close()
         raise InputError(
-            f"{flag} {path} is in use by process {holder or 'unknown'}; wait for its end or give "
+            f"{flag} {path} is in use by process {holder or 'unknown'}; wait until it ends or give "
             "another"
         ) from error
     except OSError as error:
         logging.warning(
-            "the file system of %s knows no locks (%s): two runs in it would go unnoticed",
+            "the file system of %s has no locks (%s): two runs in it would go unnoticed",
             path,
             error,
         )

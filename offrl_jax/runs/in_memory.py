@@ -1,4 +1,4 @@
-"""What a run keeps that leaves no files: stand-ins for its directory and its checkpoints."""
+"""Runs without files: stand-ins in memory for the directory and the checkpoints."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from offrl_jax.files import finite
 
 
 class RowList:
-    """As `RowFile`, in memory."""
+    """`RowFile` in memory."""
 
     def __init__(self):
         self.rows: list[dict[str, Any]] = []
@@ -27,14 +27,14 @@ class RowList:
 
 
 class InMemory:
-    """As `RunDirectory`, of a run that always begins anew.
+    """`RunDirectory` in memory, for a run that always starts from the beginning.
 
     Attributes:
       settings: What `config.json` would hold.
       environment: What `environment.json` would hold.
-      metrics: A row a chunk.
-      evaluations: A row an evaluation.
-      facts: Of the end, as `DONE` or `FAILED.json` would hold them.
+      metrics: One row per chunk.
+      evaluations: One row per evaluation.
+      facts: Facts about the end, as `DONE` or `FAILED.json` would hold them.
       failed: Why the run counts as failed, or None.
     """
 
@@ -67,7 +67,7 @@ class InMemory:
 
 
 class NoCheckpoints:
-    """As `Checkpoints`, of a run that cannot be interrupted."""
+    """`Checkpoints` of a run that cannot be resumed."""
 
     def restore(self, template: Any, accept: Callable[[dict[str, Any]], None]) -> None:
         pass

@@ -1,5 +1,5 @@
-"""Policies of runs as their checkpoints hold them: what they do at any states, what their critics
-say, and what they returned where the run rolled them out."""
+"""Loads policies from the checkpoints of runs: their actions, their critics' values, and the
+returns of the run's own evaluations."""
 
 import dataclasses
 import json
@@ -27,20 +27,20 @@ ROWS_AT_ONCE = 4096
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Trained:
-    """The policies of a run at one step, S of them: those of its seeds that had not diverged.
+    """The policies of a run at one step: those of the S seeds that had not diverged.
 
     Attributes:
       run: The run's directory.
       step: Updates taken.
-      seeds: S.
-      algorithm: Whose they are.
+      seeds: The S seeds.
+      algorithm: The trained algorithm.
       config: Its config.
-      state: S in front.
-      spec: Of the data that the run learnt from.
-      preprocessing: Of those data.
+      state: States with leading axis S.
+      spec: Spec of the data that the run learnt from.
+      preprocessing: Preprocessing of those data.
       discount: γ of `discounted_returns`, and of the critic if there is one.
-      returns: Undiscounted, of every episode that the run rolled out at this step, (S, E), in the
-        environment's rewards, NaN where they were not finite; None if it did not.
+      returns: Undiscounted returns (S, E) of the episodes that the run rolled out at this step, in
+        the environment's rewards, NaN where not finite; None without an evaluation.
       discounted_returns: Means over those episodes, (S,), or None.
     """
 
@@ -60,10 +60,10 @@ class Trained:
         return f"Trained({self.run} at step {self.step:,}, seeds {list(self.seeds)})"
 
     def as_learnt(self, dataset: Data) -> Data:
-        """Raw data, such as `load_dataset` gives, with the run's own preprocessing.
+        """Applies the run's preprocessing to raw data, as `load_dataset` returns them.
 
         Raises:
-          InputError: if the data are preprocessed already, or of other shapes than the run's.
+          InputError: if the data are preprocessed already, or have other shapes than the run's.
         """
         if dataset.spec.bare() != self.spec.bare():
             raise InputError(
@@ -72,7 +72,7 @@ class Trained:
             )
         if not dataset.preprocessing.is_identity:
             raise InputError(
-                f"{dataset.spec.name} is preprocessed already; give it as load_dataset does"
+                f"{dataset.spec.name} is preprocessed already; give it as load_dataset returns it"
             )
         own = self.preprocessing
         dataset = dataset.normalized(own, own)
@@ -102,15 +102,15 @@ class Trained:
 
 
 class Description(NamedTuple):
-    """What a run's `config.json` says.
+    """The content of a run's `config.json`.
 
     Attributes:
-      settings: All of it.
-      algorithm: What was trained.
+      settings: All settings.
+      algorithm: The trained algorithm.
       config: Its config.
-      spec: Of the data that the run learnt from.
-      preprocessing: Of those data.
-      seeds: All S of the run.
+      spec: Spec of the data that the run learnt from.
+      preprocessing: Preprocessing of those data.
+      seeds: All S seeds of the run.
       discount: γ of returns-to-go and of discounted returns.
     """
 
@@ -124,7 +124,7 @@ class Description(NamedTuple):
 
 
 def describe(settings: dict[str, Any], algorithm: Algorithm) -> Description:
-    """What the settings of a run of that algorithm say."""
+    """Reads the settings of a run of that algorithm."""
     config = algorithm.Config(
         **{k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()}
     )
@@ -142,8 +142,8 @@ class Checkpoint(NamedTuple):
 
     Attributes:
       step: Updates taken.
-      state: Of S seeds, with their axis in front.
-      diverged: By seed, what showed that it diverged and when, or None.
+      state: States with leading axis S.
+      diverged: For each seed, how and when it diverged, or None.
     """
 
     step: int
@@ -152,11 +152,11 @@ class Checkpoint(NamedTuple):
 
 
 def read(run_dir: str | Path, algorithms: Mapping[str, Algorithm] = ALGORITHMS) -> Description:
-    """What a run is, whether it has ended or not.
+    """Reads the description of a run, finished or not.
 
     Args:
-      run_dir: Its directory.
-      algorithms: By name, what may have been trained.
+      run_dir: The run's directory.
+      algorithms: What may have been trained, by name.
 
     Raises:
       InputError: if there is no run, it is of another algorithm, or another version wrote it.
@@ -169,16 +169,16 @@ def read(run_dir: str | Path, algorithms: Mapping[str, Algorithm] = ALGORITHMS) 
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{run_dir} holds no run that this version can read ({error!r}); give the run_dir of "
-            "a training"
+            f"{run_dir} holds no run that this version can read ({error!r}); give the directory of "
+            "a run"
         ) from error
 
 
 def checkpoints(run_dir: str | Path, run: Description) -> Iterator[Checkpoint]:
-    """The whole checkpoints of a run, the newest first. Damaged ones are warned of.
+    """The whole checkpoints of a run, newest first. Damaged ones are reported as warnings.
 
     Raises:
-      InputError: if there are none, or they were written by another version.
+      InputError: if the run has no checkpoints, or another version wrote them.
     """
     path = Path(run_dir).expanduser() / "checkpoints"
     if not path.is_dir():
@@ -204,8 +204,8 @@ def load(
     *,
     all_checkpoints: bool = False,
 ) -> list[Trained]:
-    """The policies of a run, which may still be training, at its newest whole checkpoint or at
-    every whole one that it has kept, in order. Damaged ones are warned of.
+    """The policies of a run at its newest whole checkpoint, or at every whole one in order. The run
+    may still be training. Damaged checkpoints are reported as warnings.
 
     Args:
       run_dir: Its directory.
@@ -238,8 +238,8 @@ def trained(
     returns: np.ndarray | None,
     discounted_returns: np.ndarray | None,
 ) -> Trained:
-    """The policies at a checkpoint that have not diverged; of the episodes returns (S, E) and
-    discounted means (S,), if there are any."""
+    """The policies at a checkpoint that have not diverged, with the returns (S, E) and mean
+    discounted returns (S,) of their episodes, if any."""
     index = np.array([i for i, why in enumerate(checkpoint.diverged) if why is None])
     return Trained(
         run=name,
@@ -311,8 +311,8 @@ def _q_values(
 
 
 def _by_chunks(function: Any, *arrays: np.ndarray) -> np.ndarray:
-    """`function(*rows)`, (S, B, ...), over all N rows; every chunk has the same size, so that there
-    is one program."""
+    """`function(*rows)`, (S, B, ...), over all N rows, in chunks of equal size, so that one program
+    is compiled."""
     num_rows = len(arrays[0])
     size = min(num_rows, ROWS_AT_ONCE)
     chunks = []

@@ -1,4 +1,4 @@
-"""Loggers beside a run's own files. Whatever becomes of one, training goes on."""
+"""Loggers beside a run's own files. Training continues if one fails."""
 
 import hashlib
 import importlib
@@ -13,9 +13,9 @@ Log = Callable[[dict[str, float], int], None]
 
 
 def tensorboard(run_dir: Path, first_step: int) -> tuple[Log, Callable[[], None]]:
-    """Event files in the run's directory; where a killed run goes on from an earlier step, what was
-    written of steps after its first row does not count any more: that row may be an evaluation,
-    beside metrics of the same step that stay."""
+    """Event files in the run's directory. When a killed run resumes from an earlier step, events
+    after the step of its first row are replaced. Those of that step stay: the row may be an
+    evaluation, whose metrics were written before."""
     writer = importlib.import_module("tensorboardX").SummaryWriter(
         str(run_dir / "tensorboard"), purge_step=first_step + 1
     )
@@ -28,9 +28,9 @@ def tensorboard(run_dir: Path, first_step: int) -> tuple[Log, Callable[[], None]
 
 
 def wandb(run_dir: Path, first_step: int) -> tuple[Log, Callable[[], None]]:
-    """A run named as the directory, which goes on where the directory's does; WANDB_PROJECT and
-    WANDB_MODE are the service's own. Steps that a killed run takes again are there twice: the
-    service takes nothing back."""
+    """A run named after the directory, which resumes with it; WANDB_PROJECT and WANDB_MODE are the
+    service's own variables. Steps that a killed run repeats appear twice, since the service removes
+    nothing."""
     del first_step
     path = str(run_dir.absolute())
     run = importlib.import_module("wandb").init(
@@ -39,7 +39,7 @@ def wandb(run_dir: Path, first_step: int) -> tuple[Log, Callable[[], None]]:
         id=hashlib.sha256(path.encode()).hexdigest()[:16],
         resume="allow",
     )
-    run.define_metric("*", step_metric="step")  # its own steps must not go back: evaluations' may
+    run.define_metric("*", step_metric="step")  # its own steps must not decrease: evaluations' may
     return lambda numbers, step: run.log(numbers | {"step": step}), run.finish
 
 
@@ -47,7 +47,7 @@ LOGGERS = {"tensorboard": tensorboard, "wandb": wandb}
 
 
 class Loggers:
-    """Passes rows on, a number for each seed. A logger that fails is warned of and left out."""
+    """Passes rows on, one number per seed. A logger that fails is left out, with a warning."""
 
     def __init__(self, names: Sequence[str], run_dir: Path):
         """Raises InputError if there is no logger of that name."""
@@ -58,7 +58,7 @@ class Loggers:
 
     def __call__(self, row: dict[str, Any]) -> None:
         """Logs a row of `metrics.jsonl` or `evaluations.jsonl`."""
-        if self._open is None:  # not before the run is sure to take place
+        if self._open is None:  # not before the run has started
             self._open = {}
             for name in self._names:
                 self._guarded(name, self._start, name, row["step"])

@@ -1,4 +1,4 @@
-"""A session of a run: one process's part of it, from what an earlier one left or from the start."""
+"""A session of a run: the part that one process trains, from a checkpoint or from the start."""
 
 import contextlib
 import logging
@@ -26,20 +26,20 @@ from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.runs.directory import RowFile, RunDirectory
 from offrl_jax.types import InputError, Key
 
-PATIENCE = 10.0  # seconds that an evaluation may take where the run is told to stop
+PATIENCE = 10.0  # seconds to wait for an evaluation when the run is asked to stop
 
 
 class Session:
-    """Where a run is, and the steps that it is made of. Every step ends in rows on the disk.
+    """The progress of a run, and the parts of its loop. Each part ends with rows on the disk.
 
     Attributes:
-      step: Updates taken, those of all phases.
-      state: S in front.
-      diverged: By seed, what told that it diverged and when, or None.
-      metrics: Of the last chunk, (S,) each, NaN for diverged seeds.
-      rollouts: The last evaluation that has ended, or None where it failed or there was none.
-      seconds: Wall time by part; of evaluations what they were waited for.
-      saved_step: Of the newest checkpoint.
+      step: Updates taken in all phases.
+      state: States with leading axis S.
+      diverged: For each seed, how and when it diverged, or None.
+      metrics: Metrics of the last chunk, shape (S,) each; NaN for diverged seeds.
+      rollouts: The last evaluation that ended; None if it failed or there was none.
+      seconds: Wall time by part; for evaluations, the time spent waiting for them.
+      saved_step: Step of the newest checkpoint.
     """
 
     def __init__(
@@ -55,29 +55,29 @@ class Session:
         report: Callable[[int, dict[str, float]], None],
         feed: Feed | None = None,
     ):
-        """Takes up the newest whole checkpoint; rows and files stay as they are until `begin`.
+        """Restores the newest whole checkpoint; files do not change until `begin`.
 
         Args:
-          algorithm: What is trained.
-          config: One, or a stacked one with a setting for each seed.
-          dataset: What it is trained on.
-          keys: (S,).
-          names: Of the seeds, for messages.
-          directory: Where its rows go.
-          checkpoints: Where its states go.
+          algorithm: The algorithm to train.
+          config: One config, or a stacked one with a setting for each seed.
+          dataset: The data to train on.
+          keys: Keys of the seeds, shape (S,).
+          names: Names of the seeds, for messages.
+          directory: Where rows go.
+          checkpoints: Where states go.
           log: Called with every row.
           report: Called with the step and numbers to show.
-          feed: Of batches, where the dataset is not on the device.
+          feed: Feed of batches, if the dataset is not on the device.
         """
         self._algorithm, self._config, self._dataset, self._keys = algorithm, config, dataset, keys
         self._names = names
-        self._rows: Dataset | Feed | None = feed  # the data where the seeds are
-        self._states: Dataset | None = None  # some of them, to be diagnosed at
+        self._rows: Dataset | Feed | None = feed  # the data on the devices of the seeds
+        self._states: Dataset | None = None  # a sample for the diagnostics
         self._directory, self._checkpoints = directory, checkpoints
         self._log, self._report = log, report
         self.step, self.diverged = 0, [None] * len(keys)
         self.rollouts: Rollouts | None = None
-        self._evaluating: tuple[int, Evaluation] | None = None  # the step, and what is under way
+        self._evaluating: tuple[int, Evaluation] | None = None  # its step, and what is running
         parts = ("training", "diagnostics", "evaluation", "saving")
         self.seconds = dict.fromkeys(parts, 0.0)
 
@@ -94,7 +94,7 @@ class Session:
         if found is None:
             if num_rows := directory.metrics.count():
                 logging.warning(
-                    "%s has no checkpoint yet: the run begins anew, and %d rows are removed",
+                    "%s has no checkpoint yet: the run starts again, and %d rows are removed",
                     directory.path,
                     num_rows,
                 )
@@ -104,8 +104,8 @@ class Session:
             self._marks, self.diverged = facts["rows"], facts["diverged"]
 
     def begin(self, evaluates: bool) -> None:
-        """Makes the directory this run's own, with the rows that belong to the checkpoint, and an
-        evaluation after it unless this session evaluates that step again."""
+        """Writes the settings, and cuts the rows to those of the checkpoint. An evaluation after it
+        stays, unless this session evaluates that step again."""
         self._directory.adopt()
         self._checkpoints.forget_damaged()
         self._directory.cut(self._marks, None if evaluates else self.step)
@@ -127,7 +127,7 @@ class Session:
         matmul_precision: str,
         divergence_limit: float,
     ) -> None:
-        """A chunk of updates; seeds that diverge in it go back to its start and stay there."""
+        """Trains a chunk of updates; seeds that diverge in it are frozen at its start."""
         was_lost = self.is_lost
         with self._timed("training"):
             clock = time.perf_counter()
@@ -151,7 +151,7 @@ class Session:
                 self.diverged[i] = f"{what} at step {self.step}"
                 logging.warning("%s diverged: its %s", self._names[i], self.diverged[i])
         if self.is_lost.all():
-            self.rollouts = None  # the last ones are of policies that are lost by now
+            self.rollouts = None  # the last ones are of policies that have diverged
         if self.is_lost.any():
             self.state = lost_seeds.freeze(jnp.array(self.is_lost), self.state, before)
         with self._timed("diagnostics"):
@@ -165,7 +165,7 @@ class Session:
                 )
             )
             found = {name: np.array(values, np.float64) for name, values in found.items()}
-        # What a seed diverged by is shown once, in the row of that chunk.
+        # The metric that shows a divergence appears once, in the row of that chunk.
         self.metrics = {k: np.where(was_lost, np.nan, v) for k, v in metrics.items()}
         self.metrics |= {k: np.where(self.is_lost, np.nan, v) for k, v in found.items()}
         row = {"step": self.step, "steps_per_second": speed}
@@ -175,8 +175,8 @@ class Session:
         self._add(self._directory.metrics, row, "loss")
 
     def evaluate(self, evaluation: "Evaluation") -> None:
-        """Starts to roll out the policies of the seeds that have not diverged; what comes next goes
-        on beside it."""
+        """Starts to roll out the policies of the seeds that have not diverged; training continues
+        beside it."""
         self.end_evaluation()
         state = jax.tree.map(jnp.copy, self.state)  # which training donates
         evaluation.start(self._config, state, self.is_lost)
@@ -186,13 +186,13 @@ class Session:
         """Waits for the evaluation that was started, if there is one, and adds its row.
 
         Raises:
-          Halted: if it was told to stop; and again at every call, since its row is missing.
+          Halted: if the run is asked to stop, and again at every call, since the row is missing.
         """
         if self._evaluating is None:
             return
         step, evaluation = self._evaluating
         try:
-            with self._timed("evaluation"):  # what was learnt beside it cannot be saved without it
+            with self._timed("evaluation"):  # training beside it cannot be saved without it
                 rollouts = evaluation.result(PATIENCE if self.step > step else 0.0)
             row = {"step": step} | summarize(rollouts, self._dataset.spec)
         except Failed as error:
@@ -207,8 +207,8 @@ class Session:
         return time.monotonic() - self._saved_at
 
     def save(self) -> None:
-        """Starts writing a checkpoint, unless this step has one. Rows up to it belong to it, so an
-        evaluation is waited for.
+        """Starts writing a checkpoint, unless this step has one. All rows up to this step belong to
+        it, so this waits for a running evaluation.
 
         Raises:
           OSError: if this or an earlier one cannot be written.
@@ -223,8 +223,8 @@ class Session:
         self.saved_step, self._saved_at = self.step, time.monotonic()
 
     def _add(self, rows: RowFile, row: dict[str, Any], *shown: str) -> None:
-        """Keeps and logs a row, and reports the means over living seeds of what it has by seed
-        under the names to be shown, as last part."""
+        """Writes and logs a row, and reports its means over the seeds that have not diverged, for
+        names whose last part is in `shown`."""
         row = rows.append(row)
         self._log(row)
         means = {
@@ -245,10 +245,10 @@ class Session:
 
 
 class Evaluation:
-    """An evaluator under watch, made anew where it failed.
+    """An evaluator with a watchdog, made again after a failure.
 
     Attributes:
-      seconds: What all its evaluations took.
+      seconds: Total time of its evaluations.
     """
 
     def __init__(self, make: Callable[[], Evaluator], timeout: float, stop: Callable[[], bool]):
@@ -259,18 +259,18 @@ class Evaluation:
         self.seconds = 0.0
 
     def start(self, config: Any, state: Any, is_lost: np.ndarray) -> None:
-        """Starts to call itself in a thread."""
+        """Starts an evaluation in a thread."""
         self._future = self._thread.submit(self, config, state, is_lost)
 
     def is_done(self) -> bool:
         return self._future.done()
 
     def result(self, patience: float) -> Rollouts:
-        """What was started comes to. Told to stop, it waits for no more seconds than `patience`.
+        """The result of what was started. Asked to stop, it waits for at most `patience` seconds.
 
         Raises:
           Failed: as `watched`.
-          Halted: if it was told to stop, and again at every call.
+          Halted: if the run is asked to stop, and again at every call.
         """
         patient_until = math.inf
         while not wait([self._future], POLL_SECONDS).done:
@@ -296,7 +296,7 @@ class Evaluation:
         try:
             self._evaluator, rollouts = watched(work, self._timeout, self._is_halted.is_set)
         except (Failed, Halted):
-            self._evaluator = None  # its environments may be in any condition, and in use
+            self._evaluator = None  # its environments may be broken or in use
             raise
         finally:
             self.seconds += time.perf_counter() - clock

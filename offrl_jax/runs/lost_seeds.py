@@ -1,4 +1,4 @@
-"""Seeds whose numbers are lost: how they are found, and frozen while the others continue."""
+"""Finds seeds that have diverged, and freezes them while the others continue."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,12 +16,12 @@ LIMIT = float(np.sqrt(np.finfo(np.float32).max))
 
 
 def find(metrics: dict[str, np.ndarray], state: Any, limit: float = LIMIT) -> list[str | None]:
-    """What tells for each of S seeds that it is lost; None where nothing does.
+    """For each of S seeds, what shows that it diverged, or None.
 
     Args:
-      metrics: Of the last updates, (S,) each.
-      state: The state that they led to, S in front.
-      limit: A metric of a larger magnitude counts as lost too.
+      metrics: Metrics of the last updates, shape (S,) each.
+      state: The resulting state, with leading axis S.
+      limit: A metric of larger magnitude counts as diverged too.
     """
     found: list[str | None] = [None] * len(state.step)
     for name, finite in zip(_names(state), np.asarray(_is_finite(state)), strict=True):
@@ -34,8 +34,8 @@ def find(metrics: dict[str, np.ndarray], state: Any, limit: float = LIMIT) -> li
 
 
 def failure(diverged: Sequence[str | None], fail_on_any: bool) -> str | None:
-    """Why a run with such seeds counts as failed, None if it does not: all of them diverged, or
-    some did and that is enough."""
+    """Why a run counts as failed, or None: all of its seeds diverged, or any did and `fail_on_any`
+    is set."""
     lost = [f"seed {i}: {why}" for i, why in enumerate(diverged) if why is not None]
     if lost and (fail_on_any or len(lost) == len(diverged)):
         return f"{len(lost)} of {len(diverged)} seeds diverged ({'; '.join(lost)})"
@@ -54,8 +54,8 @@ def _is_finite(state: Any) -> Bool[Array, "leaves S"]:
 
 @partial(jax.jit, donate_argnames="new")
 def freeze(is_lost: Bool[Array, "S"], new: Any, old: Any) -> Any:
-    """The old states of lost seeds and the new ones of the others. `step` counts on for all, since
-    the phase of training is read from it."""
+    """The old states of lost seeds and the new ones of the others. `step` advances for all, since
+    it determines the phase of training."""
 
     def choose(leaf: Array, old_leaf: Array) -> Array:
         if leaf is new.step:

@@ -1,10 +1,10 @@
-"""Lines for whoever reads standard error."""
+"""Messages on standard error."""
 
 import contextlib
 import sys
 
 
 def say(text: str) -> None:
-    """Prints a line there; that nobody reads it any more is no reason to fail."""
+    """Prints a line on standard error; does nothing if it is closed."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)

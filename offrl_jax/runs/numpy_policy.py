@@ -1,4 +1,4 @@
-"""Which policies NumPy alone can act with, and how, for readers that will outlive this package."""
+"""Describes the policies that NumPy alone can evaluate, for readers without this package."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ from offrl_jax.types import Spec
 def acts_by(
     algorithm: Algorithm, config: Any, state: Any, spec: Spec, weights: set[str]
 ) -> dict[str, Any] | None:
-    """The mode of a policy that is one network with ReLU between its layers, whose action is tanh
-    of the first A numbers of the last layer or, where actions are discrete, the index of the
-    largest of its A numbers. None for other policies, such as those that ask several networks.
+    """How to compute the mode of a policy that is one network with ReLU between its layers.
 
-    Names of weights suggest the layers; that acting with random ones agrees confirms them.
+    Its action is tanh of the first A outputs or, for discrete actions, the index of the largest of
+    A outputs. None for other policies, such as those that combine several networks. The names of
+    weights suggest the layers; acting with random weights confirms them.
 
     Args:
-      algorithm: Whose `act` it is.
-      config: Its settings.
-      state: Of one seed; its structure and shapes count.
-      spec: The dataset's.
+      algorithm: The algorithm whose `act` it is.
+      config: Its config.
+      state: State of one seed; only its structure and shapes matter.
+      spec: The dataset's spec.
       weights: Paths of the leaves that acting reads.
 
     Returns:

@@ -1,4 +1,4 @@
-"""How a run ends other than well."""
+"""The ways in which a run does not end normally."""
 
 
 class AlreadyFinished(Exception):
@@ -6,8 +6,8 @@ class AlreadyFinished(Exception):
 
 
 class Stopped(Exception):
-    """The run was asked to stop and has saved what it had; `train` with the same arguments
-    resumes it."""
+    """The run was asked to stop and has saved its state; `train` with the same arguments resumes
+    it."""
 
 
 class RunFailed(Exception):
@@ -15,7 +15,7 @@ class RunFailed(Exception):
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether it is a device's word that its memory does not suffice."""
+    """Whether a device reports that it is out of memory."""
     import jax
 
     words = "RESOURCE_EXHAUSTED", "Out of memory"

@@ -38,16 +38,16 @@ def save_policy(
     preprocessing: Preprocessing,
     diverged: Sequence[str | None] = (),
 ) -> None:
-    """Writes `policy.json` and `weights.npz`, the latter with just the arrays that acting reads.
+    """Writes `policy.json`, and `weights.npz` with only the arrays that acting reads.
 
     Args:
       directory: Made if absent.
-      algorithm: Whose `act` will use the weights.
+      algorithm: The algorithm whose `act` uses the weights.
       config: The run's config.
-      state: States of S seeds, with their axis in front.
-      spec: The dataset's.
-      preprocessing: The dataset's; stored with the weights.
-      diverged: By seed, why it has no policy to be used, or None.
+      state: States with leading axis S.
+      spec: The dataset's spec.
+      preprocessing: The dataset's preprocessing; stored with the weights.
+      diverged: For each seed, why it has no usable policy, or None.
 
     The description's `acts_by` says how to act with nothing but the weights, or is null.
     """
@@ -75,7 +75,7 @@ def save_policy(
 
 
 class Policy:
-    """A trained policy: an observation as the environment gives it to an action in its bounds."""
+    """A trained policy: maps an observation of the environment to an action in its bounds."""
 
     def __init__(
         self,
@@ -105,19 +105,19 @@ class Policy:
           observation: One raw observation, (O,) or a Dict; or a batch of flat ones, (B, O).
 
         Returns:
-          (A,) or (B, A), in the environment's own bounds; where actions are discrete an index, or
-          (B,) of them.
+          (A,) or (B, A), in the environment's own bounds; for discrete actions an index, or (B,)
+          indices.
 
         Raises:
-          InputError: if the observation is no array of numbers, or of another shape or width than
-            the policy was trained on.
+          InputError: if the observation is not an array of numbers, or has another shape or width
+            than those that the policy was trained on.
         """
         if isinstance(observation, dict) and self.spec.observation_keys:
             observation = environments.flatten_observation(observation, self.spec.observation_keys)
         try:
             observation = np.atleast_1d(np.asarray(observation, np.float32))
         except (TypeError, ValueError) as error:
-            raise InputError(f"the observation is no array of numbers ({error})") from error
+            raise InputError(f"the observation is not an array of numbers ({error})") from error
         if observation.ndim > 2:
             raise InputError(
                 f"observations have shape {observation.shape}; give one, or a batch of flat ones"
@@ -131,11 +131,11 @@ class Policy:
         return to_environment(action.reshape(*observation.shape[:-1], -1), self.spec)
 
     def export(self, path: str | Path) -> None:
-        """Writes a program from raw observations (b, O), float32, of any b to actions (b, A) in the
-        environment's bounds, or indices (b,), for `jax.export.deserialize` on `PLATFORMS`.
+        """Writes a program for `jax.export.deserialize` on `PLATFORMS`.
 
-        JAX promises that later versions load it for half a year, and earlier ones do not;
-        `weights.npz` beside `policy.json` lasts.
+        It maps raw float32 observations (b, O), for any b, to actions (b, A) in the environment's
+        bounds, or to indices (b,) of discrete actions. JAX promises that later versions load it for
+        half a year; earlier ones do not. `weights.npz` beside `policy.json` lasts.
 
         Raises:
           InputError: if it cannot be written there, or flatbuffers, its format, is not installed.
@@ -151,7 +151,7 @@ class Policy:
             if self.spec.discrete:
                 return jnp.argmax(action, axis=-1)
             action = low + 0.5 * (action + 1.0) * (high - low)
-            return jnp.clip(action, low, high)  # rounding may lead beyond
+            return jnp.clip(action, low, high)  # rounding may exceed the bounds
 
         shape = (*export.symbolic_shape("b"), self.spec.observation_size)
         exported = export.export(jax.jit(act), platforms=PLATFORMS)(

@@ -19,8 +19,8 @@ class Progress:
         self._bar = _bar(num_steps)
 
     def __call__(self, step: int, numbers: dict[str, float]) -> None:
-        """Shows new numbers, perhaps of an earlier step; the others stay. Without any, says that a
-        run resumes from there."""
+        """Shows new numbers, possibly of an earlier step; the others stay. Without any, says that
+        the run resumes from this step."""
         if not numbers and self._first_step == 0:
             say(f"resuming from step {step:,}")
             self._first_step = step
@@ -51,7 +51,7 @@ class Progress:
 
 
 def _bar(num_steps: int) -> Any:
-    """A bar on a terminal with tqdm installed; elsewhere lines do."""
+    """A bar if standard error is a terminal and tqdm is installed; else None, for plain lines."""
     if not sys.stderr.isatty():
         return None
     try:

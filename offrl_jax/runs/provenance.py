@@ -1,4 +1,4 @@
-"""What a number is to be traced to: versions, machine, commit and command."""
+"""What a number can be traced to: versions, machine, commit and command."""
 
 import os
 import platform
@@ -39,7 +39,7 @@ def describe_environment(command: Sequence[str]) -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The processor's model, or where the system does not tell it, its architecture."""
+    """The processor's model, or its architecture if the system does not report the model."""
     cpus = Path("/proc/cpuinfo")
     text = cpus.read_text() if cpus.exists() else ""
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)

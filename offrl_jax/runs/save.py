@@ -1,4 +1,4 @@
-"""Writes a run that was not trained in a directory of its own."""
+"""Writes the directory of a run that was trained without one of its own."""
 
 import os
 import re
@@ -31,22 +31,22 @@ def save_run(
     failed: str | None,
     ended: bool = True,
 ) -> None:
-    """Leaves a run directory with one checkpoint, the last, whole or not at all.
+    """Writes a run directory with one checkpoint, the last. It appears whole or not at all.
 
     Args:
-      path: New.
+      path: A new directory.
       settings: For `config.json`.
       environment: For `environment.json`.
       metrics: The rows of `metrics.jsonl`.
       evaluations: The rows of `evaluations.jsonl`.
-      algorithm: What was trained.
+      algorithm: The trained algorithm.
       config: Its config.
-      state: Of S seeds, with their axis in front.
-      spec: The dataset's.
-      preprocessing: The dataset's.
-      facts: Of the end: `step`, `diverged` by seed, `seconds`.
+      state: States with leading axis S.
+      spec: The dataset's spec.
+      preprocessing: The dataset's preprocessing.
+      facts: Facts about the end: `step`, `diverged` by seed, `seconds`.
       failed: Why the run counts as failed, or None.
-      ended: Whether it has ended, be it done or failed.
+      ended: Whether the run has ended, done or failed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     leftovers = re.compile(rf"\.{re.escape(path.name)}\.\d+")  # of processes that were killed

@@ -1,4 +1,4 @@
-"""What a run dispatches: checked settings, chunks of updates, evaluations, keys."""
+"""Checks a run's settings, and plans its chunks of updates, evaluations and keys."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from offrl_jax.config import validate
 from offrl_jax.data.dataset import Data
 from offrl_jax.types import InputError, Key
 
-MAX_CHUNK = 1000  # updates between two signs of life
+MAX_CHUNK = 1000  # most updates between two reports of progress
 
 
 def check(
@@ -26,10 +26,10 @@ def check(
     seed: int,
     seed_batch: int | None,
 ) -> list[tuple[int, bool]]:
-    """What `train` would dispatch (`schedule`), of settings to be trained side by side.
+    """The `schedule` of settings that train together, after checking them.
 
     Raises:
-      InputError: if some setting cannot be trained on the data, or not in so many steps.
+      InputError: if a setting cannot be trained on the data, or not in this number of steps.
     """
     for config in configs:
         if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(config)):
@@ -48,7 +48,7 @@ def check(
         )
     if len({getattr(config, "discount", None) for config in configs}) > 1:
         raise InputError(
-            "settings trained side by side share their data's returns to go, so they cannot differ "
+            "settings that train together share their data's returns-to-go, so they cannot differ "
             "in discount; train them one after another"
         )
     seed_keys(seed, num_seeds)
@@ -59,12 +59,12 @@ def check(
 def schedule(
     phases: Sequence[Phase], num_steps: int, num_evaluations: int
 ) -> list[tuple[int, bool]]:
-    """The lengths of a run's dispatches, and whether an evaluation follows.
+    """The lengths of a run's dispatches, and whether an evaluation follows each.
 
     Args:
       phases: All but the last have their own lengths and are not evaluated.
-      num_steps: Of the last phase.
-      num_evaluations: Equally spaced over the last phase.
+      num_steps: Updates in the last phase.
+      num_evaluations: Number of evaluations, equally spaced over the last phase.
 
     Raises:
       InputError: if the evaluations cannot be equally spaced.
@@ -80,8 +80,8 @@ def schedule(
 
 
 def chunk_size(num_steps: int, num_evaluations: int, cycle: int = 1) -> int:
-    """Updates a dispatch: the largest divisor of an evaluation's share that is at most 1000, so
-    that one compiled program serves the whole run; the whole share if its divisors are tiny.
+    """Updates per dispatch: the largest divisor, at most 1000, of the updates per evaluation, so
+    that one compiled program serves the whole run; all of them if the divisors are tiny.
 
     Divisors that hold whole cycles of alternating updates come first, since another program is
     compiled for each place in the cycle that a dispatch starts at.

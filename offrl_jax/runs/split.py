@@ -1,4 +1,4 @@
-"""Settings that were trained side by side, each left as a run of its own."""
+"""Splits settings that were trained together into a run of its own for each."""
 
 import dataclasses
 import json
@@ -26,19 +26,19 @@ def leave(
     facts: dict[str, Any],
     fail_on_divergence: bool,
 ) -> None:
-    """Makes a directory for each of H settings, as its S seeds trained alone leave it, but for the
-    checkpoints, of which it has the last, and rows of `null` to the end where all seeds diverge.
+    """Writes a run directory for each of H settings, as if its S seeds had trained alone.
 
-    Each one is there whole or not at all; those that are there already are left as they are.
+    Two things differ: the directory has only the last checkpoint, and if all seeds diverge, rows
+    are `null` to the end. Each directory appears whole or not at all; existing ones do not change.
 
     Args:
       run_dirs: H paths.
-      algorithm: Which was trained.
-      configs: H of them.
-      dataset: What it was trained on.
-      together: The directory where they were trained.
-      state: At the end of training, the H × S runs on one axis.
-      facts: Of the end: `step`, `diverged` by run, `seconds`.
+      algorithm: The trained algorithm.
+      configs: H configs.
+      dataset: The data that it was trained on.
+      together: The directory where the settings were trained.
+      state: States at the end of training, the H × S runs on one axis.
+      facts: Facts about the end: `step`, `diverged` by run, `seconds`.
       fail_on_divergence: As for `runs.train`.
     """
     runs = apart(
@@ -78,14 +78,14 @@ def apart(
     facts: dict[str, Any],
     fail_on_divergence: bool,
 ) -> Iterator[InMemory]:
-    """What each of H settings keeps of the H × S runs that were trained together.
+    """The records of each of H settings, from those of the H × S runs that were trained together.
 
     Args:
-      configs: H of them.
-      settings: Of all: `config.json`.
-      environment: Of all: `environment.json`.
-      metrics: A row a chunk, with lists of H × S numbers.
-      evaluations: A row an evaluation, likewise.
+      configs: H configs.
+      settings: Settings of the joint training: `config.json`.
+      environment: Its environment: `environment.json`.
+      metrics: One row per chunk, with lists of H × S numbers.
+      evaluations: One row per evaluation, likewise.
       facts: As for `leave`.
       fail_on_divergence: As for `runs.train`.
     """
@@ -110,7 +110,7 @@ def apart(
 
 
 def state_of(state: Any, index: int, num_settings: int) -> Any:
-    """The S states of a setting, of H × S on one axis."""
+    """The S states of one setting, from H × S states on one axis."""
 
     def own(x: jax.Array) -> jax.Array:
         num_seeds = len(x) // num_settings

@@ -1,4 +1,4 @@
-"""A sweep's directory: what was asked for, the runs that are done, and the jobs under way."""
+"""A sweep's directory: its settings, the finished runs, and the unfinished jobs."""
 
 import contextlib
 import json
@@ -17,26 +17,27 @@ def check_sweep_dir(sweep_dir: str | Path) -> Path:
     """The directory as a path.
 
     Raises:
-      InputError: if it holds other things than a sweep, is a file, or cannot be written.
+      InputError: if it holds anything but a sweep, is a file, or cannot be written.
     """
     return usable(sweep_dir, "sweep_dir", "sweep", SWEEP)
 
 
 class SweepDirectory:
-    """A directory that this process alone writes to, or those that train a job each, until it is
-    closed.
+    """A directory that only this process, or processes that train one job each, write to until it
+    is closed.
 
-    `runs/NAME/` is the run of a setting on a dataset, there once it is done; `jobs/I/` is where
-    the I-th job's settings are trained together, and is removed when their runs are there.
+    `runs/NAME/` is the run of a setting on a dataset and appears when it is done. The settings of
+    the I-th job train together in `jobs/I/`, which is removed when their runs are there.
     """
 
     def __init__(self, sweep_dir: str | Path, settings: dict[str, Any], *, shared: bool = False):
-        """Makes the directory, or goes on with what is in it.
+        """Makes the directory, or resumes the sweep in it.
 
         Args:
           sweep_dir: New, empty, or that of the same sweep.
-          settings: All that decides the sweep's numbers, of JSON's types; for `sweep.json`.
-          shared: Let others that share it in as well.
+          settings: Everything that determines the sweep's results, of JSON's types; for
+            `sweep.json`.
+          shared: Whether to share the directory with other processes that share it.
 
         Raises:
           InputError: if it cannot be used, is in use, or is another sweep's.
@@ -67,9 +68,9 @@ class SweepDirectory:
         return self.path / "jobs" / str(index)
 
     def forget_job(self, index: int) -> None:
-        """Removes what a job whose runs are done has left, its checkpoints above all."""
+        """Removes the files of a job whose runs are done, mainly its checkpoints."""
         shutil.rmtree(self.job_dir(index), ignore_errors=True)
-        with contextlib.suppress(OSError):  # there are others, or none was ever begun
+        with contextlib.suppress(OSError):  # there are other jobs, or none has begun
             self.job_dir(index).parent.rmdir()
 
     def close(self) -> None:
@@ -80,10 +81,10 @@ class SweepDirectory:
             earlier = dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
-                f"{path} cannot be read ({error}); give another sweep_dir to begin anew"
+                f"{path} cannot be read ({error}); give another sweep_dir to start a new sweep"
             ) from error
         if differences := compared(earlier, settings):
             raise InputError(
                 f"sweep_dir {self.path} holds another sweep ({in_words(differences)}); give "
-                "another, or the command that began it to go on"
+                "another, or resume with the settings that it began with"
             )

@@ -33,20 +33,21 @@ from offrl_jax.types import InputError
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Result:
-    """What a run leaves in memory.
+    """The result of `train` in memory.
 
     Attributes:
-      step: Updates taken, those of earlier sessions and of all phases among them.
-      state: The last states, S in front; of a diverged seed the last finite one.
-      diverged: By seed, what told that it diverged and when, or None.
+      step: Updates taken in all phases, including earlier sessions.
+      state: The last states, with leading axis S; for a diverged seed, its last finite state.
+      diverged: For each seed, how and when it diverged, or None.
       failed: Why the run counts as failed, or None.
-      metrics: Of the last chunk, (S,) each, the diagnostics among them; NaN for diverged seeds.
-      rollouts: The last evaluation, or None without one or where it failed.
+      metrics: Metrics of the last chunk, shape (S,) each, including the diagnostics; NaN for
+        diverged seeds.
+      rollouts: The last evaluation; None if it failed or there was none.
       num_steps: Updates taken in this session.
       seconds: Wall time of this session by part, compiling included: `start`, `training`,
         `diagnostics`, `evaluation` (waiting for it), `saving` and `rest` make up the whole.
-      evaluation_seconds: What evaluations took, beside the other parts or waited for.
-      run_dir: Where the rest is, or None.
+      evaluation_seconds: Total time of evaluations, whether beside training or waited for.
+      run_dir: The run directory, or None.
       in_memory: The rest of a run without a directory, or None.
     """
 
@@ -97,71 +98,71 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     setting_dirs: Sequence[str | Path] = (),
 ) -> Result:
-    """Trains S seeds in one program and leaves a complete run directory; or H settings × S seeds
+    """Trains S seeds in one program and writes a complete run directory; or H settings × S seeds
     in one program, and H such directories.
 
     The directory holds `config.json`, `environment.json`, `metrics.jsonl` (a row a chunk),
     `evaluations.jsonl` (a row an evaluation), `checkpoints/`, `policy/`, and at the end `DONE` or
     `FAILED.json`. An interrupted run resumes from its newest whole checkpoint when `train`
-    is called with the same arguments again, and ends with the numbers that it would have had: bit
-    for bit with the same versions, hardware and number of threads.
+    is called with the same arguments again, and ends with the same numbers as one that was never
+    interrupted: bit for bit with the same versions, hardware and number of threads.
 
-    An evaluation takes place beside the chunks that follow it. It is waited for before the next one
-    and before anything is saved, so that a checkpoint has all rows up to it.
+    An evaluation runs beside the chunks that follow it. Training waits for it before the next
+    evaluation and before it saves, so that a checkpoint has all rows up to it.
 
     A seed that diverges is frozen at the end of the last chunk in which it was finite; the others
-    continue with the very same numbers.
+    continue with exactly the same numbers.
 
     Args:
       algorithm: One of `offrl_jax.ALGORITHMS`.
-      config: Its config; or a list of H that differ in floats alone, for `setting_dirs`.
-      dataset: Already transformed as wanted.
+      config: Its config; or a list of H that differ only in floats, for `setting_dirs`.
+      dataset: The data, transformed.
       run_dir: A new or empty directory, or that of the run to resume; None keeps everything in
-        memory and writes nothing. With `setting_dirs` it is where the settings are trained
-        together, and of no more use once all of those are there.
-      num_steps: Updates a seed, a multiple of `num_evaluations`; where training has phases, of the
-        last one, and those of the others come on top.
-      num_seeds: S.
+        memory and writes nothing. With `setting_dirs`, the directory where the settings train
+        together, which is not needed once all of theirs exist.
+      num_steps: Updates per seed, a multiple of `num_evaluations`. If training has phases, updates
+        of the last one, in addition to those of the others.
+      num_seeds: Number of seeds S.
       seed: Seed i of the run is `seed + i`, so three seeds equal three runs of one.
       seed_batch: See `learner.learn`.
-      matmul_precision: See `learner.learn`; evaluations and diagnostics are not concerned.
-      host_memory_mb: For batches of a `HostDataset`, those that are trained on included.
-      num_evaluations: Evaluations, equally spaced over `num_steps`, the last at the end.
-      num_evaluation_episodes: Episodes a seed and evaluation; 0 never makes an environment.
-      evaluation_timeout: Seconds for a step of an environment, after which the evaluation counts as
-        failed and training continues.
-      checkpoint_seconds: A chunk that ends this long after the last checkpoint saves one. Every
-        evaluation does too.
+      matmul_precision: See `learner.learn`; does not affect evaluations and diagnostics.
+      host_memory_mb: Memory for batches of a `HostDataset`, including those in training.
+      num_evaluations: Number of evaluations, equally spaced over `num_steps`, the last at the end.
+      num_evaluation_episodes: Episodes per seed and evaluation; with 0 no environment is made.
+      evaluation_timeout: Maximum number of seconds for an environment step; after it the evaluation
+        counts as failed and training continues.
+      checkpoint_seconds: Minimum number of seconds between checkpoints at the ends of chunks. Every
+        evaluation saves one too.
       keep_last: How many of the newest checkpoints to keep.
-      keep_every: Keep those of steps divisible by this besides.
+      keep_every: Also keep checkpoints at steps divisible by this.
       allow_config_change: Resume although the settings or the data differ from the directory's.
       divergence_limit: A metric beyond it counts as diverged.
       fail_on_divergence: Count the run as failed if any seed diverged, not only if all did.
       make_env: Makes the evaluation environment, in place of the one that the dataset names.
-      record: Further settings to keep in `config.json`.
-      command: What was typed, to keep in `environment.json`.
-      report: Called with the step and numbers to show after every chunk and evaluation, and with
-        no numbers where a run resumes. An evaluation's may come after those of later chunks.
+      record: Further settings for `config.json`.
+      command: The command line, for `environment.json`.
+      report: Called with the step and numbers to show after every chunk and evaluation, and without
+        numbers when a run resumes. Those of an evaluation may come after those of later chunks.
       log: Called with every row of `metrics.jsonl` and `evaluations.jsonl`.
-      stop: Asked after every chunk and where an evaluation is waited for whether to save and stop.
-        The evaluation may take some seconds more; without its row what was learnt since is lost.
-      setting_dirs: With a list of settings, the directories that their runs are left in, as if each
-        had been trained alone (`split.leave`); in memory nothing but names. In results there are
-        H·S runs on one axis then, the seeds of a setting next to each other.
+      stop: Called after every chunk and while waiting for an evaluation; True saves and stops. The
+        evaluation may take some seconds more; if it does not end, training since then is not saved.
+      setting_dirs: With a list of settings, the directories of their runs, as if each had been
+        trained alone (`split.leave`); in memory, only names. Results then have H·S runs on one
+        axis, the seeds of a setting next to each other.
 
     Raises:
-      InputError: if the directory cannot be used or the settings cannot work, when nothing is
-        written, or if the device's memory does not hold the seeds.
+      InputError: if the directory or the settings cannot be used, before anything is written, or if
+        the seeds do not fit into the device's memory.
       AlreadyFinished: if the directory's run is done.
-      Stopped: if `stop` said so.
+      Stopped: if `stop` returned True.
       RunFailed: if rows or checkpoints cannot be written.
     """
     clock = time.perf_counter()
     configs = config if isinstance(config, list) else [config]
     if len(setting_dirs) != (len(configs) if isinstance(config, list) else 0):
         raise InputError(
-            f"{len(setting_dirs)} setting_dirs for {len(configs)} settings; give a list of these "
-            "with a directory for each, or one without any"
+            f"{len(setting_dirs)} setting_dirs for {len(configs)} settings; give a list of "
+            "settings with a directory for each, or a setting without any"
         )
     dispatches = check(
         *(algorithm, configs, dataset),
@@ -225,7 +226,7 @@ def train(
             directory = RunDirectory(run_dir, settings, environment, allow_config_change)
         stack.callback(directory.close)
         stack.enter_context(
-            _failures_told(
+            _failures_explained(
                 directory,
                 seed_batch or len(keys),
                 "runs" if setting_dirs else "seeds",
@@ -312,10 +313,10 @@ def train(
 
 
 @contextlib.contextmanager
-def _failures_told(
+def _failures_explained(
     directory: RunDirectory, num_at_once: int, what: str, may_change: bool
 ) -> Iterator[None]:
-    """Leaves the reason in the directory, unless its run was done already, and turns errors that a
+    """Writes the reason to the directory, unless its run was done already, and turns errors that a
     user can fix into sentences."""
     try:
         yield
@@ -330,12 +331,12 @@ def _failures_told(
             change = "" if may_change else " with allow_config_change=True"
             batch = f"seed_batch={fewer}{change}, or " if fewer else ""
             raise InputError(
-                f"the device has too little memory to train {num_at_once} {what} of this size at "
-                f"once; give {batch}fewer {what}, smaller networks or a smaller batch"
+                f"not enough device memory to train {num_at_once} {what} of this size at once; "
+                f"give {batch}fewer {what}, smaller networks or a smaller batch"
             ) from error
         if isinstance(error, OSError):
             raise RunFailed(
-                f"the run in {directory.path} stopped ({error}); what was saved before is whole: "
+                f"the run in {directory.path} stopped ({error}); what was saved before is intact: "
                 "remove the cause, such as a full disk, and make the same call again"
             ) from error
         raise

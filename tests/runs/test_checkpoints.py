@@ -251,7 +251,7 @@ def test_what_an_interrupted_save_left_is_removed_and_its_step_saved_again(direc
 
 def test_a_step_is_saved_once(directory):
     saved(directory, 1)
-    with pytest.raises(OSError, match="step 1 is there already"):
+    with pytest.raises(OSError, match="step 1 exists already"):
         Checkpoints(directory).save(1, state(5.0))
     assert_same(Checkpoints(directory).restore(state())[1], state(1.0))
 

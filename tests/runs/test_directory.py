@@ -289,7 +289,7 @@ def test_a_damaged_environment_is_replaced(path, opened, content):
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "~nosuchuser/run"], ids=str)
 def test_what_is_no_path_is_a_sentence(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="is no path"):
+    with pytest.raises(InputError, match="is not a path"):
         RunDirectory(name, SETTINGS, ENVIRONMENT)
 
 
@@ -316,7 +316,7 @@ def test_other_versions_are_warned_of_once(path, opened, caplog):
     with caplog.at_level(logging.WARNING):
         opened(path, environment=other).adopt()
     (record,) = caplog.records
-    assert "versions, num_threads not as" in record.getMessage()
+    assert "versions, num_threads changed since" in record.getMessage()
     caplog.clear()
     opened(path.with_name("new"), environment=other).adopt()
     begun(path.with_name("same"))
@@ -430,5 +430,7 @@ def test_rows_of_the_mark_that_are_changed_or_lost_are_damage(rows, harm):
             "a byte less": content[:-1],
         }
         rows.path.write_bytes(harmed[harm])
-    with pytest.raises(Damaged, match=r"rows\.jsonl has lost or changed rows"):
+    with pytest.raises(
+        Damaged, match=r"rows of rows\.jsonl that belong to it are missing or changed"
+    ):
         reopened(rows).check(mark)

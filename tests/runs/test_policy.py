@@ -153,8 +153,8 @@ def test_a_policy_written_before_seeds_were_frozen_loads(tmp_path, dataset):
     ("observation", "message"),
     [
         (np.ones((2, 3, 2)), r"shape \(2, 3, 2\)"),
-        ("north", "no array of numbers"),
-        ({}, "no array"),
+        ("north", "not an array of numbers"),
+        ({}, "not an array"),
     ],
 )
 def test_observations_that_are_none_are_refused(tmp_path, dataset, observation, message):

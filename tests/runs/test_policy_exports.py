@@ -220,8 +220,8 @@ def test_without_flatbuffers_the_sentence_names_it(tmp_path, dataset, monkeypatc
 
 
 BAD = {
-    "no run": ([], "0 runs are to be exported; give the directory of one"),
-    "two runs": (["a", "b"], "2 runs are to be exported; give the directory of one"),
+    "no run": ([], "0 runs are given; give the directory of one"),
+    "two runs": (["a", "b"], "2 runs are given; give the directory of one"),
     "no policy": (["nowhere"], "nowhere holds no policy"),
     "no such seed": (["{run}", "--seed_index=3"], "seed_index=3 but the run has seeds 0 to 2"),
     "no such folder": (["{run}", "--output={run}/no/such/folder"], "cannot be written"),
