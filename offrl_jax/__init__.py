@@ -1,10 +1,10 @@
-"""Offline reinforcement learning in JAX: pure functions on pytrees, one program a study."""
+"""Offline reinforcement learning in JAX: pure functions on pytrees, one program for a study."""
 
 import difflib
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # else a name loads its module when it is first used, so that importing is quick
+if TYPE_CHECKING:  # at run time a module is imported on first use, so that importing is fast
     from offrl_jax import data, devices, safety, tabular
     from offrl_jax.algorithms import ALGORITHMS
     from offrl_jax.api.compare import compare
@@ -47,7 +47,7 @@ __all__ = [
     "with_rewards",
 ]
 _MODULES = ("data", "devices", "safety", "tabular")
-_NAMES = {  # module: what is public of it
+_NAMES = {  # module: its public names
     "algorithms": ("ALGORITHMS",),
     "api.compare": ("compare",),
     "api.export": ("export",),

@@ -1,1 +1,1 @@
-"""The functions that notebooks call and commands are made of."""
+"""The functions that notebooks call and that the commands are built on."""

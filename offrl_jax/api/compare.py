@@ -1,4 +1,4 @@
-"""Runs held against one another: scores with intervals, and who improves upon whom."""
+"""Compares runs: scores with intervals, and probabilities of improvement."""
 
 import dataclasses
 import glob
@@ -31,8 +31,8 @@ class Comparison:
 
     @property
     def scores(self) -> dict[str, Scores]:
-        """By task, and over all tasks where there are several, by label: an array (seeds,) of each
-        task, of the last policies."""
+        """Scores of the last policies: by task, and over all tasks if there are several, then by
+        label; one array (seeds,) for each task."""
         found = {
             f"{task.name}, {task.measure}": _by_label(self.study.of(task))
             for task in self.study.tasks
@@ -44,7 +44,7 @@ class Comparison:
         return found
 
     def interquartile_means(self, name: str) -> dict[str, Estimate]:
-        """By label, with 95% intervals; `name` is a key of `scores`."""
+        """Interquartile means by label, with 95% intervals; `name` is a key of `scores`."""
         return {k: over_tasks(v, interquartile_mean) for k, v in self.scores[name].items()}
 
     def improvements(self, name: str) -> dict[tuple[str, str], Estimate]:
@@ -83,14 +83,14 @@ class Comparison:
 
 
 def compare(runs: Run | str | Path | Sequence[Run | str | Path]) -> Comparison:
-    """Compares runs by the scores of their last policies, or the returns where a task has no
-    scores. Runs that differ in their seeds alone are pooled.
+    """Compares runs by the scores of their last policies, or by returns if a task has no scores.
+    Runs that differ only in their seeds are pooled.
 
     Args:
       runs: Runs, run directories, or patterns of directories such as "runs/*".
 
     Raises:
-      InputError: if a pattern matches nothing, or no run can be counted.
+      InputError: if a pattern matches nothing, or no run can be used.
     """
     records, problems = [], []
     for run in [runs] if isinstance(runs, Run | str | Path) else runs:

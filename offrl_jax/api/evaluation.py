@@ -1,4 +1,4 @@
-"""What the policies of a run return in an environment."""
+"""Rolls out the policies of a run in an environment."""
 
 import contextlib
 import dataclasses
@@ -18,9 +18,9 @@ class Evaluation:
     """Episodes of every seed of a run; prints as a table of scores.
 
     Attributes:
-      rollouts: Arrays (S, episodes), NaN of diverged seeds.
+      rollouts: Arrays of shape (S, episodes), NaN for diverged seeds.
       spec: Environment and reference scores.
-      seeds: S.
+      seeds: The S seeds.
       data_return: Mean return of the data's episodes, if known.
     """
 
@@ -35,7 +35,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class _Judged:
-    """What an evaluator asks of a dataset."""
+    """The part of a dataset that an evaluator reads."""
 
     spec: Spec
     preprocessing: Preprocessing
@@ -43,7 +43,7 @@ class _Judged:
 
 
 def roll_out(run: Any, num_episodes: int, environment: Environment) -> Evaluation:
-    """The episodes of a `Run`; arguments and errors as of `evaluate`."""
+    """Rolls out a `Run`; arguments and errors are those of `evaluate`."""
     if num_episodes < 1:
         raise InputError(f"num_episodes={num_episodes}; give at least one")
     spec, make_env = run.spec, maker(environment)

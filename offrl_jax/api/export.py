@@ -1,4 +1,4 @@
-"""A trained policy as one program that JAX alone runs."""
+"""Exports a trained policy as a program that needs only JAX."""
 
 from pathlib import Path
 
@@ -15,8 +15,10 @@ def export(
     seed_index: int = 0,
     algorithm: Algorithm | None = None,
 ) -> Path:
-    """Writes a policy as a program from raw observations (b, O), float32, to actions (b, A) in the
-    environment's bounds, or indices (b,), which `jax.export.deserialize` reads.
+    """Writes a policy as a program that `jax.export.deserialize` reads.
+
+    The program maps raw float32 observations (b, O) to actions (b, A) in the environment's bounds,
+    or to indices (b,) of discrete actions.
 
     Args:
       run: A run, or its directory.
@@ -28,8 +30,8 @@ def export(
       The file.
 
     Raises:
-      InputError: if there is no such policy, a run in memory is given no `output`, or the file
-        cannot be written.
+      InputError: if there is no such policy, a run in memory is exported without `output`, or the
+        file cannot be written.
     """
     if isinstance(run, Run):
         policy, folder = run.policy(seed_index), run.path

@@ -1,4 +1,4 @@
-"""From a grid to jobs: settings that differ in floats alone train together."""
+"""Splits a grid into jobs: settings that differ only in floats train together."""
 
 import dataclasses
 import functools
@@ -34,8 +34,8 @@ DEFAULTS = {
     for name, parameter in inspect.signature(training.train).parameters.items()
     if name in SETTINGS - OF_ONE_RUN
 }
-ONE_AFTER_ANOTHER = ("discount",)  # floats that the data are prepared with
-LONG = 120  # characters of a run's name
+ONE_AFTER_ANOTHER = ("discount",)  # floats that the preparation of the data depends on
+LONG = 120  # maximum number of characters in a run's name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Job:
     """Settings that train together.
 
     Attributes:
-      dataset: Its name.
-      configs: Which differ in floats alone.
-      values: By config what the grid says of it.
-      names: By config its run's.
+      dataset: Name of the dataset.
+      configs: Configs that differ only in floats.
+      values: For each config, its values in the grid.
+      names: For each config, the name of its run.
     """
 
     dataset: str
@@ -55,20 +55,20 @@ class Job:
     names: list[str]
 
     def __str__(self) -> str:
-        """The dataset, and what all of its settings have in common."""
+        """The dataset, and the values that all of its settings share."""
         first, *others = self.values
         fixed = {k: v for k, v in first.items() if all(values[k] == v for values in others)}
         return ", ".join([self.dataset, *(f"{k}={shown_value(v)}" for k, v in fixed.items())])
 
 
 class Plan:
-    """What a sweep is to train. The datasets are loaded when the jobs are first asked for.
+    """The jobs of a sweep. Datasets are loaded when the jobs are first used.
 
     Attributes:
-      algorithm: Which is trained.
+      algorithm: The algorithm to train.
       axes: The grid: values by field of the config, in the order of the fields.
       floats: Fields whose values train together.
-      num_together: How many settings a job has at most.
+      num_together: Maximum number of settings in a job.
       options: Arguments of `runs.train.train` that all jobs share.
     """
 
@@ -90,10 +90,10 @@ class Plan:
         """Checks the grid.
 
         Args:
-          algorithm: To train.
-          names: Of the datasets.
-          load: Gives the dataset of a name.
-          grid: As for `sweep`, and so are the others.
+          algorithm: The algorithm to train.
+          names: Names of the datasets.
+          load: Returns the dataset of a name.
+          grid: As for `sweep`, like all further arguments.
 
         Raises:
           InputError: if the grid or a setting is not usable.
@@ -107,7 +107,7 @@ class Plan:
         self.axes = checked_grid(algorithm, grid, config)
         if not self.axes and len(names) == 1:
             raise InputError(
-                "there is nothing to sweep: give values of some setting, such as "
+                "there is nothing to sweep: give values for a setting, such as "
                 f'grid["{dataclasses.fields(algorithm.Config)[0].name}"]=…, or several datasets'
             )
         types = {field.name: field.type for field in dataclasses.fields(algorithm.Config)}
@@ -115,7 +115,7 @@ class Plan:
             name for name in self.axes if types[name] is float and name not in ONE_AFTER_ANOTHER
         ]
         self.num_together = self._num_together()
-        self.prepared = functools.lru_cache(maxsize=1)(self._prepared)  # jobs on one dataset follow
+        self.prepared = functools.lru_cache(maxsize=1)(self._prepared)  # such jobs are consecutive
 
     @functools.cached_property
     def jobs(self) -> list[Job]:
@@ -123,10 +123,10 @@ class Plan:
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
-        """All that decides the numbers, for `sweep.json`.
+        """Everything that determines the results, for `sweep.json`.
 
         Raises:
-          InputError: if some job cannot be run.
+          InputError: if a job cannot be run.
         """
         options = self.options
         settings = {
@@ -157,7 +157,7 @@ class Plan:
         return settings
 
     def arguments(self, job: Job) -> dict[str, Any]:
-        """Those of `runs.train.train`, but for directories and callbacks."""
+        """Arguments of `runs.train.train`, except directories and callbacks."""
         dataset, preset = self.prepared(job.dataset)
         return self.options | {
             "algorithm": self.algorithm,
@@ -191,7 +191,7 @@ class Plan:
         return min(num_settings, self._runs_per_job // num_seeds)
 
     def _prepared(self, name: str) -> tuple[Data, Preset]:
-        """The dataset as its jobs learn from it, and the preset that says how."""
+        """The preprocessed dataset of that name, and the preset that was applied to it."""
         dataset = self._load(name)
         preset = prepare.choose_preset(
             self.algorithm, dataset, self._preset, self._recipe, self._changes
@@ -233,7 +233,7 @@ def checked_grid(
     """The values to try by field, in the order of the config's fields.
 
     Raises:
-      InputError: if a field does not exist or is in the config too, or a value is missing, of
+      InputError: if a field does not exist or is also in the config, or a value is missing, of
         another type, out of range or given twice.
     """
     if not isinstance(grid, Mapping):
@@ -250,7 +250,7 @@ def checked_grid(
         if isinstance(config, Mapping) and name in config:
             raise InputError(f'both grid["{name}"] and config["{name}"] are given; leave one out')
         if isinstance(values, str) or not hasattr(values, "__iter__"):
-            raise InputError(f'grid["{name}"] is {values!r}, a single value; give a list of them')
+            raise InputError(f'grid["{name}"] is {values!r}, a single value; give a list of values')
     axes = {
         name: tuple(prepare.plain(field, value) for value in grid[name])
         for name, field in fields.items()
@@ -264,13 +264,13 @@ def checked_grid(
         alike = [np.float32(value) if isinstance(value, float) else value for value in values]
         if twice := [v for i, v in enumerate(values) if alike[i] in alike[:i]]:
             raise InputError(
-                f'grid["{name}"]: {shown_value(twice[0])} comes twice; give each value once'
+                f'grid["{name}"]: {shown_value(twice[0])} is given twice; give each value once'
             )
     return axes
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:
-    """By dataset what stands for it in names of runs."""
+    """For each dataset, its label in the names of runs."""
     found: dict[str, str] = {}
     for name in names:
         label = short_name(name).replace("/", "-")

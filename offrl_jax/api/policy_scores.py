@@ -1,4 +1,4 @@
-"""Scores by which policies of trained runs are chosen."""
+"""Scores for choosing among the policies of trained runs."""
 
 import dataclasses
 
@@ -16,21 +16,21 @@ from offrl_jax.types import InputError, Transition
 
 SCORES = tuple(report.SHOWN)
 DEFAULTS = fqe.FQEConfig()
-NUM_CRITIC_ROWS = 10_000  # transitions at which the runs' own critics are asked
-CLIPPED = 0.2  # share of clipped targets from which an estimate is warned of
+NUM_CRITIC_ROWS = 10_000  # transitions at which the runs' own critics are evaluated
+CLIPPED = 0.2  # share of clipped targets above which a warning is given
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What decides the scores.
+    """Settings that the scores depend on.
 
     Attributes:
-      seed: Of FQE's start and batches, and of the online episodes' starts.
+      seed: Seed of FQE's parameters and batches, and of the starts of online episodes.
       num_steps: Updates of FQE.
-      discount: Of FQE, in [0, 0.9999].
-      num_transitions: Of the data, for FQE: a sample if it has more.
-      success_quantile: Of soft OPC, in [0, 1]: episodes whose return reaches this quantile, and is
-        not the least, succeed.
+      discount: γ of FQE, in [0, 0.9999].
+      num_transitions: Maximum number of transitions for FQE; larger data are sampled.
+      success_quantile: Quantile for soft OPC, in [0, 1]: an episode succeeds if its return reaches
+        this quantile and is not the lowest.
     """
 
     seed: int = 0
@@ -56,7 +56,7 @@ class Settings:
 def score(
     names: list[str], groups: list[Trained], dataset: Data, settings: Settings
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The scores by name, (P,), NaN where a policy has none; and by name what else FQE says."""
+    """Scores by name, (P,), NaN where a policy has none; and FQE's further results by name."""
     rng = np.random.default_rng(settings.seed)
     num_rows = min(settings.num_transitions, len(dataset))
     rows = rng.choice(len(dataset), num_rows, replace=False)
@@ -77,7 +77,7 @@ def score(
     if "soft_opc" in names or "td_error" in names:
         rows = rows[:NUM_CRITIC_ROWS]
         returns = data.episode_returns(dataset)
-        # Where most returns are the least there is, 0 say, they are its quantile and no successes.
+        # If most returns equal the lowest one (0, say), so does the quantile: no successes.
         succeeded = returns >= np.quantile(returns, settings.success_quantile)
         succeeded &= returns > returns.min()
         success = succeeded[np.asarray(dataset.episode)[rows]]
@@ -113,7 +113,7 @@ def _fitted(
 
 
 def _initial_value(group: Trained, start: np.ndarray) -> np.ndarray:
-    """In the environment's rewards: exact where the run shifted none, or nothing ever ends."""
+    """In the environment's rewards; exact if the run did not shift rewards or no episode ends."""
     value = group.values(start)
     if value is None:
         return np.full(len(group.seeds), np.nan)
@@ -124,7 +124,7 @@ def _initial_value(group: Trained, start: np.ndarray) -> np.ndarray:
 def _critic_scores(
     group: Trained, raw: Transition, success: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Soft OPC and TD error, in the environment's rewards and their square."""
+    """Soft OPC and TD error, in units of the environment's rewards and of their square."""
     found = group.q_values(raw)
     if found is None:
         return (np.full(len(group.seeds), np.nan),) * 2
@@ -135,15 +135,15 @@ def _critic_scores(
 
 
 def means(values: np.ndarray | None, group: Trained) -> np.ndarray:
-    """By policy, NaN where the run did not roll it out."""
+    """Mean by policy, NaN if the run did not roll it out."""
     return np.full(len(group.seeds), np.nan) if values is None else values.mean(axis=1)
 
 
 def true_values(
     scores: dict[str, np.ndarray], groups: list[Trained], discount: float
 ) -> dict[str, np.ndarray]:
-    """What the scores that are estimates of returns estimate: FQE's discount may be another than
-    that of a run's returns, of which nothing is known then."""
+    """True values of the scores that estimate returns. Those of `fqe` are NaN for runs whose
+    returns have another discount than FQE."""
     own = [_discounted(group) for group in groups]
     same = [v if g.discount == discount else v * np.nan for v, g in zip(own, groups, strict=True)]
     found = {"fqe": np.concatenate(same), "initial_value": np.concatenate(own)}

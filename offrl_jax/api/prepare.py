@@ -1,4 +1,4 @@
-"""From what a user names to what is trained: algorithm, dataset, preset, config."""
+"""Looks up what a user names: algorithm, dataset, preset, config."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ def find_algorithm(algorithm: str | Algorithm) -> Algorithm:
     """The algorithm of that name, or the user's own.
 
     Raises:
-      InputError: if there is none.
+      InputError: if no algorithm has that name.
     """
     if isinstance(algorithm, Algorithm):
         return algorithm
@@ -62,7 +62,7 @@ def take_preset_fields(
 
 
 def find_dataset(source: Data | str | os.PathLike, environment: Environment = None) -> Data:
-    """The dataset, loaded where a name or path is given, with the environment of that id, if any.
+    """The dataset, loaded if a name or path is given, with the environment of that id, if any.
 
     Raises:
       InputError: as `load_dataset`, or if it is of another type.
@@ -97,7 +97,7 @@ def maker(environment: Environment) -> Callable[[], Any] | None:
 
 
 def in_environment(spec: Any, env_id: str) -> Any:
-    """The spec with another environment, that one's reference scores among it."""
+    """The spec with another environment and that environment's reference scores."""
     if env_id == spec.env_id:
         return spec
     env_kwargs = dict(scores.family(env_id).needs)
@@ -118,14 +118,14 @@ def choose_preset(
     recipe: str | Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
 ) -> Preset:
-    """The preset with the named recipes and then the given fields on top.
+    """The preset, changed by the named recipes and then by the given fields.
 
     Args:
-      algorithm: Whose preset.
-      dataset: Decides the domain where the preset is "auto".
+      algorithm: The algorithm that the preset is for.
+      dataset: Determines the domain if the preset is "auto".
       preset: "auto", "none", one of `DOMAINS`, or a preset itself.
       recipe: A name or several, in order.
-      changes: Fields of `Preset`, None for those that stay.
+      changes: Fields of `Preset`; None leaves a field as it is.
 
     Raises:
       InputError: if there is no such preset or recipe, or a recipe beside a preset itself.
@@ -147,7 +147,7 @@ def choose_preset(
 
 
 def make_config(algorithm: Algorithm, preset: Preset, config: Any = None) -> Any:
-    """The preset's config with a dictionary's fields on top, or the config that is given.
+    """The given config, or the preset's config with the fields of a dictionary replaced.
 
     Raises:
       InputError: if it is another algorithm's, or has no such field.
@@ -179,12 +179,12 @@ def plain(field: dataclasses.Field, value: Any) -> Any:
 
 
 def learnable(dataset: Data, preset: Preset, best_fraction: float = 1.0) -> Data:
-    """The episodes that are kept, transformed as the preset says."""
+    """The best episodes, transformed as the preset says."""
     if best_fraction != 1:
         dataset = data.keep_best_episodes(dataset, best_fraction)
     return prepared(dataset, preset)
 
 
 def record(preset: Preset, best_fraction: float = 1.0) -> dict[str, Any]:
-    """What a run's settings say of how its data were prepared."""
+    """The preparation of the data, as a run's settings record it."""
     return {"preset": dataclasses.asdict(preset), "best_fraction": best_fraction}

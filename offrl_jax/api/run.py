@@ -1,4 +1,4 @@
-"""Training in one call, and what it leaves: a `Run`, in memory or in a directory."""
+"""Training in one call. The result is a `Run`, in memory or in a directory."""
 
 import contextlib
 import dataclasses
@@ -32,7 +32,7 @@ from offrl_jax.runs.progress import Progress
 from offrl_jax.runs.save import save_run
 from offrl_jax.types import InputError, Spec
 
-INTERNAL = {  # arguments of `runs.train.train` that no user gives
+INTERNAL = {  # arguments of `runs.train.train` that users do not set
     *("algorithm", "config", "dataset", "run_dir", "make_env", "record", "report"),
     "setting_dirs",
 }
@@ -46,14 +46,14 @@ class Run:
     Attributes:
       description: Algorithm, config, data and seeds, as the run's settings say.
       checkpoint: The last step, with the states.
-      environment: Versions, devices, what the data are like: `environment.json`.
-      rows: Of `metrics.jsonl`, one a chunk of updates.
-      evaluation_rows: Of `evaluations.jsonl`, one an evaluation.
-      facts: Of the run's end: `step`, `diverged`, `seconds`; empty if it has not ended.
+      environment: Versions, devices, a summary of the data: `environment.json`.
+      rows: Rows of `metrics.jsonl`, one per chunk of updates.
+      evaluation_rows: Rows of `evaluations.jsonl`, one per evaluation.
+      facts: `step`, `diverged` and `seconds` at the end of the run; empty if it has not ended.
       failed: Why the run counts as failed, or None.
       path: The run directory; None in memory.
-      dataset: What it was trained on, preprocessed; None if it was loaded.
-      session: What training it took in this process; None if none did.
+      dataset: The preprocessed training data; None for a loaded run.
+      session: Result of training in this process; None if the run was not trained here.
     """
 
     description: Description
@@ -77,7 +77,7 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the run's numbers: `config.json`."""
+        """Everything that determines the run's results: `config.json`."""
         return self.description.settings
 
     @property
@@ -99,29 +99,29 @@ class Run:
 
     @property
     def state(self) -> Any:
-        """The last states, S in front; of a diverged seed the last finite one."""
+        """The last states, with leading axis S; for a diverged seed, its last finite state."""
         return self.checkpoint.state
 
     @property
     def step(self) -> int:
-        """Updates taken a seed."""
+        """Updates per seed so far."""
         return self.checkpoint.step
 
     @property
     def diverged(self) -> list[str | None]:
-        """By seed, what showed that it diverged and when, or None."""
+        """For each seed, how and when it diverged, or None."""
         return self.checkpoint.diverged
 
     @property
     def metrics(self) -> dict[str, np.ndarray]:
-        """By name, of each chunk of updates: (chunks, S), NaN where a seed has none; `step` and
-        `steps_per_second` are (chunks,)."""
+        """Metrics by name, shape (chunks, S), NaN where a seed has none; `step` and
+        `steps_per_second` have shape (chunks,)."""
         return _columns(self.rows)
 
     @property
     def evaluations(self) -> dict[str, np.ndarray]:
-        """By name, of each evaluation: (evaluations, S), NaN where a seed has none; `step` is
-        (evaluations,), `episode_returns` (evaluations, S, episodes)."""
+        """Results of evaluations by name, shape (evaluations, S), NaN where a seed has none; `step`
+        has shape (evaluations,), `episode_returns` (evaluations, S, episodes)."""
         return _columns(self.evaluation_rows)
 
     def __repr__(self) -> str:
@@ -158,7 +158,7 @@ class Run:
         return Policy(self.algorithm, self.config, state, self.spec, self.preprocessing)
 
     def trained(self) -> Trained:
-        """Its policies and what they returned, as selection takes them."""
+        """The run's policies and their returns, in the form that selection takes."""
         rows = [row for row in self.evaluation_rows if row["step"] == self.step]
         returns = discounted = None
         if rows and "failed" not in rows[-1]:
@@ -168,7 +168,7 @@ class Run:
         return load.trained(name, self.description, self.checkpoint, returns, discounted)
 
     def recorded(self) -> recorded.Run:
-        """Its records, as reports take them."""
+        """The run's records, in the form that reports take."""
         ending = "unfinished" if not self.facts else "done" if self.failed is None else "failed"
         facts = {"step": self.step, "diverged": self.diverged, "reason": self.failed} | self.facts
         name = self.path or Path(f"{self.algorithm.name} in memory")
@@ -176,13 +176,13 @@ class Run:
         return recorded.from_rows(name, self.settings, self.environment, ending, facts, *rows, [])
 
     def save(self, path: str | Path) -> Path:
-        """Writes a run directory, which `load_run`, reports and training take as any other.
+        """Writes a run directory that `load_run`, reports and training accept like any other.
 
         Args:
-          path: New or empty.
+          path: New or empty directory.
 
         Raises:
-          InputError: if it holds something or cannot be written.
+          InputError: if the directory is not empty or cannot be written.
         """
         path = check_run_dir(path).absolute()
         if path.exists():
@@ -225,28 +225,29 @@ def train(
 ) -> Run:
     """Trains S seeds of an algorithm in one program.
 
-    The preset says how the data are prepared, how many updates a seed takes and what the config is;
-    what is given besides comes on top. With a `run_dir` the same call resumes an interrupted run,
-    and returns a finished one as it is.
+    The preset determines the preparation of the data, the number of updates and the config;
+    arguments override it. With a `run_dir`, the same call resumes an interrupted run and returns a
+    finished one unchanged.
 
     Args:
       algorithm: One of `ALGORITHMS`, by name, or your own.
-      data: A dataset as `load_dataset` gives it, or what that takes.
-      config: A config of the algorithm, or a dictionary of its fields to change in the preset's.
+      data: A dataset, or a name, path or other argument of `load_dataset`.
+      config: A config of the algorithm, or a dictionary of fields to change in the preset's config.
       preset: "auto", by the data's environment; "none"; a domain's name; or a `Preset`.
       recipe: Named settings on top of the preset, one or several.
-      environment: To evaluate in, in place of the data's: a registered id, or a function that makes
-        one whose episodes end.
-      run_dir: New, or an earlier run's; None trains in memory and writes nothing.
+      environment: Evaluation environment in place of the data's: a registered id, or a function
+        that makes one whose episodes end.
+      run_dir: A new directory or an earlier run's; None trains in memory and writes nothing.
       best_fraction: Share of the episodes to learn from, those of the highest return, in (0, 1].
-      progress: Whether to show it.
-      **settings: Those of `runs.train.train`, such as `num_steps`, `num_seeds=1`, `seed=0`,
+      progress: Whether to show progress.
+      **settings: Arguments of `runs.train.train`, such as `num_steps`, `num_seeds=1`, `seed=0`,
         `num_evaluations=5`, `num_evaluation_episodes=10`; and fields of `Preset`, such as
         `reward_scale`.
 
     Raises:
-      InputError: if something does not exist, with the nearest name, or cannot be trained.
-      Stopped: if `stop` said so.
+      InputError: if a name is unknown (the nearest one is suggested) or the settings cannot be
+        trained.
+      Stopped: if `stop` returned True.
       RunFailed: if rows or checkpoints cannot be written.
     """
     algorithm = prepare.find_algorithm(algorithm)
@@ -279,11 +280,11 @@ def train(
 
 
 def load_run(path: str | Path, *, algorithm: Algorithm | None = None) -> Run:
-    """A run at its newest whole checkpoint, whether it has ended or was interrupted.
+    """Loads a run, finished or interrupted, at its newest whole checkpoint.
 
     Args:
-      path: Its directory.
-      algorithm: What was trained, where it is not one of `ALGORITHMS`.
+      path: The run's directory.
+      algorithm: The trained algorithm, if it is not one of `ALGORITHMS`.
 
     Raises:
       InputError: if there is no run, it has no whole checkpoint, or another version wrote it.
@@ -304,12 +305,14 @@ def evaluate(
     environment: Environment = None,
     algorithm: Algorithm | None = None,
 ) -> Evaluation:
-    """Rolls out the policies of a run, acting with their modes; episode j starts alike for all.
+    """Rolls out the policies of a run, which act with their modes. Episode j starts from the same
+    environment seed for all of them.
 
     Args:
       run: A run, or its directory.
-      num_episodes: Episodes a seed, at least one.
-      environment: In place of the data's: a registered id, or a function that makes one.
+      num_episodes: Episodes per seed, at least one.
+      environment: Environment in place of the data's: a registered id, or a function that makes
+        one.
       algorithm: As for `load_run`, of a run that is given as a directory.
 
     Raises:
@@ -340,9 +343,9 @@ def in_memory(kept: InMemory, state: Any, algorithm: Algorithm) -> Run:
     """A run that has ended, in memory.
 
     Args:
-      kept: All but its states.
-      state: The last states, S in front.
-      algorithm: What was trained.
+      kept: Everything except the states.
+      state: The last states, with leading axis S.
+      algorithm: The trained algorithm.
     """
     return Run(
         load.describe(kept.settings, algorithm),
@@ -356,14 +359,14 @@ def in_memory(kept: InMemory, state: Any, algorithm: Algorithm) -> Run:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """A file of JSON; empty if it is absent or damaged."""
+    """The content of a JSON file; empty if the file is absent or damaged."""
     with contextlib.suppress(OSError, ValueError):
         return dict(json.loads(path.read_text()))
     return {}
 
 
 def _rows(path: Path, step: int) -> list[dict[str, Any]]:
-    """The whole rows of a file up to that step."""
+    """The complete rows of a file up to that step."""
     rows = []
     with contextlib.suppress(OSError):
         for line in path.read_bytes().splitlines():

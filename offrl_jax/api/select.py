@@ -1,4 +1,4 @@
-"""Choosing among the policies of trained runs, offline by a score or online by a bandit."""
+"""Chooses among the policies of trained runs, offline by a score or online by a bandit."""
 
 import dataclasses
 import itertools
@@ -28,23 +28,23 @@ from offrl_jax.runs.policy import Policy
 from offrl_jax.types import InputError, did_you_mean
 
 BY = (*SCORES, "online")
-ASKED = {  # score: what an algorithm must have for it
+ASKED = {  # score: what it needs of an algorithm
     "initial_value": "value",
     "soft_opc": "q_values",
     "td_error": "q_values",
 }
-TASK = "env_id", "env_kwargs", "max_episode_steps"  # what true returns are of
-FIRST_START = 1_000_000  # of online episodes, so that the true returns are of others
+TASK = "env_id", "env_kwargs", "max_episode_steps"  # what true returns depend on
+FIRST_START = 1_000_000  # seed of online episodes; true returns use others
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Selection:
-    """Scored policies and the one that is chosen; prints as a table and a verdict.
+    """Scored policies and the chosen one; prints as a table and a verdict.
 
     Attributes:
       results: What `selection.json` holds: `choice`, `policies` with their scores and true returns,
-        how well each score foretold these, and what choosing online would have given.
-      policies: Each policy, as a run's policies at a step and the index of one.
+        how well each score predicted these, and the estimated result of choosing online.
+      policies: Each policy: the policies of a run at a step, and an index into them.
     """
 
     results: dict[str, Any]
@@ -81,21 +81,22 @@ def select(
     output: str | Path | None = None,
     **settings: Any,
 ) -> Selection:
-    """Scores the policies of runs, perhaps of several algorithms, and chooses the best.
+    """Scores the policies of runs, possibly of several algorithms, and chooses the best.
 
-    Scores, of which the highest is the best: `fqe`, fitted Q evaluation, mean Q(s₀, π(s₀)) over the
-    data's initial states; `initial_value`, the same by the run's own critic; `soft_opc`, its mean Q
-    over transitions of successful episodes less that over all; `td_error`, its mean squared TD
-    error, negated. The first two are discounted returns in the environment's rewards, whatever the
-    runs made of these. `online` is a bandit over the policies in the environment.
+    The highest score is the best. `fqe`: fitted Q evaluation, mean Q(s₀, π(s₀)) over the data's
+    initial states. `initial_value`: the same with the run's own critic. `soft_opc`: mean Q of that
+    critic over transitions of successful episodes, minus its mean over all transitions. `td_error`:
+    its mean squared TD error, negated. The first two are discounted returns in the environment's
+    rewards, whatever reward transform a run used. `online` is a bandit over the policies in the
+    environment.
 
     Args:
       runs: Runs or their directories, all of the same data.
-      by: What decides: one of `SCORES`, or "online".
-      scores: What to compute besides.
-      num_episodes: Environment episodes that "online" may play, at least one a policy.
-      checkpoints: Of every run in a directory, the "last" or "all" that it kept.
-      dataset: What the runs learnt from, or its name where it has moved since; raw.
+      by: The score to choose by: one of `SCORES`, or "online".
+      scores: Further scores to compute.
+      num_episodes: Total number of environment episodes for "online", at least one per policy.
+      checkpoints: "last" or "all": the checkpoints to score of each run in a directory.
+      dataset: The raw dataset that the runs learnt from, or its name if it has moved.
       observation_keys: As for `load_dataset`.
       clip_actions: As for `load_dataset`.
       trust_dataset_env: As for `load_dataset`.
@@ -121,17 +122,17 @@ def select(
     groups = _policies(runs, algorithm, checkpoints == "all")
     policies = [(group, i) for group in groups for i in range(len(group.seeds))]
     if (num_episodes is None) == (by == "online"):
-        raise InputError("num_episodes= is what by=online needs, and nothing else takes it")
+        raise InputError("by=online needs num_episodes=…, and no other choice takes it")
     if by == "online" and num_episodes < len(policies):
         raise InputError(
-            f"num_episodes={num_episodes} do not give each of {len(policies)} policies one; "
-            "give more, or fewer policies"
+            f"num_episodes={num_episodes} is less than one for each of {len(policies)} policies; "
+            "give more episodes or fewer policies"
         )
     if (asked := ASKED.get(by)) and all(getattr(g.algorithm, asked) is None for g in groups):
         kinds = ", ".join(sorted({group.algorithm.name for group in groups}))
         raise InputError(
-            f"by={by} asks the runs' own critics for {asked}, and {kinds} has none; choose by fqe "
-            "or online"
+            f"by={by} needs {asked} of the runs' own critics, which {kinds} does not have; choose "
+            "by fqe or online"
         )
     reading = {
         "observation_keys": tuple(observation_keys),
@@ -190,7 +191,7 @@ def _policies(
 ) -> list[Trained]:
     runs = [runs] if isinstance(runs, Run | str | Path) else list(dict.fromkeys(runs))
     if not runs:
-        raise InputError("no run is given; give one or more trainings")
+        raise InputError("no run is given; give one or more runs")
     groups = []
     for run in runs:
         if isinstance(run, Run) and run.path is None:
@@ -220,7 +221,7 @@ def _write(
     labels: Sequence[str],
     chosen: int,
 ) -> None:
-    """Writes `selection.json`, and `scores.png` where some return is known."""
+    """Writes `selection.json`, and `scores.png` if any returns are known."""
     try:
         write_json(folder / "selection.json", results)
         if scores and np.isfinite(returns).any():
@@ -234,12 +235,10 @@ def _write(
 def _dataset(
     groups: list[Trained], source: Data | str | os.PathLike | None, **options: Any
 ) -> Data:
-    """What all of the runs learnt from, as it was before they transformed it; `source` or what
-    their dataset's name stands for.
+    """The raw dataset that all runs learnt from: `source`, or the dataset that they name.
 
     Raises:
-      InputError: if it is not the same, their environments are not, or it is not what the
-        dataset's name stands for now.
+      InputError: if the runs have different data or environments, or the dataset has changed since.
     """
     first = groups[0]
     for group in groups:
@@ -266,7 +265,7 @@ def _dataset(
         )
     if not dataset.preprocessing.is_identity:
         raise InputError(
-            f"{dataset.spec.name} is preprocessed already; give it as load_dataset does"
+            f"{dataset.spec.name} is preprocessed already; give it as load_dataset returns it"
         )
     return dataset
 
@@ -280,7 +279,7 @@ def _best(by: str, score: np.ndarray) -> int:
 def _online(
     policies: list[tuple[Trained, int]], dataset: Data, num_episodes: int, seed: int
 ) -> selection.Bandit:
-    """UCB over the policies, every episode from a start of its own."""
+    """UCB over the policies; every episode has a seed of its own."""
     evaluators: dict[int, Evaluator] = {}
     starts = itertools.count(FIRST_START + seed)
 
@@ -301,8 +300,8 @@ def _online(
 
 
 def _online_instead(groups: list[Trained], seed: int) -> dict[str, Any]:
-    """What choosing online would have come to, by the episodes that the runs recorded; empty unless
-    every policy has some. Nobody tries one of them twice, so they are drawn without replacement."""
+    """Estimated result of choosing online, from the episodes that the runs recorded; empty unless
+    every policy has some. Policies are drawn without replacement, since none is tried twice."""
     if any(group.returns is None or np.isnan(group.returns).any() for group in groups):
         return {}
     num = min(group.returns.shape[1] for group in groups)

@@ -1,4 +1,4 @@
-"""Every setting of a grid in one call, and what that leaves: a `Sweep`, which prints as a table."""
+"""Trains every setting of a grid in one call. The result is a `Sweep`, which prints as a table."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ Source = Data | str | os.PathLike
 
 
 class Runs(Mapping):
-    """Runs by name; those in a directory are loaded when they are asked for."""
+    """Runs by name; those in a directory are loaded on access."""
 
     def __init__(self, runs: Mapping[str, Run | Path], algorithm: Algorithm):
         self._runs, self._algorithm = runs, algorithm
@@ -50,8 +50,8 @@ class Runs(Mapping):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sweep:
-    """A run of every setting of a grid; prints as a table, the highest mean first, which says from
-    how many settings the best was chosen.
+    """A run for each setting of a grid. Prints as a table with the highest mean first, which says
+    how many settings the best was chosen from.
 
     Attributes:
       runs: The `Run` of each setting on each dataset, by name.
@@ -67,10 +67,10 @@ class Sweep:
 
     @property
     def best(self) -> Run:
-        """The run of the highest mean score, of those whose seeds all have one if there are any.
+        """The run with the highest mean score; runs whose seeds all have a score take precedence.
 
-        It was chosen by these very scores: train its setting with other seeds for a number to
-        report.
+        The run is chosen by these scores, so its mean is biased upwards: to report a number, train
+        the setting with new seeds.
 
         Raises:
           InputError: if there are several datasets, see `best_on`, or no scores.
@@ -78,7 +78,7 @@ class Sweep:
         datasets = list(dict.fromkeys(row.dataset for row in self.rows))
         if len(datasets) > 1:
             raise InputError(
-                f"the sweep has several datasets ({', '.join(datasets)}); ask best_on(…) of one"
+                f"the sweep has several datasets ({', '.join(datasets)}); use best_on(…) for one"
             )
         return self.best_on(datasets[0])
 
@@ -98,7 +98,7 @@ class Sweep:
         row = report.best(report.ranked(rows)[dataset])
         if math.isnan(row.mean.value):
             raise InputError(
-                f"no run on {dataset} has a score to choose by; evaluate the runs by themselves, "
+                f"no run on {dataset} has a score to choose by; evaluate the runs separately, "
                 "or sweep with num_evaluation_episodes above 0"
             )
         return self.runs[row.run.name]
@@ -127,34 +127,34 @@ def sweep(
 ) -> Sweep:
     """Trains every setting of a grid with S seeds each, on one dataset or several.
 
-    Settings that differ in floats alone train in one program, with all of their seeds. Each value
-    of another field, each discount and each dataset is a job of its own; jobs run one after
-    another. With a `sweep_dir` the same call resumes an interrupted sweep, and trains nothing again
-    that is done.
+    Settings that differ only in floats train together in one program, with all of their seeds. Each
+    value of another field, each discount and each dataset is a job of its own; jobs run one after
+    another. With a `sweep_dir`, the same call resumes an interrupted sweep and does not train
+    finished settings again.
 
     Args:
       algorithm: One of `ALGORITHMS`, by name, or your own.
-      data: A dataset or what `load_dataset` takes, or several: a list, or a dictionary by name.
+      data: A dataset or its name or path, or several of them: a list, or a dictionary by name.
       grid: Values to try by field of the config: `{"expectile": [0.7, 0.9]}`.
-      config: As for `train`, of what stays the same.
+      config: As for `train`: the settings that do not vary.
       preset: As for `train`.
       recipe: As for `train`.
       environment: As for `train`.
-      sweep_dir: New, or an earlier sweep's, where each setting leaves a run directory and the table
-        is written; None keeps everything in memory.
-      num_seeds: S.
-      seed: The first of them.
-      runs_per_job: Splits jobs into ones of at most so many settings × seeds, at least `num_seeds`.
+      sweep_dir: A new directory or an earlier sweep's, for the run directory of each setting and
+        the table; None keeps everything in memory.
+      num_seeds: Number of seeds S per setting.
+      seed: The first seed.
+      runs_per_job: Maximum number of runs (settings × seeds) in a job, at least `num_seeds`.
       best_fraction: As for `train`.
-      progress: Whether to show it.
-      stop: Asked as in `train`.
-      **settings: Those of `train`, but for checkpoints and loggers; `seed_batch` divides a job's
-        settings × seeds.
+      progress: Whether to show progress.
+      stop: As for `runs.train.train`.
+      **settings: As for `train`, except checkpoints and loggers; `seed_batch` must divide the
+        number of runs in a job.
 
     Raises:
-      InputError: if something does not exist, with the nearest name, or a setting cannot be
-        trained, before anything is.
-      Stopped: if `stop` said so.
+      InputError: if a name is unknown (the nearest one is suggested) or a setting cannot be
+        trained; nothing is trained then.
+      Stopped: if `stop` returned True.
       RunFailed: if rows, checkpoints or the table cannot be written.
     """
     if sweep_dir is not None:
@@ -191,13 +191,13 @@ def train_jobs(
     announce: Callable[[str], None] | None,
     stop: Callable[[], bool],
 ) -> None:
-    """Trains the jobs of these numbers, counted from 1, that are not done in the directory.
+    """Trains the numbered jobs, counted from 1, unless the directory has their runs.
 
     Args:
-      plan: What to train.
-      numbers: Of jobs.
-      directory: Of the sweep.
-      announce: Called with a line on each job that begins; None shows no progress either.
+      plan: The jobs of the sweep.
+      numbers: Numbers of the jobs to train.
+      directory: Directory of the sweep.
+      announce: Called with a line when a job begins; with None no progress is shown.
       stop: As for `sweep`.
     """
     for number in numbers:
@@ -261,7 +261,7 @@ def _train(
     announce: Callable[[str], None] | None,
     stop: Callable[[], bool],
 ) -> training.Result:
-    """Trains a job; `then` is how to continue where it is stopped."""
+    """Trains a job; `then` says how to resume if it is stopped."""
     job, what = plan.jobs[number - 1], f"job {number} of {len(plan.jobs)}"
     arguments = plan.arguments(job)
     with contextlib.ExitStack() as stack:
@@ -276,7 +276,7 @@ def _train(
                 **arguments,
                 run_dir=run_dir,
                 setting_dirs=setting_dirs,
-                allow_config_change=True,  # seed_batch: the sweep's are compared
+                allow_config_change=True,  # of seed_batch: the sweep compares the rest
                 stop=stop,
             )
         except Stopped as error:
@@ -300,7 +300,7 @@ def _named(data: Source | Sequence[Source] | Mapping[str, Source]) -> dict[str, 
     """Datasets by name.
 
     Raises:
-      InputError: if there is none, or two have the same name.
+      InputError: if no dataset is given, or two have the same name.
     """
     if isinstance(data, Mapping):
         named = [(str(name), source) for name, source in data.items()]

@@ -11,10 +11,10 @@ from offrl_jax.runs.messages import say
 COMMANDS = {
     "train": "train an algorithm on a dataset, with several seeds in one program",
     "sweep": "train every setting of a grid",
-    "evaluate": "play episodes with the policies of trained runs",
-    "report": "make the report of a study from its runs",
+    "evaluate": "roll out the policies of trained runs and print their scores",
+    "report": "write the report of a study from its runs",
     "compare": "compare algorithms over the seeds of their runs",
-    "select": "choose among trained policies, offline or by a few episodes",
+    "select": "choose among trained policies, offline or with a few episodes",
     "export": "write a policy as a program that JAX runs without this package",
     "collect": "record a dataset from policies or random actions",
     "datasets": "list, show, shard and relabel datasets",
@@ -42,7 +42,8 @@ def main() -> None:
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     rows = "\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
-    return f"usage: offrl COMMAND [--flag=value ...]\n\n{rows}\n\noffrl COMMAND --help has more."
+    usage, more = "usage: offrl COMMAND [--flag=value ...]", "offrl COMMAND --help lists its flags."
+    return f"{usage}\n\n{rows}\n\n{more}"
 
 
 if __name__ == "__main__":

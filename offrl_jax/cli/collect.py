@@ -4,9 +4,9 @@
   offrl collect runs/dqn --epsilon=0.1 --output=mine.npz
   offrl collect runs/dqn --epsilon=0.1 --extend=random.npz --output=grown.npz
 
-Without a run actions are random. Several runs, and random actions with --random, take turns episode
-by episode. --extend puts another recording's transitions in front: train on all, collect with what
-was learnt, and so on. The file is in D4RL's layout and says which environment it is from.
+Without a run, actions are random. Several runs, and random actions with --random, alternate by
+episode. --extend copies an earlier recording in front of the new transitions, so that collecting
+and training can alternate. The file has D4RL's layout and names its environment.
 """
 
 import dataclasses
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 with section("policies"):
     define("seed_index", "algorithm")
-    flags.DEFINE_bool("random", False, "let episodes of random actions take turns with the runs'")
-    flags.DEFINE_float("epsilon", 0.0, "share of random actions among a policy's", 0.0, 1.0)
+    flags.DEFINE_bool("random", False, "alternate the runs' episodes with random ones")
+    flags.DEFINE_float("epsilon", 0.0, "share of random actions in a policy's episodes", 0.0, 1.0)
 with section("environment"):
     define("env_id", "observation_keys", "seed")
 with section("output"):
     flags.DEFINE_string("output", None, "npz file to write; must not exist")
-    flags.DEFINE_integer("num_transitions", 10_000, "how many to record", 1)
-    flags.DEFINE_string("extend", None, "recording whose transitions come first, before the new")
+    flags.DEFINE_integer("num_transitions", 10_000, "transitions to record", 1)
+    flags.DEFINE_string("extend", None, "earlier recording to copy in front of the new transitions")
 
 COLUMNS = {
     "observation": "observations",
@@ -96,10 +96,10 @@ def main(*run_dirs: str) -> None:
 
 def _output() -> Path:
     if not FLAGS.output:
-        raise orl.InputError("there is no output=…; give the path of an npz file")
+        raise orl.InputError("no output=… is given; give the path of an npz file")
     output = Path(FLAGS.output)
     if output.suffix != ".npz":
-        raise orl.InputError(f"output {output} is no npz file; give a path that ends in .npz")
+        raise orl.InputError(f"output {output} is not an npz file; give a path that ends in .npz")
     if output.exists() or not output.parent.is_dir():
         why = "exists already" if output.exists() else f"has no folder {output.parent}"
         raise orl.InputError(f"output {output} {why}; give another path")
@@ -107,7 +107,7 @@ def _output() -> Path:
 
 
 def _environment(policies: dict[str, "Policy"]) -> tuple[Any, dict[str, Any]]:
-    """Where to record, and how the file describes it; of the policies by their runs."""
+    """The environment to record in, and its description for the file. `policies` are by run."""
     from offrl_jax import environments
     from offrl_jax.data import scores
 
@@ -119,7 +119,7 @@ def _environment(policies: dict[str, "Policy"]) -> tuple[Any, dict[str, Any]]:
     if policies:
         if FLAGS.observation_keys:
             raise orl.InputError(
-                "policies observe what they learnt from; leave observation_keys out"
+                "policies observe the entries that they learnt from; leave observation_keys out"
             )
         specs = [dataclasses.replace(p.spec, **named or {}) for p in policies.values()]
         tasks = [{name: getattr(spec, name) for name in TASK} for spec in specs]
@@ -131,8 +131,8 @@ def _environment(policies: dict[str, "Policy"]) -> tuple[Any, dict[str, Any]]:
         for run_dir, task in zip(policies, tasks, strict=True):
             if task != tasks[0]:
                 raise orl.InputError(
-                    f"{run_dir} is of another task than {first} ({task} against {tasks[0]}); "
-                    "record them apart"
+                    f"{run_dir} has another task than {first} ({task}, not {tasks[0]}); record "
+                    "them separately"
                 )
         env, task = environments.make_from_spec(specs[0]), tasks[0]
     elif named:
@@ -160,22 +160,22 @@ def _earlier(task: dict[str, Any]) -> dict[str, np.ndarray]:
         with np.load(FLAGS.extend, allow_pickle=False) as file:
             found = dict(file)
         columns = {column: found.pop(column) for column in COLUMNS.values()}
-    except Exception as error:  # whatever damage makes of an archive
+    except Exception as error:  # a damaged archive may raise anything
         raise orl.InputError(
-            f"extend={FLAGS.extend} is no recording of this command ({error!r}); give one"
+            f"extend={FLAGS.extend} is not a recording of this command ({error!r}); give one"
         ) from error
     described = {key: np.asarray(value).tolist() for key, value in task.items()}
     other = {key: value.tolist() for key, value in found.items()}
     if other != described:
         raise orl.InputError(
-            f"extend={FLAGS.extend} was recorded in {other} but {described} is to be recorded; "
-            "record them apart"
+            f"extend={FLAGS.extend} was recorded in {other}, not in {described}; record them "
+            "separately"
         )
     return columns
 
 
 class _Progress:
-    """A line now and then."""
+    """Prints a line at intervals."""
 
     def __init__(self, num_transitions: int):
         self._num_transitions = num_transitions

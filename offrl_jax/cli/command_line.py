@@ -1,4 +1,4 @@
-"""How a command starts: its flags are parsed, and its errors are one line and an exit code."""
+"""Starts a command: parses its flags, and turns errors into one line and an exit code."""
 
 import difflib
 import inspect
@@ -22,14 +22,14 @@ from offrl_jax.runs.outcomes import AlreadyFinished, RunFailed, Stopped
 FLAGS = flags.FLAGS
 ERROR_CODE = 2
 FAILED_CODE = 3  # the run could not be written, or its seeds diverged
-STOPPED_CODE = 75  # by a signal, all saved: BSD's EX_TEMPFAIL, which asks to be tried again
-READER_GONE_CODE = 141  # as of a program that SIGPIPE ends
+STOPPED_CODE = 75  # by a signal, with all saved: BSD's EX_TEMPFAIL, for trying again
+READER_GONE_CODE = 141  # as of a program that SIGPIPE kills
 HELP = {"--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull"}
 
 
 def launch(main: Callable[..., None], config_type: type | None = None) -> None:
-    """Parses the flags, runs `main`, on the words beside them if it takes any (`*words`), and
-    answers what is no fault of the program with one line and an exit code of its own.
+    """Parses the flags and runs `main`, with the words beside the flags if it takes any (`*words`).
+    Errors that are no fault of the program become one line and an exit code.
 
     The fields of `config_type`, or of the config of the algorithm that the command trains, are
     flags too.
@@ -57,25 +57,25 @@ def launch(main: Callable[..., None], config_type: type | None = None) -> None:
             _fail(_spoken(error, main), FAILED_CODE)
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # names of folders may be no Unicode
+        sys.stdout.reconfigure(errors="replace")  # names of folders may not be Unicode
     try:
         app.run(guarded, flags_parser=partial(_parse, main, config_type))
-    except BrokenPipeError:  # whoever reads the output, such as head, has stopped
+    except BrokenPipeError:  # the reader of the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(READER_GONE_CODE)
 
 
 def as_flags(sentence: str, names: Iterable[str], typed: Iterable[str] = ()) -> str:
-    """A sentence about arguments as one about flags: `num_seeds=3` becomes `--num_seeds=3`,
+    """Rewrites a sentence about arguments for flags: `num_seeds=3` becomes `--num_seeds=3`,
     `grid["expectile"]` becomes `--grid.expectile`, `environment=…` becomes `--env_id=…`, and a
-    call a command.
+    call becomes a command.
 
-    Names without an underscore are words of English too and change only before an equals sign.
-    What is quoted, or typed by the user and looks like a path or an assignment, stays.
+    Names without an underscore are English words too and change only before an equals sign.
+    Quoted text stays, and so do words of the user that look like a path or an assignment.
 
     Args:
-      sentence: Of an `InputError`.
-      names: The command's flags; of `config.NAME` and `grid.NAME` the library says NAME.
+      sentence: Message of an `InputError`.
+      names: The command's flags; the library says NAME for `config.NAME` and `grid.NAME`.
       typed: The words of the command line.
     """
     flag_of: dict[str, str] = {}
@@ -106,7 +106,7 @@ def as_flags(sentence: str, names: Iterable[str], typed: Iterable[str] = ()) -> 
 
 
 def _spoken(error: Exception, main: Callable) -> str:
-    """The error's sentence, about the flags of a command."""
+    """The error's message, in terms of the command's flags."""
     own = itertools.chain(*own_flags(inspect.getmodule(main)).values())
     return as_flags(str(error), [flag.name for flag in own], sys.argv[1:])
 
@@ -118,7 +118,7 @@ def _parse(main: Callable, config_type: type | None, argv: list[str]) -> list[st
         argv = FLAGS.read_flags_from_files(argv)
         if "algorithm" in FLAGS and (default := FLAGS["algorithm"].default):  # it trains one
             name = _algorithm_in(argv)
-            if name is not None or not asks_help:  # help alone is quick without JAX
+            if name is not None or not asks_help:  # plain help is fast without JAX
                 config_type = find_algorithm(name or default).Config
         if config_type is not None:
             define_config_flags(config_type)
@@ -139,7 +139,7 @@ def _parse(main: Callable, config_type: type | None, argv: list[str]) -> list[st
 
 
 def _algorithm_in(argv: list[str]) -> str | None:
-    """The value of `--algorithm`, which decides what other flags there are."""
+    """The value of `--algorithm`, which determines the other flags."""
     name = None
     for argument, following in itertools.pairwise([*argv[1:], ""]):
         flag, equals, value = argument.lstrip("-").partition("=")

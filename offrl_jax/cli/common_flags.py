@@ -2,7 +2,7 @@
 
 from absl import flags
 
-flags.disclaim_key_flags()  # they are of the command that asks for them
+flags.disclaim_key_flags()  # they belong to the command that defines them
 
 DATASETS = (
     "pointmaze/{umaze,medium,large}[-N], {cartpole,lunarlander,acrobot}/{random,medium,expert,"
@@ -19,13 +19,13 @@ COMMON = {
     ),
     "env_id": (
         *(flags.DEFINE_string, None),
-        "registered environment, where the data name none or another",
+        "registered environment, if the data name none or you want another",
     ),
     "observation_keys": (
         *(flags.DEFINE_list, []),
-        "entries of a Dict observation that make up the data's, in order",
+        "entries of a Dict observation that form the data's observations, in order",
     ),
-    "seed": (flags.DEFINE_integer, 0, "the seed; of several, the first", 0),
+    "seed": (flags.DEFINE_integer, 0, "the seed, or the first of several", 0),
     "seed_index": (flags.DEFINE_integer, 0, "which of a run's seeds, counted from 0", 0),
     "trust_dataset_env": (
         *(flags.DEFINE_bool, False),

@@ -4,7 +4,7 @@
   offrl compare runs/cql-* runs/bc-*
   offrl compare runs/sweep/runs/*
 
-Runs that differ in their seeds alone are pooled; intervals resample the seeds within each task.
+Runs that differ only in their seeds are pooled; intervals resample the seeds within each task.
 """
 
 import offrl_jax as orl

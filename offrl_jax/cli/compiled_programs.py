@@ -1,4 +1,4 @@
-"""Compiled programs, kept from one command to the next."""
+"""Keeps compiled programs from one command to the next."""
 
 import contextlib
 from pathlib import Path
@@ -7,11 +7,11 @@ import jax
 
 from offrl_jax.data import cache
 
-MOST_BYTES = 1_000_000_000  # of programs; the default task's are 0.8 MB
+MOST_BYTES = 1_000_000_000  # of programs; those of the default task take 0.8 MB
 
 
 def keep_programs() -> None:
-    """Has JAX keep what it compiles beside the datasets, unless it is told where or not to."""
+    """Makes JAX cache programs beside the datasets, unless its own options say otherwise."""
     directory = cache.root("programs")
     if jax.config.jax_compilation_cache_dir is None and directory is not None:
         jax.config.update("jax_compilation_cache_dir", str(directory))
@@ -21,7 +21,7 @@ def keep_programs() -> None:
 
 
 def _drop_oldest(directory: Path) -> None:
-    """Removes the programs that were compiled first, until the rest take at most MOST_BYTES."""
+    """Removes the oldest programs until the rest take at most MOST_BYTES."""
     with contextlib.suppress(OSError):  # there are none yet, or another command removes them too
         files = sorted((path.stat().st_mtime, path) for path in directory.iterdir())
         total = sum(path.stat().st_size for _, path in files)

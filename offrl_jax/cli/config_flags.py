@@ -12,7 +12,7 @@ FLAGS = flags.FLAGS
 
 def define_config_flags(config_type: type) -> None:
     """A flag `--config.NAME` for each field of a config class."""
-    with section("settings (a preset may set other values than these defaults)"):
+    with section("settings (a preset may override these defaults)"):
         for field in dataclasses.fields(config_type):
             name = f"config.{field.name}"
             text = f"{field.metadata['help']} (default: {_written(field.default)})"
@@ -32,7 +32,7 @@ def define_grid_flags(config_type: type) -> None:
     """A flag `--grid.NAME` for each field of a config class."""
     with section("settings to sweep"):
         for field in dataclasses.fields(config_type):
-            text = f"values to try of --config.{field.name}"
+            text = f"values to try for --config.{field.name}"
             flags.DEFINE(_ValuesParser(field), f"grid.{field.name}", None, text)
 
 
@@ -79,7 +79,7 @@ class _ValuesParser(flags.ArgumentParser):
                 return {"true": True, "false": False}[text.lower()]
             return tuple(map(int, text.split("x"))) if self._kind is tuple else self._kind(text)
         except (ValueError, LookupError) as error:
-            raise ValueError(f"{text!r} is none; give values such as {self._example}") from error
+            raise ValueError(f"{text!r} is not one; give values such as {self._example}") from error
 
 
 class _IntegersParser(flags.ArgumentParser):

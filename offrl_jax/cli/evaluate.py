@@ -1,11 +1,11 @@
-"""Plays episodes with the policies of trained runs and prints their scores.
+"""Rolls out the policies of trained runs and prints their scores.
 
   offrl evaluate runs/cql --num_episodes=100
   offrl evaluate runs/cql runs/bc
   offrl evaluate runs/arrays --env_id=Hopper-v5
 
-Every seed of a run plays, with the weights of its last checkpoint. A run that was trained without
-an environment needs one here.
+Evaluates every seed of a run with the weights of its last checkpoint. A run whose data name no
+environment needs --env_id.
 """
 
 from absl import flags
@@ -17,7 +17,7 @@ from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
 
 with section("evaluation"):
-    flags.DEFINE_integer("num_episodes", 10, "episodes of each seed", 1)
+    flags.DEFINE_integer("num_episodes", 10, "episodes per seed", 1)
     define("env_id", "algorithm")
 
 

@@ -1,11 +1,11 @@
-"""Writes a trained policy as one program that JAX alone runs, without this package.
+"""Exports a trained policy as a program that needs only JAX, not this package.
 
   offrl export runs/my-run
   offrl export runs/my-run --seed_index=2
   offrl export runs/my-run --output=policy.jaxexport
 
-The program takes raw observations (b, O), float32, of any b, and returns actions (b, A) in the
-environment's bounds, or indices (b,) of discrete ones, on a CPU, an NVIDIA GPU or a TPU:
+The program maps raw float32 observations (b, O), for any b, to actions (b, A) in the environment's
+bounds, or to indices (b,) of discrete actions. It runs on a CPU, an NVIDIA GPU or a TPU:
 
   program = jax.export.deserialize(pathlib.Path("policy.jaxexport").read_bytes())
   actions = program.call(observations)
@@ -27,7 +27,7 @@ with section("output"):
 
 def main(*words: str) -> None:
     if len(words) != 1:
-        raise orl.InputError(f"{len(words)} runs are to be exported; give the directory of one")
+        raise orl.InputError(f"{len(words)} runs are given; give the directory of one")
     output = orl.export(
         words[0],
         FLAGS.output,

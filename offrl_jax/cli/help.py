@@ -10,8 +10,8 @@ from types import ModuleType
 from absl import flags
 
 FLAGS = flags.FLAGS
-WIDTH, INDENT = 100, 32  # columns of a line, and of them those of a flag's name
-VALUES = {  # by absl's name of a type
+WIDTH, INDENT = 100, 32  # columns of a line, and of a flag's name
+VALUES = {  # by absl's name of a flag's type
     "bool": "",
     "comma separated list of strings": "=A,B",
     "float": "=X",
@@ -32,7 +32,7 @@ def section(title: str) -> Iterator[None]:
 
 
 def own_flags(command: ModuleType) -> dict[str, list[flags.Flag]]:
-    """A command's flags by title of their group; those in no group come last."""
+    """A command's flags by the title of their group; those in no group come last."""
     found: dict[str, list[flags.Flag]] = {}
     for name, title in GROUPS.items():
         found.setdefault(title, []).append(FLAGS[name])

@@ -1,4 +1,4 @@
-"""Commands as tasks of a cluster, or of processes on this machine, by submitit or Ray."""
+"""Runs commands as tasks of a cluster or processes of this machine, by submitit or Ray."""
 
 import contextlib
 import ctypes
@@ -23,7 +23,7 @@ from offrl_jax.types import InputError
 
 
 class Task:
-    """A command that saves and stops when its machine is to be taken away, and is queued again."""
+    """A command that saves and stops when it is preempted, and is queued again."""
 
     def __init__(self, command: Sequence[str]):
         self._command = command
@@ -35,12 +35,12 @@ class Task:
             raise RuntimeError(f"exit code {code}")
 
     def checkpoint(self) -> Any:
-        """What is to be queued again; submitit calls this on the signal that it has Slurm send."""
+        """The task to queue again; submitit calls this on the signal that Slurm sends."""
         from submitit.helpers import DelayedSubmission
 
         self._process.send_signal(signal.SIGTERM)
         with contextlib.suppress(ChildProcessError):
-            # Its own wait() is under way below this handler, and holds a lock.
+            # The process's own wait() is running below this handler, and holds a lock.
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(Task(self._command))
 
@@ -48,21 +48,21 @@ class Task:
 def run(
     commands: Mapping[str, Sequence[str]], folder: Path, cluster: str, options: Sequence[str]
 ) -> dict[str, Path]:
-    """Runs all of them at once, as far as the cluster has room, and waits for their end.
+    """Runs all commands at once, as far as the cluster has room, and waits until they end.
 
     Args:
-      commands: By name.
-      folder: For the tasks' output and submitit's files; on a file system of all machines.
+      commands: Commands by name.
+      folder: For the tasks' output and submitit's files, on a file system that all machines share.
       cluster: "slurm", "local" or "ray".
       options: NAME=VALUE for submitit's `AutoExecutor.update_parameters`, or for a Ray task's
         `options`, such as num_gpus, beside the `address` of its cluster.
 
     Returns:
-      By name where its errors are, of those that failed.
+      For each command that failed, by name, where its errors are.
 
     Raises:
-      InputError: without submitit, Ray or the cluster, if it does not take the options, or if a
-        machine of Ray's cannot run a command in this folder.
+      InputError: if submitit, Ray or the cluster is missing, the options are refused, or a machine
+        of Ray's cluster cannot run a command in this folder.
     """
     launch = _by_ray if cluster == "ray" else _by_submitit
     return launch(commands, folder, cluster, options)
@@ -92,9 +92,9 @@ def _by_submitit(
 def _by_ray(
     commands: Mapping[str, Sequence[str]], folder: Path, cluster: str, options: Sequence[str]
 ) -> dict[str, Path]:
-    """Ray runs a task again whose machine is lost; one that stops by itself is submitted again."""
+    """Ray itself reruns a task whose machine is lost; a stopped task is submitted again here."""
     ray = require("ray", "a launcher")
-    # Its machines may lack this module.
+    # Ray's machines may lack this module.
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     marker = folder / f"launched.{secrets.token_hex(16)}"
     outputs = {name: folder / f"{name.replace(' ', '_')}.log" for name in commands}
@@ -149,17 +149,17 @@ def _by_ray(
 def attempt(
     command: Sequence[str], cwd: str, output: Path, marker: Path, variables: Mapping[str, str]
 ) -> int | str:
-    """Runs a command in a worker of Ray, which does not outlive it, nor it the worker.
+    """Runs a command in a worker of Ray; neither outlives the other.
 
     Args:
-      command: What to run.
-      cwd: Where.
-      output: The file that it adds its output to.
-      marker: A file that this machine finds if it sees the folder of the one that started it.
-      variables: Of its environment, where this machine has not set them.
+      command: The command.
+      cwd: Its working directory.
+      output: File to append its output to.
+      marker: A file that exists if this machine sees the folder of the one that started the sweep.
+      variables: Environment variables, unless this machine sets them itself.
 
     Returns:
-      Its exit code, or a sentence on why this machine cannot run it.
+      The exit code, or a sentence that says why this machine cannot run the command.
     """
     machine = socket.gethostname()
     if not os.path.exists(marker):
@@ -190,7 +190,7 @@ def attempt(
 
 
 def _own_variables(given: Mapping[str, Any]) -> dict[str, str]:
-    """What keeps JAX to a task's resources: it would take all cores and most of a GPU's memory."""
+    """Variables that limit JAX to a task's resources; else it takes all cores and most of a GPU."""
     variables = {"JAX_NUM_CPU_DEVICES": str(max(1, int(given.get("num_cpus", 1))))}
     if 0 < (share := given.get("num_gpus", 0)) < 1:
         variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * share:.3f}"
@@ -198,7 +198,7 @@ def _own_variables(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _warn_of_too_much(given: Mapping[str, Any], machines: Sequence[Mapping[str, Any]]) -> None:
-    """Says so where no machine has what a task asks for, which Ray waits for without a word."""
+    """Warns if no machine has the resources that a task asks for; Ray would wait silently."""
     wanted = {"CPU": given.get("num_cpus", 1), "GPU": given.get("num_gpus", 0)}
     alive = [machine["Resources"] for machine in machines if machine["Alive"]]
     if not any(all(has.get(k, 0) >= n for k, n in wanted.items()) for has in alive):

@@ -1,13 +1,13 @@
-"""Makes the report of a study: one HTML file that needs no other, and a Markdown one.
+"""Writes the report of a study, as one self-contained HTML file and as Markdown.
 
   offrl report runs/*
   offrl report runs/cql-* runs/bc-* --output=report --frames=8
   offrl report runs/sweep/runs/* --title="CQL's weights"
 
-Runs are grouped by dataset, algorithm and settings; those that differ in their seeds alone are
-pooled. What cannot be counted is named at the report's end. --frames films the best policy of
-each task where its environment can be rendered; --load_data reads the data of runs that have not
-recorded what their data are like.
+Runs are grouped by dataset, algorithm and settings; those that differ only in their seeds are
+pooled. Runs that cannot be used are named at the end of the report. --frames renders the best
+policy of each task if its environment can be rendered; --load_data reads the data of runs that have
+not recorded a summary of them.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ with section("contents"):
     flags.DEFINE_string("title", "Report of a study", "the report's heading")
     flags.DEFINE_integer("frames", 0, "frames of the best policy of each task; 0: none", 0, 100)
     define("algorithm")
-    flags.DEFINE_bool("load_data", False, "read datasets that the runs have not described")
+    flags.DEFINE_bool("load_data", False, "read datasets that the runs have not summarised")
 with section("output"):
     flags.DEFINE_string("output", "report", "folder of the report; an earlier one is replaced")
 
@@ -74,7 +74,7 @@ def main(*run_dirs: str) -> None:
 
 
 def _described(dataset: dict[str, Any]) -> dict[str, Any]:
-    """Facts of a dataset that is read again; none if it is not there or another by now."""
+    """Summary of a dataset that is read again; empty if it is missing or has changed."""
     from offrl_jax.data.summary import summary
 
     try:
@@ -85,7 +85,7 @@ def _described(dataset: dict[str, Any]) -> dict[str, Any]:
         print(f"note: {error}")
         return {}
     if found.spec.fingerprint != dataset["fingerprint"]:
-        print(f"note: {dataset['name']} is not what the runs were trained on any more")
+        print(f"note: {dataset['name']} has changed since the runs were trained")
         return {}
     reference = dataset.get("reference_scores") and tuple(dataset["reference_scores"])
     spec = dataclasses.replace(found.spec, reference_scores=reference)
@@ -93,7 +93,7 @@ def _described(dataset: dict[str, Any]) -> dict[str, Any]:
 
 
 def _frames(group: "Group", num_frames: int) -> list["np.ndarray"]:
-    """Of the group's best seed."""
+    """Frames of the group's best seed."""
     import numpy as np
 
     from offrl_jax.reports.frames import filmed

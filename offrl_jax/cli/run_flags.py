@@ -1,4 +1,4 @@
-"""Flags that every command which trains takes, and what they say of the data."""
+"""Flags of the commands that train, and the dataset and settings that they describe."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from offrl_jax.cli.help import FLAGS, section
 if TYPE_CHECKING:
     from offrl_jax.data import Data
 
-flags.disclaim_key_flags()  # they are of the command that asks for them
+flags.disclaim_key_flags()  # they belong to the command that defines them
 
 DOMAINS = "pointmaze", "gym", "antmaze", "adroit", "kitchen", "discrete", "other"
 DIVERGENCE_LIMIT = 1.8446742974197924e19  # beyond it squares are not finite
@@ -65,14 +65,14 @@ def define_run_flags() -> None:
             "recipe", [], "named settings on top of the preset, such as quick, or brac's kl_control"
         )
     with section("training"):
-        flags.DEFINE_integer("num_steps", None, "updates a seed (default: the preset's)", 1)
+        flags.DEFINE_integer("num_steps", None, "updates per seed (default: the preset's)", 1)
         flags.DEFINE_integer("num_seeds", 3, "seeds trained at once", 1)
         define("seed")
         flags.DEFINE_enum(
             "matmul_precision",
             "default",
             PRECISIONS,
-            "of training: the backend's own, float32 in full, or bfloat16 with float32 parameters",
+            "in training: the backend's own, full float32, or bfloat16 with float32 parameters",
         )
         flags.DEFINE_float(
             "divergence_limit",
@@ -90,9 +90,11 @@ def define_run_flags() -> None:
         flags.DEFINE_integer(
             "num_evaluations", 5, "equally spaced evaluations, the last at the end", 1
         )
-        flags.DEFINE_integer("num_evaluation_episodes", 10, "episodes a seed; 0: no environment", 0)
+        flags.DEFINE_integer(
+            "num_evaluation_episodes", 10, "episodes per seed; 0: no environment is made", 0
+        )
         flags.DEFINE_float(
-            "evaluation_timeout", 300.0, "seconds that a step of an environment may take", 0.0
+            "evaluation_timeout", 300.0, "maximum number of seconds for an environment step", 0.0
         )
 
 

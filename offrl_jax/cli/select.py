@@ -4,14 +4,15 @@
   offrl select runs/* --checkpoints=all --by=initial_value --output=runs/choice
   offrl select runs/* --by=online --num_episodes=60
 
-Prints the policies with every score, what they truly returned where their runs rolled them out, how
-well each score foretold that, and the choice with the environment episodes that it has seen: none
-where a score of the data decides. Writes selection.json and scores.png to --output.
+Prints the scores of every policy, its true return if its run evaluated it, how well each score
+predicts true returns, and the choice with the number of environment episodes that it used: 0 for
+offline scores. Writes selection.json and scores.png to --output.
 
-Scores, of which the highest is the best: fqe, fitted Q evaluation, mean Q(s0, pi(s0)) over the
-data's initial states; initial_value, the same by the run's own critic; soft_opc, its mean Q over
-transitions of successful episodes less that over all; td_error, its mean squared TD error, negated.
-The first two are discounted returns in the environment's rewards, whatever the runs made of these.
+The highest score is the best. fqe: fitted Q evaluation, mean Q(s0, pi(s0)) over the data's initial
+states. initial_value: the same with the run's own critic. soft_opc: mean Q of that critic over
+transitions of successful episodes, minus its mean over all transitions. td_error: its mean squared
+TD error, negated. The first two are discounted returns in the environment's rewards, whatever
+reward transform a run used.
 
 Runs may be of several algorithms, but must have learnt from the same data.
 """
@@ -34,19 +35,19 @@ PASSED_ON = (  # flags that are arguments of `select`
 )
 
 with section("choice"):
-    flags.DEFINE_enum("by", "fqe", (*SCORES, "online"), "what decides")
-    flags.DEFINE_list("scores", [*SCORES], f"what to compute beside that, of {', '.join(SCORES)}")
+    flags.DEFINE_enum("by", "fqe", (*SCORES, "online"), "what to choose by")
+    flags.DEFINE_list("scores", [*SCORES], f"further scores to compute, of {', '.join(SCORES)}")
     flags.DEFINE_enum(
-        "checkpoints", "last", ("last", "all"), "of every run: the newest or all it kept"
+        "checkpoints", "last", ("last", "all"), "score the last checkpoint of each run, or all"
     )
     flags.DEFINE_integer(
-        "num_episodes", None, "that --by=online may play in all, one a policy at least", 1
+        "num_episodes", None, "episodes for --by=online in all, at least one per policy", 1
     )
     define("seed", "algorithm")
     flags.DEFINE_float(
         "success_quantile",
         0.9,
-        "soft OPC: episodes whose return reaches this quantile, and is not the least, succeed",
+        "soft OPC: an episode succeeds if its return reaches this quantile and is not the lowest",
         0,
         1,
     )
@@ -54,10 +55,10 @@ with section("fitted Q evaluation"):
     flags.DEFINE_integer("num_steps", 5000, "updates of FQE", 1)
     flags.DEFINE_float("discount", 0.99, "γ of FQE", 0.0, 0.9999)
     flags.DEFINE_integer(
-        "num_transitions", 200_000, "of the data, for FQE: a sample if it has more", 1
+        "num_transitions", 200_000, "transitions for FQE at most; larger data are sampled", 1
     )
 with section("data"):
-    flags.DEFINE_string("dataset", None, "what the runs learnt from, where it has moved since")
+    flags.DEFINE_string("dataset", None, "new name of the runs' dataset, if it has moved")
     define("observation_keys", "clip_actions", "trust_dataset_env")
 with section("output"):
     flags.DEFINE_string("output", None, "folder of the results (default: a new one under runs/)")

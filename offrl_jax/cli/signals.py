@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first asks to save and stop, the second leaves at once."""
+"""SIGTERM and SIGINT: the first asks to save and stop, the second exits at once."""
 
 import contextlib
 import os
@@ -14,10 +14,10 @@ SIGNALS = signal.SIGTERM, signal.SIGINT
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
-    """Within the block signals do not interrupt; what it gives says whether one has come.
+    """Within the block signals do not interrupt; the yielded function says whether one has come.
 
-    They are read from a socket that the operating system's handler writes to, in a thread, since
-    Python's own handlers wait for compiled programs to end.
+    A thread reads them from a socket that the operating system's handler writes to, since Python's
+    own handlers wait for compiled programs to end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False  # Python leaves signals to the main thread
@@ -25,8 +25,8 @@ def stopping() -> Iterator[Callable[[], bool]]:
     asked = threading.Event()
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    earlier = {number: signal.signal(number, lambda *_: None) for number in heeded}
+    handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    earlier = {number: signal.signal(number, lambda *_: None) for number in handled}
     earlier_writer = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reader, asked), daemon=True).start()
     try:
@@ -34,7 +34,7 @@ def stopping() -> Iterator[Callable[[], bool]]:
     finally:
         signal.set_wakeup_fd(earlier_writer)
         for number, handler in earlier.items():
-            if handler is not None:  # else it is compiled code's, which Python cannot put back
+            if handler is not None:  # else compiled code's, which Python cannot restore
                 signal.signal(number, handler)
         writer.close()  # ends the thread
 
@@ -50,5 +50,5 @@ def _watch(reader: socket.socket, asked: threading.Event) -> None:
             asked.set()
             say(
                 f"\n{signal.Signals(number).name}: stopping when this chunk of updates is done and "
-                "saved; once more to leave at once"
+                "saved; send it again to exit at once"
             )

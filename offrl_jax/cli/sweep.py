@@ -1,17 +1,17 @@
-"""Trains every setting of a grid, on one dataset or several, and says which scored best.
+"""Trains every setting of a grid, on one dataset or several, and reports the best.
 
   offrl sweep --grid.conservative_weight=1,5,10 --grid.actor_learning_rate=1e-4,3e-4
   offrl sweep --dataset=hopper.hdf5,walker2d.hdf5 --grid.num_critics=2,4,10
   offrl sweep --algorithm=iql --grid.expectile=0.7,0.8,0.9 --launcher=slurm
 
-Settings that differ in numbers alone train in one program with all of their seeds, distributed over
-all devices. Each dataset, each value of another setting (sizes such as 64x64, switches, names) and
-each discount is a job of its own, and --runs_per_job splits jobs further. Jobs run one after
-another, or with --launcher on the machines of a Ray or Slurm cluster.
+Settings that differ only in numbers train together in one program with all of their seeds,
+distributed over all devices. Each dataset, each value of another setting (sizes such as 64x64,
+switches, names) and each discount is a job of its own, and --runs_per_job splits jobs further. Jobs
+run one after another, or with --launcher on the machines of a Ray or Slurm cluster.
 
-Each setting leaves a run directory, runs/NAME in the sweep's, as offrl train does; the table
-of all goes to table.txt, table.json and table.png. The same command with the same
---sweep_dir resumes a sweep that was stopped or killed, and trains nothing again that is done.
+Each setting has a run directory like that of offrl train, runs/NAME in the sweep's directory; the
+table of all settings is in table.txt, table.json and table.png. The same command with the same
+--sweep_dir resumes a sweep that was stopped or killed, and does not train finished settings again.
 --algorithm=cql --help lists CQL's --grid.NAME and --config.NAME. Exit codes are those of
 offrl train.
 """
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from offrl_jax.api.jobs import Plan
 
 with section("data"):
-    flags.DEFINE_list("dataset", ["pointmaze/umaze"], f"{DATASETS}; several are several jobs")
+    flags.DEFINE_list("dataset", ["pointmaze/umaze"], f"{DATASETS}; or several, a job each")
 run_flags.define_run_flags()
 with section("training"):
     flags.DEFINE_integer(
@@ -47,9 +47,9 @@ with section("training"):
     )
 with section("jobs"):
     flags.DEFINE_integer(
-        "runs_per_job", None, "split jobs into ones of at most this many settings × num_seeds", 1
+        "runs_per_job", None, "maximum number of runs (settings × num_seeds) in a job", 1
     )
-    flags.DEFINE_integer("job", None, "train only the job of this number, and make no table", 1)
+    flags.DEFINE_integer("job", None, "train only the job of this number; no table is made", 1)
     flags.DEFINE_enum(
         "launcher", "none", ("none", "local", "slurm", "ray"), "what runs the jobs, all at once"
     )
@@ -90,7 +90,7 @@ def main() -> None:
         directory = SweepDirectory(sweep_dir, settings, shared=True)
         with contextlib.closing(directory), stopping() as stop:
             train_jobs(plan, [FLAGS.job], directory, announce, stop)
-        print(f"job {FLAGS.job} is done; without --job the command makes the table when all are")
+        print(f"job {FLAGS.job} is done; when all are, the command without --job makes the table")
         return
     with contextlib.closing(SweepDirectory(sweep_dir, settings)) as directory:
         with stopping() as stop:
@@ -118,7 +118,7 @@ def _plan() -> "Plan":
         )
     if not FLAGS.dataset or len(set(FLAGS.dataset)) < len(FLAGS.dataset):
         raise orl.InputError(
-            f"dataset={','.join(FLAGS.dataset)} names none or repeats one; name each once"
+            f"dataset={','.join(FLAGS.dataset)} names no dataset or repeats one; name each once"
         )
     algorithm = find_algorithm(FLAGS.algorithm)
     return Plan(
@@ -138,7 +138,7 @@ def _plan() -> "Plan":
 
 
 def _launch(plan: "Plan", sweep_dir: Path) -> None:
-    """Trains what is not done as tasks of their own, and waits for them.
+    """Trains the jobs that are not done as separate tasks, and waits for them.
 
     Raises:
       RunFailed: if some failed.

@@ -5,13 +5,13 @@
   offrl train --algorithm=sac --dataset=hopper.hdf5 --config.num_critics=10
   offrl train --algorithm=mine:mine
 
-A setting that is not given takes its value from the preset of the algorithm and the dataset's
-domain, or else its default. --algorithm=cql --help lists the settings of CQL as well.
---algorithm=mine:mine is the Algorithm mine of your module mine; offrl new-algorithm writes one.
+Settings that are not given come from the preset for the algorithm and the dataset's domain, or else
+from the defaults. --algorithm=cql --help lists the settings of CQL as well. --algorithm=mine:mine
+is the Algorithm mine of your module mine; offrl new-algorithm writes one.
 
 The same --run_dir resumes a run from its newest whole checkpoint. SIGTERM and Ctrl-C save and stop;
-a second one leaves at once. Exit codes: 0 done, 2 bad input, 3 failed (FAILED.json in the run
-directory says why), 75 stopped and saved, 1 a fault of the program.
+a second one exits at once. Exit codes: 0 done, 2 bad input, 3 failed (FAILED.json in the run
+directory says why), 75 stopped and saved, 1 internal error.
 """
 
 import contextlib
@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def _default_run_dir(algorithm: str) -> Path:
-    """A new one, whatever the clock says."""
+    """A new directory, even if the time stamp is taken."""
     dataset = Path(FLAGS.dataset).stem if Path(FLAGS.dataset).suffix else FLAGS.dataset
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = Path("runs") / f"{algorithm}-{dataset.replace('/', '-')}-{stamp}"
@@ -126,7 +126,7 @@ def _default_run_dir(algorithm: str) -> Path:
 
 
 def _times(result: "Result", total: float) -> str:
-    """Seconds and shares of the command's parts; what came before the run counts as its start."""
+    """Seconds and percentages by part; time before the run counts as its start."""
     before = total - sum(result.seconds.values())
     seconds = result.seconds | {"start": result.seconds["start"] + before}
     texts = {p: f"{p} {spent:.3g} s ({spent / total:.0%})" for p, spent in seconds.items()}

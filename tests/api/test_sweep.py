@@ -132,7 +132,7 @@ def test_several_datasets_and_an_environment_of_ones_own():
     found = bc([easy, hard], grid={}, environment=Toy)
     assert list(found.runs) == ["toy", "hard"] and "all datasets" in repr(found)
     assert found.best_on("hard") is found.runs["hard"]
-    with pytest.raises(InputError, match=r"several datasets \(toy, hard\); ask best_on"):
+    with pytest.raises(InputError, match=r"several datasets \(toy, hard\); use best_on"):
         found.best  # noqa: B018
     with pytest.raises(InputError, match="no dataset 'toi'; did you mean toy"):
         found.best_on("toi")
@@ -153,12 +153,12 @@ def test_an_algorithm_of_your_own(tmp_path):
     ("arguments", "words"),
     [
         ({"grid": {"learning_rat": [1]}}, "no setting 'learning_rat' to sweep; did you mean lear"),
-        ({"grid": {}}, r'nothing to sweep: give values of some setting, such as grid\["'),
+        ({"grid": {}}, r'nothing to sweep: give values for a setting, such as grid\["'),
         ({"grid": [1e-3]}, "grid is a list; give a dictionary"),
         ({"grid": {"learning_rate": []}}, r'grid\["learning_rate"\] is empty; give at least one'),
         ({"grid": {"learning_rate": 1e-3}}, r"is 0.001, a single value; give a list"),
         ({"grid": {"policy": "gaussian"}}, "is 'gaussian', a single value; give a list"),
-        ({"grid": {"learning_rate": [0.1, 0.1 + 1e-12]}}, ": 0.1 comes twice"),
+        ({"grid": {"learning_rate": [0.1, 0.1 + 1e-12]}}, ": 0.1 is given twice"),
         ({"grid": {"hidden_sizes": [8, 16]}}, "hidden_sizes=8 is a int; give a tuple"),
         ({"grid": {"learning_rate": ["big"]}}, "learning_rate='big' is a str; give a float"),
         ({"grid": {"batch_size": [4]}}, r'both grid\["batch_size"\] and config\["batch_size"\]'),

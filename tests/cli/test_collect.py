@@ -20,7 +20,7 @@ def made(env_id, observation_size, **fields):
 
 
 BAD = {
-    "no output": (["--env_id=CartPole-v1"], "there is no --output=…"),
+    "no output": (["--env_id=CartPole-v1"], "no --output=… is given"),
     "no npz": (["--env_id=CartPole-v1", "--output={folder}/new.hdf5"], "ends in .npz"),
     "output exists": (["--env_id=CartPole-v1", "--output={folder}/random.npz"], "exists already"),
     "no folder": (["--env_id=CartPole-v1", "--output={folder}/no/new.npz"], "has no folder"),
@@ -38,7 +38,7 @@ BAD = {
     ),
     "two tasks": (
         ["{folder}/dqn", "{folder}/bc", "--output={folder}/new.npz"],
-        "is of another task than",
+        "has another task than",
     ),
     "elsewhere": (
         ["{folder}/dqn", "--env_id=Acrobot-v1", "--output={folder}/new.npz"],
@@ -52,11 +52,11 @@ BAD = {
     "counts observed": (["--env_id=FrozenLake-v1", "--output={folder}/new.npz"], "single array"),
     "extends nothing": (
         ["--env_id=CartPole-v1", "--extend={folder}/no.npz", "--output={folder}/new.npz"],
-        "is no recording of this command",
+        "is not a recording of this command",
     ),
     "extends another": (
         ["--env_id=Acrobot-v1", "--extend={folder}/random.npz", "--output={folder}/new.npz"],
-        "record them apart",
+        "record them separately",
     ),
 }
 

@@ -11,19 +11,19 @@ from offrl_jax.types import Spec
 from tests import commands, files
 
 BAD = {
-    "nothing": ([], "'' is not asked of datasets"),
-    "typo": (["shwo", "pointmaze/umaze"], "'shwo pointmaze/umaze' is not asked"),
+    "nothing": ([], "'' is not a command of datasets"),
+    "typo": (["shwo", "pointmaze/umaze"], "'shwo pointmaze/umaze' is not a command"),
     "no name": (["show"], "give `list`, `show NAME`, `shard NAME`"),
     "unknown": (["show", "pointmaze/umase"], "did you mean pointmaze/umaze?"),
     "no folder": (["show", "a.hdf5", "--html=no/such/folder.html"], "cannot be written"),
     "one file": (["show", "a.hdf5", "--html=a.out", "--json=./a.out"], "are both a.out"),
-    "the data": (["show", "a.hdf5", "--json=./a.hdf5"], "the place of its data"),
-    "list to a file": (["list", "--json=a.json"], "--json is of `show`"),
-    "list with keys": (["list", "--observation_keys="], "--observation_keys is of `show`"),
-    "shards nowhere": (["shard", "a.hdf5"], "there is no --output=…"),
+    "the data": (["show", "a.hdf5", "--json=./a.hdf5"], "would overwrite its data"),
+    "list to a file": (["list", "--json=a.json"], "--json belongs to `show`"),
+    "list with keys": (["list", "--observation_keys="], "--observation_keys belongs to `show`"),
+    "shards nowhere": (["shard", "a.hdf5"], "no --output=… is given"),
     "shards of no user": (["shard", "{data}", "--output=~no-such-user/x.shards"], "home directory"),
     "long name": (["shard", "{data}", f"--output={300 * 'a'}.shards"], "name too long"),
-    "page of shards": (["shard", "a.hdf5", "--html=a"], "--html is of `show`; `shard` takes"),
+    "page of shards": (["shard", "a.hdf5", "--html=a"], "--html belongs to `show`; `shard` takes"),
     "no flag": (["list", "--htlm=x"], "did you mean --html?"),
 }
 

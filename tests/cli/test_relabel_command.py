@@ -72,14 +72,14 @@ def test_the_file_trains_and_evaluates_on_one_goal(tmp_path, maze_file, monkeypa
 
 BAD = {
     "no dataset": (["--output=o.hdf5"], "give `list`"),
-    "no output": (["{file}"], "there is no --output=…"),
-    "no file": (["absent.hdf5", "--output=o.hdf5"], "absent.hdf5 is no file"),
-    "of show": (["{file}", "--output=o.hdf5", "--json=a"], "--json is of `show`"),
+    "no output": (["{file}"], "no --output=… is given"),
+    "no file": (["absent.hdf5", "--output=o.hdf5"], "absent.hdf5 is not a file"),
+    "of show": (["{file}", "--output=o.hdf5", "--json=a"], "--json belongs to `show`"),
     "output exists": (["{file}", "--output={file}"], "exists already"),
     "wall": (["{file}", "--output=o.hdf5", "--goal_cell=0,0"], "is a wall"),
     "no cell": (["{file}", "--output=o.hdf5", "--goal_cell=1"], "give row,column"),
     "one cell": (["{file}", "--output=o.hdf5", "--start_cell=1,1"], "different ones"),
-    "no maze": (["{file}", "--output=o.hdf5", "--env_id=Hopper-v5"], "is no maze"),
+    "no maze": (["{file}", "--output=o.hdf5", "--env_id=Hopper-v5"], "is not a maze"),
     "unreached": (["{file}", "--output=o.hdf5", "--goal_cell=3,3"], "reaches the goal"),
 }
 

@@ -20,11 +20,14 @@ GRID = ["--grid.learning_rate=1e-3,3e-4", "--grid.hidden_sizes=8,8x8"]
 NOT_GIVEN = "--config.batch_size="
 REFUSED = {  # case: flags beside SMALL, and words of the sentence
     "unknown field": (["--grid.learning_rat=1"], "did you mean --grid.learning_rate?"),
-    "no number": (["--grid.learning_rate=1e-3,big"], "'big' is none; give values such as 0.1,0.5"),
-    "no integers": (["--grid.hidden_sizes=8,8y8"], "'8y8' is none; give values such as 64x64"),
+    "no number": (
+        ["--grid.learning_rate=1e-3,big"],
+        "'big' is not one; give values such as 0.1,0.5",
+    ),
+    "no integers": (["--grid.hidden_sizes=8,8y8"], "'8y8' is not one; give values such as 64x64"),
     "no name": (["--grid.policy=l7"], "policy='l7' is not one of"),
     "empty axis": (["--grid.learning_rate="], "'' is none"),
-    "twice": (["--grid.learning_rate=1e-3,0.001"], "0.001 comes twice; give each value once"),
+    "twice": (["--grid.learning_rate=1e-3,0.001"], "0.001 is given twice; give each value once"),
     "empty grid": ([], "there is nothing to sweep"),
     "fixed and swept": (
         ["--grid.learning_rate=1e-3", "--config.learning_rate=1e-3"],

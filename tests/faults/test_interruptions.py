@@ -55,7 +55,7 @@ def test_a_second_signal_leaves_at_once(reference, seen):
     wait_for(lambda: (run.path / "environment.json").exists(), process)
     time.sleep(5)  # into the first chunk, which takes minutes
     process.terminate()
-    wait_for(lambda: "once more to leave at once" in run.log(), process)
+    wait_for(lambda: "send it again to exit at once" in run.log(), process)
     start = time.monotonic()
     process.terminate()
     assert process.wait(20) == 128 + signal.SIGTERM

@@ -1,4 +1,4 @@
-"""Lists datasets, shows what one holds, writes one as shards or gives a maze a fixed goal.
+"""Lists and summarises datasets, writes one as shards, or gives maze data a fixed goal.
 
   offrl datasets list
   offrl datasets show hopper_medium-v2.hdf5 --html=hopper.html --json=hopper.json
@@ -6,10 +6,10 @@
   offrl datasets relabel antmaze-diverse.hdf5 --goal_cell=1,1 --output=antmaze-fixed.hdf5
 
 A dataset's name is what offrl train takes as --dataset. `show` prints its card. `shard` writes a
-folder that is a dataset's name too, whose rows training can leave on the disk. `relabel` gives maze
-data with many goals a single one, as D4RL's ant mazes have, and names the task to evaluate in:
+folder whose path is a dataset's name too; training can leave its rows on the disk. `relabel` gives
+maze data with many goals a single one, as in D4RL's ant mazes, and records the task to evaluate in:
 reaching the goal gives 1 and ends an episode. Starts and goals vary by 0.025 of a cell to either
-side (0.1 m in an ant maze), D4RL's noise of the start.
+side (0.1 m in an ant maze), as D4RL's starts do.
 """
 
 from absl import flags
@@ -26,7 +26,7 @@ with section("shard"):
     flags.DEFINE_integer("rows_per_shard", 1_000_000, "transitions in each shard but the last", 1)
 with section("relabel"):
     flags.DEFINE_list("goal_cell", ["1", "1"], "row and column of the goal in the map, from 0")
-    flags.DEFINE_list("start_cell", None, "where evaluation starts (default: all cells but that)")
+    flags.DEFINE_list("start_cell", None, "where evaluation starts (default: any other cell)")
     flags.DEFINE_integer("max_episode_steps", None, "time limit (default: the environment's)", 1)
 with section("data"):
     define("env_id", "observation_keys", "clip_actions")
@@ -48,8 +48,8 @@ def main(*words: str) -> None:
     command, *names = words or ("nothing",)
     if command not in OWN_FLAGS or len(names) != (command != "list"):
         raise orl.InputError(
-            f"{' '.join(words)!r} is not asked of datasets; give `list`, `show NAME`, `shard NAME` "
-            "or `relabel FILE`"
+            f"{' '.join(words)!r} is not a command of datasets; give `list`, `show NAME`, "
+            "`shard NAME` or `relabel FILE`"
         )
     _check_flags(command)
     from offrl_jax.cli.datasets import relabel, show
@@ -72,7 +72,7 @@ def _check_flags(command: str) -> None:
         for name in names:
             if FLAGS[name].present and name not in taken:
                 takes = ", ".join(f"--{own}" for own in taken) or "no flag of its own"
-                raise orl.InputError(f"--{name} is of `{other}`; `{command}` takes {takes}")
+                raise orl.InputError(f"--{name} belongs to `{other}`; `{command}` takes {takes}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`offrl datasets relabel`: maze data with many goals, given one."""
+"""`offrl datasets relabel`: gives maze data with many goals a single one."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ POSITION_NOISE = 0.025
 def relabel(name: str) -> None:
     source, output = Path(name), _output()
     if not source.is_file():
-        raise InputError(f"{source} is no file; give the path of an HDF5 file in D4RL's layout")
+        raise InputError(f"{source} is not a file; give the path of an HDF5 file in D4RL's layout")
     import h5py
 
     with hdf5.opened(str(source)) as file:
@@ -64,7 +64,7 @@ def relabel(name: str) -> None:
 
 def _output() -> Path:
     if not FLAGS.output:
-        raise InputError("there is no output=…; give the path of an HDF5 file to write")
+        raise InputError("no output=… is given; give the path of an HDF5 file to write")
     output = Path(FLAGS.output)
     if output.exists() or not output.parent.is_dir():
         why = "exists already" if output.exists() else f"has no folder {output.parent}"
@@ -77,7 +77,7 @@ def _cell(name: str) -> tuple[int, int]:
         row, column = map(int, FLAGS[name].value)
     except ValueError as error:
         raise InputError(
-            f"{name}={','.join(FLAGS[name].value)} is no cell; give row,column"
+            f"{name}={','.join(FLAGS[name].value)} is not a cell; give row,column"
         ) from error
     return row, column
 
@@ -93,7 +93,7 @@ def _maze(
     maze, limit = getattr(env.unwrapped, "maze", None), env.spec.max_episode_steps
     env.close()
     if maze is None:
-        raise InputError(f"{env_id} is no maze; give env_id=… of one")
+        raise InputError(f"{env_id} is not a maze; give env_id=… of one")
     maze_map = [[1 if mark == 1 else 0 for mark in row] for row in maze.maze_map]
     free = [(i, j) for i, row in enumerate(maze_map) for j, wall in enumerate(row) if not wall]
     for name, cell in (("goal_cell", goal_cell), ("start_cell", start_cell)):

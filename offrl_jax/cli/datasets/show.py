@@ -16,7 +16,7 @@ from offrl_jax.types import InputError
 
 
 def listing() -> str:
-    lines = ["known here (path of a file and ids of the Minari hub can be given as well):"]
+    lines = ["known datasets (paths of files and ids of the Minari hub work as well):"]
     lines += [
         f"  {name}  {'in the cache' if cached else 'not in the cache yet'}"
         for name, cached in known().items()
@@ -36,7 +36,7 @@ def show(name: str) -> None:
     if len({path.resolve() for path in outputs}) < len(outputs):
         raise InputError(f"--html and --json are both {outputs[0]}; give two files")
     if Path(name).resolve() in {path.resolve() for path in outputs}:
-        raise InputError(f"the card of {name} would take the place of its data; give another file")
+        raise InputError(f"the card of {name} would overwrite its data; give another file")
     with _warned() as warned:
         dataset = _loaded(name)
     found = card(dataset, environments.time_limit(dataset.spec))
@@ -54,7 +54,7 @@ def show(name: str) -> None:
 
 def shard(name: str) -> None:
     if not FLAGS.output:
-        raise InputError("there is no output=…; give the path of a folder to make, NAME.shards")
+        raise InputError("no output=… is given; give the path of a folder to make, NAME.shards")
     dataset = _loaded(name)
     path = data.shard(dataset, FLAGS.output, rows_per_shard=FLAGS.rows_per_shard)
     num_shards = -(-len(dataset) // FLAGS.rows_per_shard)
@@ -75,7 +75,7 @@ def _loaded(name: str) -> data.Dataset:
 
 @contextlib.contextmanager
 def _warned() -> Iterator[list[str]]:
-    """Collects what is warned of in the meantime, for the card instead of standard error."""
+    """Collects the warnings within the block for the card, instead of standard error."""
     sentences = []
 
     class Collector(logging.Filter):
