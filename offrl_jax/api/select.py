@@ -131,8 +131,8 @@ def select(
     if (asked := ASKED.get(by)) and all(getattr(g.algorithm, asked) is None for g in groups):
         kinds = ", ".join(sorted({group.algorithm.name for group in groups}))
         raise InputError(
-            f"by={by} needs {asked} of the runs' own critics, which {kinds} does not have; choose "
-            "by fqe or online"
+            f"by={by} needs {asked} from the runs' own critics, and {kinds} has none; choose by "
+            "fqe or online"
         )
     reading = {
         "observation_keys": tuple(observation_keys),

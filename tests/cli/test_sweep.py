@@ -26,7 +26,7 @@ REFUSED = {  # case: flags beside SMALL, and words of the sentence
     ),
     "no integers": (["--grid.hidden_sizes=8,8y8"], "'8y8' is not one; give values such as 64x64"),
     "no name": (["--grid.policy=l7"], "policy='l7' is not one of"),
-    "empty axis": (["--grid.learning_rate="], "'' is none"),
+    "empty axis": (["--grid.learning_rate="], "'' is not one"),
     "twice": (["--grid.learning_rate=1e-3,0.001"], "0.001 is given twice; give each value once"),
     "empty grid": ([], "there is nothing to sweep"),
     "fixed and swept": (
