@@ -5,6 +5,11 @@ from typing import Any
 
 import pytest
 
+CORE = (  # those that need a page, presets and operations counted by hand, beside the contract
+    *("bc", "sac", "qt_opt", "bcq", "bear", "brac", "td3_bc", "rebrac"),
+    *("awr", "awac", "crr", "abm", "marwil", "iql", "cql", "edac"),
+    *("dqn", "bcq_discrete", "cql_discrete"),
+)
 # An algorithm of each structural kind: one phase of equal updates, a delayed actor, a model of the
 # behaviour first, data that are relabelled, discrete actions.
 STRUCTURES = ("bc", "td3_bc", "brac", "awr", "dqn")

@@ -125,7 +125,6 @@ def _cases(
     discrete = algorithm.discrete(config)
     dataset = measurements.random_dataset(*SHAPES[shape], FLAGS.num_transitions, discrete=discrete)
     operations = measurements.update_operations(algorithm, config, dataset)
-    minimum = MINIMUM[algorithm.name](config, dataset.spec)
     update = phases_of(algorithm, config)[-1].updates[-1]  # where actors wait, one of both
     product = dominant_product(update, *measurements.update_arguments(algorithm, config, dataset))
     facts = {
@@ -135,9 +134,10 @@ def _cases(
         "algorithm": algorithm.name,
         "config": dataclasses.asdict(config),
         "operations": operations,
-        "minimum_operations": minimum,
-        "operations_over_minimum": operations / minimum,
     }
+    if algorithm.name in MINIMUM:
+        minimum = MINIMUM[algorithm.name](config, dataset.spec)
+        facts |= {"minimum_operations": minimum, "operations_over_minimum": operations / minimum}
     for num_seeds, num_settings in runs:
         case = facts | {"num_seeds": num_seeds, "num_settings": num_settings}
         try:

@@ -67,8 +67,8 @@ def _check(name: str, files: tuple[Path, ...]) -> None:
         if path.exists():
             raise orl.InputError(f"{path} exists already; give another name, or move the file")
     if name in NAMES or importlib.util.find_spec(name) is not None:
-        kind = "algorithm" if name in NAMES else "Python module"
-        raise orl.InputError(f"there is a {kind} named {name!r} already; give another name")
+        kind = "an algorithm" if name in NAMES else "a Python module"
+        raise orl.InputError(f"there is {kind} named {name!r} already; give another name")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def _cells(case: dict[str, Any]) -> tuple[str, ...]:
         f"{case['lower_seconds'] + case['compile_seconds']:.1f} s",
         _megabytes(case["program_bytes"]),
         _megabytes(case["device_peak_bytes"]),
-        f"{case['operations_over_minimum']:.3f}",
+        f"{case['operations_over_minimum']:.3f}" if "operations_over_minimum" in case else "–",
         f"{case['fraction_of_product_rate']:.0%} of {case['product']}",
     )
 

@@ -11,9 +11,10 @@ from offrl_jax.presets.cql import PUBLISHED
 from offrl_jax.presets.preset import DOMAINS, find_preset
 from offrl_jax.runs.schedule import schedule
 from offrl_jax.types import InputError
+from tests.few import CORE
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", CORE)
 def test_every_preset_and_recipe_is_one_that_can_run(name):
     module = importlib.import_module(f"offrl_jax.presets.{name}")
     assert set(module.PRESETS) <= set(DOMAINS)

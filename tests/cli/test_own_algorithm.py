@@ -1,0 +1,93 @@
+"""`offrl new-algorithm`, and `--algorithm=MODULE:NAME` in the commands that take it."""
+
+import sys
+
+import pytest
+
+from offrl_jax import InputError
+from offrl_jax.cli import new_algorithm
+from tests.commands import SMALL, run_apart
+
+REFUSED = {  # what is typed: what the sentence says
+    "nowhere:mine": "there is no module 'nowhere' in ",
+    "mine.py:mine": "there is no module",
+    "../mine:mine": "names no module; give MODULE:NAME, such as mine:mine",
+    "mine:min": "'min' is not there; did you mean mine? (mine has mine)",
+    "mine:MineConfig": "'MineConfig' is a type, not an Algorithm",
+    "broken:mine": "importing broken raises ZeroDivisionError(",
+    "lacking:mine": "importing lacking raises ModuleNotFoundError(",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With mine.py, as it is written for a user."""
+    path = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        new_algorithm.main("mine")
+    (path / "broken.py").write_text("1 / 0\n")
+    (path / "lacking.py").write_text("import not_installed_here\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """What training said by what was typed; the run is in the folder."""
+    cases = {text: [f"--algorithm={text}"] for text in REFUSED}
+    cases["mine:mine"] = ["--algorithm=mine:mine", *SMALL, f"--run_dir={folder / 'run'}"]
+    cases["help"] = ["--algorithm=mine:mine", "--help"]
+    return run_apart("train", cases, PYTHONPATH=str(folder))
+
+
+def test_it_trains(trained, folder):
+    assert trained["mine:mine"]["code"] == 0, trained["mine:mine"]
+    assert "mine on pointmaze/umaze-600" in trained["mine:mine"]["out"]
+    assert (folder / "run/DONE").exists()
+
+
+def test_its_settings_are_flags(trained):
+    assert "--config.learning_rate=X" in trained["help"]["out"]
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_cannot_be_imported_gets_one_sentence(trained, text):
+    done = trained[text]
+    assert done["code"] == 2 and done["err"].count("\n") == 1
+    assert done["err"].startswith(f"error: algorithm={text}") or "--algorithm" in done["err"]
+    assert REFUSED[text] in done["err"]
+
+
+def test_its_run_is_evaluated_where_it_is_named(trained, folder):
+    words = [str(folder / "run"), "--num_episodes=1"]
+    cases = {"bare": words, "named": [*words, "--algorithm=mine:mine"]}
+    done = run_apart("evaluate", cases, PYTHONPATH=str(folder))
+    assert done["named"]["code"] == 0 and "mean" in done["named"]["out"], done["named"]
+    assert done["bare"]["code"] == 2
+    assert "is a run of the algorithm 'mine'; give that as --algorithm=…" in done["bare"]["err"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ((), "0 names are given"),
+        (("my-algorithm",), "'my-algorithm' is not a name of a Python module"),
+        (("class",), "'class' is not a name"),
+        (("cql",), "there is an algorithm named 'cql' already"),
+        (("json",), "there is a Python module named 'json' already"),
+    ],
+)
+def test_names_that_cannot_be_are_refused(tmp_path, monkeypatch, names, sentence):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=sentence):
+        new_algorithm.main(*names)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_exist_stay(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = (folder / "mine.py").read_text()
+    assert "template" not in before.lower() and "NAME:" not in before
+    with pytest.raises(InputError, match=r"mine.py exists already"):
+        new_algorithm.main("mine")
+    assert (folder / "mine.py").read_text() == before and "mine" not in sys.modules
