@@ -37,20 +37,31 @@ def test_it_is_small_and_holds_every_file_of_the_package_and_no_other(wheel):
     assert "offrl_jax/reports/published.json" in names
 
 
+OFFRL = ("-P", "-c", "from offrl_jax.cli.__main__ import main; main()")  # as the script does
+DATA = ("--dataset=pointmaze/umaze-600", "--num_steps=20", "--num_evaluations=1")
+
+
 def test_it_trains_and_reports_without_the_checkout(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     places = {"PYTHONPATH": str(tmp_path / "site"), "OFFRL_JAX_CACHE": str(tmp_path / "cache")}
-    training = [
-        *("train", "--algorithm=bc", "--dataset=pointmaze/umaze-600", "--run_dir=runs/bc"),
-        *("--num_steps=20", "--num_evaluations=1", "--num_evaluation_episodes=1"),
-    ]
-    for words in (training, ["report", "runs/bc"]):
+    data = (*DATA, "--num_evaluation_episodes=1")
+    own = (*data, "--algorithm=mine:mine")
+    for words in (
+        (*OFFRL, "train", "--algorithm=bc", "--run_dir=runs/bc", *data),
+        (*OFFRL, "new-algorithm", "mine"),
+        ("test_mine.py",),
+        (*OFFRL, "train", "--run_dir=runs/mine", *own),
+        (*OFFRL, "sweep", "--sweep_dir=sweep", "--grid.learning_rate=1e-3,3e-4", *own),
+        (*OFFRL, "evaluate", "runs/mine", "runs/bc", "--algorithm=mine:mine", "--num_episodes=1"),
+        (*OFFRL, "report", "runs/bc", "runs/mine"),
+    ):
         done = subprocess.run(
-            [sys.executable, "-m", "offrl_jax.cli", *words],
+            [sys.executable, *words],
             capture_output=True,
             text=True,
             cwd=tmp_path,
             env=os.environ | places,
         )
         assert done.returncode == 0, done.stderr
-    assert (tmp_path / "runs/bc/DONE").exists() and (tmp_path / "report/report.html").exists()
+    assert (tmp_path / "runs/mine/DONE").exists() and (tmp_path / "sweep/table.txt").exists()
+    assert (tmp_path / "report/report.html").exists()

@@ -133,7 +133,7 @@ def _parse(main: Callable, config_type: type | None, argv: list[str]) -> list[st
     except flags.Error as error:
         _fail(error)
     except orl.InputError as error:
-        _fail(error)
+        _fail(_spoken(error, main))
     print(help_text(main))
     sys.exit()
 

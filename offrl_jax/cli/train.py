@@ -3,7 +3,6 @@
   offrl train
   offrl train --algorithm=bc --dataset=pointmaze/medium --num_seeds=5
   offrl train --algorithm=sac --dataset=hopper.hdf5 --config.num_critics=10
-  offrl train --algorithm=mine:mine
 
 Settings that are not given come from the preset for the algorithm and the dataset's domain, or else
 from the defaults. --algorithm=cql --help lists the settings of CQL as well. --algorithm=mine:mine

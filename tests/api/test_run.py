@@ -10,11 +10,13 @@ import pytest
 
 from offrl_jax.api.compare import compare
 from offrl_jax.api.export import export
-from offrl_jax.api.run import evaluate, load_run, train
+from offrl_jax.api.run import Run, evaluate, load_run, train
 from offrl_jax.api.select import select
+from offrl_jax.api.sweep import sweep
 from offrl_jax.data import normalize_observations
 from offrl_jax.presets.preset import Preset
 from offrl_jax.runs.outcomes import Stopped
+from offrl_jax.runs.policy import load_policy
 from offrl_jax.types import InputError
 from tests.toy import ENV_ID, Toy, rule, toy_dataset
 
@@ -165,15 +167,34 @@ def test_training_takes_an_environment(tmp_path):
     assert by_id.spec.env_id == ENV_ID and by_function.spec.env_id is None
 
 
-def test_an_algorithm_of_your_own(tmp_path):
-    run = train(rule, toy_dataset(), run_dir=tmp_path / "run", **SHORT)
+def test_an_algorithm_of_your_own_goes_wherever_one_goes(tmp_path, saved):
+    path = tmp_path / "run"
+    run = train(rule, toy_dataset(), run_dir=path, **SHORT)
     assert run.policy()(np.zeros(2)).shape == (2,)
-    with pytest.raises(InputError, match=r"run of the algorithm 'rule'; give that as algorithm="):
-        load_run(tmp_path / "run")
-    again = load_run(tmp_path / "run", algorithm=rule)
-    assert again.step == 10
-    found = select(again, dataset=toy_dataset(), scores=(), num_steps=5)
-    assert found.choice["algorithm"] == "rule"
+    unnamed = "is a run of the algorithm 'rule'; give that as algorithm=…"
+    for use in (load_run, load_policy, evaluate, export, partial(select, by="initial_value")):
+        with pytest.raises(InputError, match=unnamed):
+            use(path)
+    assert load_run(path, algorithm=rule).step == 10
+    np.testing.assert_array_equal(
+        load_policy(path, algorithm=rule)(np.zeros(2)), run.policy()(np.zeros(2))
+    )
+    score = evaluate(path, num_episodes=1, algorithm=rule).rollouts.episode_return
+    np.testing.assert_array_equal(score, run.evaluate(num_episodes=1).rollouts.episode_return)
+    assert export(path, algorithm=rule).exists()
+    assert len(compare([path, saved]).study.groups) == 2
+    options = {"by": "initial_value", "scores": (), "dataset": toy_dataset()}
+    for runs in ([path, saved], [load_run(path, algorithm=rule), saved]):
+        own = {} if isinstance(runs[0], Run) else {"algorithm": rule}
+        assert select(runs, **options, **own).choice["algorithm"] == "rule"
+    with pytest.raises(InputError, match="is a run of the algorithm 'bc'; give that"):
+        load_run(saved, algorithm=rule)
+
+
+def test_a_grid_of_an_algorithm_of_your_own_is_swept_and_resumed(tmp_path):
+    options = SHORT | {"grid": {"gain": [0.1, 0.2]}, "sweep_dir": tmp_path}
+    once, again = (sweep(rule, toy_dataset(), **options) for _ in range(2))
+    assert once.best.config.gain == again.best.config.gain == 0.2
 
 
 def test_what_is_given_comes_on_top_of_the_preset():
