@@ -10,7 +10,7 @@ import numpy as np
 from offrl_jax.api.run import Run
 from offrl_jax.evaluation.statistics import interquartile_mean
 from offrl_jax.reports import recorded
-from offrl_jax.reports.estimates import Estimate, improvement, over_tasks
+from offrl_jax.reports.estimates import IntervalEstimate, improvement, over_tasks
 from offrl_jax.reports.study import Group, Study, compared, study_of
 from offrl_jax.reports.table import aligned
 from offrl_jax.reports.wording import interval, plural
@@ -43,11 +43,11 @@ class Comparison:
                 found[f"all of {plural(len(tasks), 'task')}, score"] = pooled
         return found
 
-    def interquartile_means(self, name: str) -> dict[str, Estimate]:
+    def interquartile_means(self, name: str) -> dict[str, IntervalEstimate]:
         """Interquartile means by label, with 95% intervals; `name` is a key of `scores`."""
         return {k: over_tasks(v, interquartile_mean) for k, v in self.scores[name].items()}
 
-    def improvements(self, name: str) -> dict[tuple[str, str], Estimate]:
+    def improvements(self, name: str) -> dict[tuple[str, str], IntervalEstimate]:
         """The probability that a seed of the first label beats one of the second on a task, with
         95% intervals; `name` is a key of `scores`."""
         scores = self.scores[name]

@@ -167,7 +167,7 @@ class Run:
         name = self.path or Path(f"{self.algorithm.name} in memory")
         return load.trained(name, self.description, self.checkpoint, returns, discounted)
 
-    def recorded(self) -> recorded.Run:
+    def recorded(self) -> recorded.RecordedRun:
         """The run's records, in the form that reports take."""
         ending = "unfinished" if not self.facts else "done" if self.failed is None else "failed"
         facts = {"step": self.step, "diverged": self.diverged, "reason": self.failed} | self.facts

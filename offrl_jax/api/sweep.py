@@ -286,7 +286,7 @@ def _train(
 def _with_rows(
     plan: Plan,
     runs: Mapping[str, Run | Path],
-    records: Iterable[recorded.Run],
+    records: Iterable[recorded.RecordedRun],
     path: Path | None,
 ) -> Sweep:
     """The sweep of all jobs' runs, in order."""

@@ -2,7 +2,7 @@
 
 from offrl_jax.reports import figures
 from offrl_jax.reports.document import Figures, Heading, Part, Table, Text
-from offrl_jax.reports.estimates import Estimate, aggregates, improvement
+from offrl_jax.reports.estimates import IntervalEstimate, aggregates, improvement
 from offrl_jax.reports.study import Study, compared
 from offrl_jax.reports.wording import interval, plural
 
@@ -77,5 +77,5 @@ def compose(study: Study) -> list[Part]:
     return parts
 
 
-def _estimate(estimate: Estimate, form: str = ".1f") -> str:
+def _estimate(estimate: IntervalEstimate, form: str = ".1f") -> str:
     return f"{estimate.value:{form}}\n({interval(estimate, form, 'a task with one seed')})"

@@ -19,7 +19,7 @@ NUM_RESAMPLES = 2_000  # of every interval
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
+class IntervalEstimate:
     """A number and the ends of its 95% interval; NaN where undefined."""
 
     value: float
@@ -27,21 +27,21 @@ class Estimate:
     high: float
 
 
-def over_seeds(scores: np.ndarray) -> Estimate:
+def over_seeds(scores: np.ndarray) -> IntervalEstimate:
     """Interquartile mean of scores of seeds."""
     interval = bootstrap_interval(scores, num_resamples=NUM_RESAMPLES)
-    return Estimate(float(interquartile_mean(scores)), *interval)
+    return IntervalEstimate(float(interquartile_mean(scores)), *interval)
 
 
-def over_tasks(scores: Sequence[np.ndarray], statistic: Callable) -> Estimate:
+def over_tasks(scores: Sequence[np.ndarray], statistic: Callable) -> IntervalEstimate:
     """A statistic of the pooled scores of T tasks, such as `interquartile_mean`."""
     low, high = stratified_interval(
         lambda study: statistic(pooled(study)), scores, num_resamples=NUM_RESAMPLES
     )
-    return Estimate(float(statistic(pooled(scores))), float(low), float(high))
+    return IntervalEstimate(float(statistic(pooled(scores))), float(low), float(high))
 
 
-def aggregates(scores: Sequence[np.ndarray]) -> dict[str, Estimate]:
+def aggregates(scores: Sequence[np.ndarray]) -> dict[str, IntervalEstimate]:
     """Over T tasks: interquartile mean, mean, and optimality gap to a score of 100."""
     return {
         "interquartile mean": over_tasks(scores, interquartile_mean),
@@ -50,12 +50,14 @@ def aggregates(scores: Sequence[np.ndarray]) -> dict[str, Estimate]:
     }
 
 
-def improvement(scores: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> Estimate:
+def improvement(scores: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> IntervalEstimate:
     """The probability that the one improves upon the other."""
     low, high = stratified_interval(
         probability_of_improvement, scores, others, num_resamples=NUM_RESAMPLES
     )
-    return Estimate(float(probability_of_improvement(scores, others)), float(low), float(high))
+    return IntervalEstimate(
+        float(probability_of_improvement(scores, others)), float(low), float(high)
+    )
 
 
 def profile(

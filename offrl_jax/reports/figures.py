@@ -10,7 +10,7 @@ import numpy as np
 
 from offrl_jax.data.optional import require
 from offrl_jax.evaluation.statistics import bootstrap_interval
-from offrl_jax.reports.estimates import NUM_RESAMPLES, Estimate, over_seeds, profile
+from offrl_jax.reports.estimates import NUM_RESAMPLES, IntervalEstimate, over_seeds, profile
 from offrl_jax.reports.study import Group
 from offrl_jax.reports.wording import shown
 
@@ -103,7 +103,7 @@ def value_errors(name: str, groups: Sequence[Group], labels: Sequence[str]) -> I
 
 
 def aggregate(
-    name: str, title: str, estimates: dict[str, Estimate], labels: Sequence[str]
+    name: str, title: str, estimates: dict[str, IntervalEstimate], labels: Sequence[str]
 ) -> Image:
     """A statistic over tasks by label, with 95% intervals.
 
@@ -212,7 +212,9 @@ def _image(name: str, alt: str, draw: Callable[[Any], None], height: float = 3.2
     return Image(name, alt, **{form: file.getvalue() for form, file in files.items()})
 
 
-def _banded(axes: Any, x: np.ndarray, points: list[Estimate], style: dict, label: str) -> None:
+def _banded(
+    axes: Any, x: np.ndarray, points: list[IntervalEstimate], style: dict, label: str
+) -> None:
     value, low, high = (
         np.array([getattr(point, end) for point in points]) for end in ("value", "low", "high")
     )

@@ -17,7 +17,7 @@ VALUES = "learned_value", "actual_value"
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """A run of S seeds with K evaluations.
 
     Attributes:
@@ -70,7 +70,7 @@ class Run:
         return self.columns[column][is_last][-1]
 
 
-def read(path: str | Path) -> Run:
+def read(path: str | Path) -> RecordedRun:
     """Reads a run's records. Damaged rows are left out, with a remark.
 
     Raises:
@@ -108,7 +108,7 @@ def from_rows(
     evaluations: Iterable[dict[str, Any]],
     chunks: Sequence[dict[str, Any]],
     remarks: list[str],
-) -> Run:
+) -> RecordedRun:
     """A run from what its files hold, or would hold of one in memory.
 
     Args:
@@ -133,7 +133,7 @@ def from_rows(
     lost = [None] * num_seeds
     steps = [row["step"] for row in (*rows, *chunks) if _is_count(row.get("step"))]
     diverged = facts.get("diverged", lost)
-    return Run(
+    return RecordedRun(
         path=path,
         settings=settings,
         environment=environment,

@@ -4,13 +4,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from offrl_jax.reports.recorded import Run
+from offrl_jax.reports.recorded import RecordedRun
 
 SEEDS = "seed", "num_seeds", "seed_batch"  # two runs that differ in these alone are pooled
 LONG = 40  # characters of a label with its settings
 
 
-def run_settings(run: Run) -> dict[str, Any]:
+def run_settings(run: RecordedRun) -> dict[str, Any]:
     """Settings by dotted names but for seeds, data and what repeats another."""
     left_out = {*SEEDS, "algorithm", "dataset"}
     settings = {k: v for k, v in run.settings.items() if k not in left_out}
@@ -22,7 +22,7 @@ def run_settings(run: Run) -> dict[str, Any]:
     return _flat(settings)
 
 
-def labels(runs: Mapping[tuple[str, str, str], Run]) -> dict[tuple[str, str, str], str]:
+def labels(runs: Mapping[tuple[str, str, str], RecordedRun]) -> dict[tuple[str, str, str], str]:
     """By task, algorithm and settings: the algorithm with the settings in which its groups of one
     task differ, or a number in their place where they are many."""
     found = {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from offrl_jax.reports import recorded
-from offrl_jax.reports.recorded import Run
+from offrl_jax.reports.recorded import RecordedRun
 from offrl_jax.reports.settings import labels, run_settings
 from offrl_jax.types import InputError
 
@@ -52,7 +52,7 @@ class Group:
     task: Task
     algorithm: str
     label: str
-    runs: list[Run]
+    runs: list[RecordedRun]
 
     @property
     def seeds(self) -> list[int]:
@@ -136,7 +136,7 @@ def read_study(
     Raises:
       InputError: if none of them is of use.
     """
-    runs: list[Run] = []
+    runs: list[RecordedRun] = []
     problems: list[str] = []
     for path in dict.fromkeys(Path(path) for path in paths):
         try:
@@ -147,7 +147,7 @@ def read_study(
 
 
 def study_of(
-    runs: Sequence[Run],
+    runs: Sequence[RecordedRun],
     problems: Sequence[str] = (),
     describe: Callable[[dict[str, Any]], dict[str, Any]] = lambda dataset: {},
 ) -> Study:
@@ -164,11 +164,11 @@ def study_of(
             f"none of the given runs has ended, with evaluations{why}; "
             "give directories of finished runs"
         )
-    by_task: dict[str, list[Run]] = {}
+    by_task: dict[str, list[RecordedRun]] = {}
     for run in counted:
         by_task.setdefault(_task_key(run), []).append(run)
     tasks = {key: _task(key, of_task, by_task, describe) for key, of_task in by_task.items()}
-    groups: dict[tuple[str, str, str], list[Run]] = {}
+    groups: dict[tuple[str, str, str], list[RecordedRun]] = {}
     for key, of_task in by_task.items():
         for run in of_task:
             settings = json.dumps(run_settings(run), sort_keys=True)
@@ -206,7 +206,7 @@ def compared(study: Study) -> tuple[list[Task], dict[str, list[np.ndarray]]]:
     return tasks, {label: [scores[t.name][label] for t in tasks] for label in labels if tasks}
 
 
-def _counts(run: Run, problems: list[str]) -> bool:
+def _counts(run: RecordedRun, problems: list[str]) -> bool:
     """Whether a run has something to count; adds to `problems` if not."""
     if run.ending == "unfinished":
         problems.append(
@@ -226,7 +226,7 @@ def _counts(run: Run, problems: list[str]) -> bool:
     return has_ended or all_lost
 
 
-def _without_twins(runs: list[Run], problems: list[str]) -> list[Run]:
+def _without_twins(runs: list[RecordedRun], problems: list[str]) -> list[RecordedRun]:
     """Without runs that repeat a seed of another with the same settings, which is no more data."""
     kept: dict[tuple, Path] = {}
     found = []
@@ -243,7 +243,7 @@ def _without_twins(runs: list[Run], problems: list[str]) -> list[Run]:
     return found
 
 
-def _task_key(run: Run) -> str:
+def _task_key(run: RecordedRun) -> str:
     judged_by = "env_id", "env_kwargs", "max_episode_steps", "reference_scores"
     data = run.dataset["fingerprint"] or run.dataset["name"]
     return json.dumps([data, *(run.dataset.get(name) for name in judged_by)])
@@ -251,8 +251,8 @@ def _task_key(run: Run) -> str:
 
 def _task(
     key: str,
-    runs: list[Run],
-    by_task: Mapping[str, list[Run]],
+    runs: list[RecordedRun],
+    by_task: Mapping[str, list[RecordedRun]],
     describe: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> Task:
     dataset = runs[0].dataset
@@ -266,7 +266,7 @@ def _task(
     return Task(name, dataset, "score" if scored else "return", facts)
 
 
-def _facts(run: Run) -> dict[str, Any]:
+def _facts(run: RecordedRun) -> dict[str, Any]:
     facts = run.environment.get("dataset")
     facts = facts if isinstance(facts, dict) else {}
     return {k: v for k, v in facts.items() if isinstance(v, int | float | str)}

@@ -11,7 +11,7 @@ from offrl_jax.data.optional import require
 from offrl_jax.evaluation.statistics import bootstrap_interval, stratified_interval
 from offrl_jax.files import replacing, write_json
 from offrl_jax.reports import recorded
-from offrl_jax.reports.estimates import NUM_RESAMPLES, Estimate
+from offrl_jax.reports.estimates import NUM_RESAMPLES, IntervalEstimate
 from offrl_jax.reports.figures import STYLE
 from offrl_jax.reports.table import aligned
 from offrl_jax.reports.wording import interval, plural, shown
@@ -37,7 +37,7 @@ class Row:
     values: dict[str, Any]
     measure: str
     scores: np.ndarray
-    mean: Estimate
+    mean: IntervalEstimate
     ending: str
     run: Path | None
 
@@ -46,15 +46,15 @@ class Row:
         return ", ".join(f"{name}={shown_value(v)}" for name, v in self.values.items())
 
 
-def row_of(dataset: str, values: dict[str, Any], run: recorded.Run) -> Row:
+def row_of(dataset: str, values: dict[str, Any], run: recorded.RecordedRun) -> Row:
     """The row of a finished run."""
     measure = "score" if "score" in run.columns else "return"
     scores = run.last(measure)
     judged = scores[~np.isnan(scores)]
-    mean = Estimate(np.nan, np.nan, np.nan)
+    mean = IntervalEstimate(np.nan, np.nan, np.nan)
     if len(judged):
         ends = bootstrap_interval(judged, statistic=np.mean, num_resamples=NUM_RESAMPLES)
-        mean = Estimate(float(judged.mean()), *ends)
+        mean = IntervalEstimate(float(judged.mean()), *ends)
     return Row(dataset, values, measure, scores, mean, run.ending, run.path)
 
 
@@ -76,7 +76,7 @@ def ranked(rows: Sequence[Row]) -> dict[str, list[Row]]:
 def _on_all(rows: Sequence[Row]) -> Row:
     """Of one setting on every dataset; without a mean if it lacks one somewhere."""
     judged = [row.scores[~np.isnan(row.scores)] for row in rows]
-    mean = Estimate(np.nan, np.nan, np.nan)
+    mean = IntervalEstimate(np.nan, np.nan, np.nan)
     if all(map(len, judged)):
         means = [scores.mean() for scores in judged]
         ends = stratified_interval(
@@ -84,7 +84,7 @@ def _on_all(rows: Sequence[Row]) -> Row:
             judged,
             num_resamples=NUM_RESAMPLES,
         )
-        mean = Estimate(float(np.mean(means)), *map(float, ends))
+        mean = IntervalEstimate(float(np.mean(means)), *map(float, ends))
     scores = np.stack([row.scores for row in rows]).mean(0)
     ending = max((row.ending for row in rows), key=("done", "failed").index)
     return Row(ALL, rows[0].values, "score", scores, mean, ending, None)

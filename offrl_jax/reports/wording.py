@@ -2,7 +2,7 @@
 
 import math
 
-from offrl_jax.reports.estimates import Estimate
+from offrl_jax.reports.estimates import IntervalEstimate
 
 
 def plural(count: int, noun: str) -> str:
@@ -15,7 +15,7 @@ def shown(name: str) -> str:
     return name.encode(errors="replace").decode()
 
 
-def interval(estimate: Estimate, form: str = ".1f", without: str = "one seed") -> str:
+def interval(estimate: IntervalEstimate, form: str = ".1f", without: str = "one seed") -> str:
     """Its ends, or why it has none."""
     if math.isnan(estimate.low):
         return without

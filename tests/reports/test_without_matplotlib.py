@@ -9,7 +9,7 @@ from offrl_jax import data
 from offrl_jax.cli import report
 from offrl_jax.data.card import card
 from offrl_jax.reports import dataset_card, figures, selection, value_bias
-from offrl_jax.reports.estimates import Estimate
+from offrl_jax.reports.estimates import IntervalEstimate
 from offrl_jax.types import InputError
 from tests import commands
 from tests.fabricated_runs import write_run
@@ -36,7 +36,9 @@ def bias(path):
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda path: figures.aggregate("a", "mean", {"bc": Estimate(1.0, 0.0, 2.0)}, ["bc"]),
+        lambda path: figures.aggregate(
+            "a", "mean", {"bc": IntervalEstimate(1.0, 0.0, 2.0)}, ["bc"]
+        ),
         lambda path: figures.strip("s", "alt", [np.zeros((4, 4, 3), np.uint8)]),
         lambda path: selection.plot(path, {"fqe": np.ones(1)}, np.ones(1), ["a"], 0, "title"),
         bias,
