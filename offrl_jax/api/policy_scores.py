@@ -26,25 +26,25 @@ class Settings:
 
     Attributes:
       seed: Seed of FQE's parameters and batches, and of the starts of online episodes.
-      num_steps: Updates of FQE.
-      discount: γ of FQE, in [0, 0.9999].
-      num_transitions: Maximum number of transitions for FQE; larger data are sampled.
+      fqe_num_steps: Updates of FQE.
+      fqe_discount: γ of FQE, in [0, 0.9999].
+      fqe_num_transitions: Maximum number of transitions for FQE; larger data are sampled.
       success_quantile: Quantile for soft OPC, in [0, 1]: an episode succeeds if its return reaches
         this quantile and is not the lowest.
     """
 
     seed: int = 0
-    num_steps: int = DEFAULTS.num_steps
-    discount: float = DEFAULTS.discount
-    num_transitions: int = 200_000
+    fqe_num_steps: int = DEFAULTS.num_steps
+    fqe_discount: float = DEFAULTS.discount
+    fqe_num_transitions: int = 200_000
     success_quantile: float = 0.9
 
     def __post_init__(self):
         bounds = {
             "seed": (0, np.inf),
-            "num_steps": (1, np.inf),
-            "discount": (0.0, 0.9999),
-            "num_transitions": (1, np.inf),
+            "fqe_num_steps": (1, np.inf),
+            "fqe_discount": (0.0, 0.9999),
+            "fqe_num_transitions": (1, np.inf),
             "success_quantile": (0.0, 1.0),
         }
         for name, (low, high) in bounds.items():
@@ -58,7 +58,7 @@ def score(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Scores by name, (P,), NaN where a policy has none; and FQE's further results by name."""
     rng = np.random.default_rng(settings.seed)
-    num_rows = min(settings.num_transitions, len(dataset))
+    num_rows = min(settings.fqe_num_transitions, len(dataset))
     rows = rng.choice(len(dataset), num_rows, replace=False)
     raw = jax.tree.map(np.asarray, dataset.transitions)
     start = np.asarray(fqe.initial_observations(dataset))
@@ -98,7 +98,7 @@ def _fitted(
     settings: Settings,
 ) -> fqe.Estimate:
     """FQE of all policies on the rows of the data, in the environment's rewards."""
-    config = fqe.FQEConfig(num_steps=settings.num_steps, discount=settings.discount)
+    config = fqe.FQEConfig(num_steps=settings.fqe_num_steps, discount=settings.fqe_discount)
     dataset = data.normalize_observations(with_discount(dataset, config.discount))
     reward = np.asarray(dataset.transitions.reward)
     return fqe.fit(

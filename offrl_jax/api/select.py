@@ -71,7 +71,7 @@ def select(
     *,
     by: str = "fqe",
     scores: Sequence[str] = SCORES,
-    num_episodes: int | None = None,
+    num_online_episodes: int | None = None,
     checkpoints: str = "last",
     dataset: Data | str | os.PathLike | None = None,
     observation_keys: Sequence[str] = (),
@@ -94,7 +94,7 @@ def select(
       runs: Runs or their directories, all of the same data.
       by: The score to choose by: one of `SCORES`, or "online".
       scores: Further scores to compute.
-      num_episodes: Total number of environment episodes for "online", at least one per policy.
+      num_online_episodes: Total number of environment episodes for "online", at least one per policy.
       checkpoints: "last" or "all": the checkpoints to score of each run in a directory.
       dataset: The raw dataset that the runs learnt from, or its name if it has moved.
       observation_keys: As for `load_dataset`.
@@ -121,11 +121,11 @@ def select(
     names = [name for name in SCORES if name in scores or name == by]
     groups = _policies(runs, algorithm, checkpoints == "all")
     policies = [(group, i) for group in groups for i in range(len(group.seeds))]
-    if (num_episodes is None) == (by == "online"):
-        raise InputError("by=online needs num_episodes=…, and no other choice takes it")
-    if by == "online" and num_episodes < len(policies):
+    if (num_online_episodes is None) == (by == "online"):
+        raise InputError("by=online needs num_online_episodes=…, and no other choice takes it")
+    if by == "online" and num_online_episodes < len(policies):
         raise InputError(
-            f"num_episodes={num_episodes} is less than one for each of {len(policies)} policies; "
+            f"num_online_episodes={num_online_episodes} is less than one for each of {len(policies)} policies; "
             "give more episodes or fewer policies"
         )
     if (asked := ASKED.get(by)) and all(getattr(g.algorithm, asked) is None for g in groups):
@@ -161,8 +161,8 @@ def select(
         for row, value in zip(rows, values, strict=True):
             row[name] = float(value)
     if by == "online":
-        bandit = _online(policies, dataset, num_episodes, settings.seed)
-        chosen, seen = int(bandit.choice[-1, 0]), num_episodes
+        bandit = _online(policies, dataset, num_online_episodes, settings.seed)
+        chosen, seen = int(bandit.choice[-1, 0]), num_online_episodes
         for row, count, mean in zip(rows, bandit.counts[0], bandit.means[0], strict=True):
             row["online"] = {"episodes": int(count), "mean_return": float(mean)}
     else:
@@ -174,7 +174,7 @@ def select(
         "dataset": dataset.spec.to_json(),
         "settings": dataclasses.asdict(settings),
         "seconds_of_scores": seconds,
-        "judged": report.judged(found, returns, true_values(found, groups, settings.discount)),
+        "judged": report.judged(found, returns, true_values(found, groups, settings.fqe_discount)),
         "online_instead": _online_instead(groups, settings.seed),
         "policies": rows,
     }
@@ -277,7 +277,7 @@ def _best(by: str, score: np.ndarray) -> int:
 
 
 def _online(
-    policies: list[tuple[Trained, int]], dataset: Data, num_episodes: int, seed: int
+    policies: list[tuple[Trained, int]], dataset: Data, num_online_episodes: int, seed: int
 ) -> selection.Bandit:
     """UCB over the policies; every episode has a seed of its own."""
     evaluators: dict[int, Evaluator] = {}
@@ -293,7 +293,7 @@ def _online(
         return evaluators[id(group)](group.config, state, later=next(starts)).episode_return
 
     try:
-        return selection.ucb(pull, len(policies), num_episodes, seed=seed)
+        return selection.ucb(pull, len(policies), num_online_episodes, seed=seed)
     finally:
         for evaluator in evaluators.values():
             evaluator.close()

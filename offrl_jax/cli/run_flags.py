@@ -68,6 +68,9 @@ def define_run_flags() -> None:
         flags.DEFINE_integer("num_steps", None, "updates per seed (default: the preset's)", 1)
         flags.DEFINE_integer("num_seeds", 3, "seeds trained at once", 1)
         define("seed")
+        flags.DEFINE_integer(
+            "seed_batch", None, "runs (settings × seeds) in memory at once; divides their number", 1
+        )
         flags.DEFINE_enum(
             "matmul_precision",
             "default",

@@ -2,7 +2,7 @@
 
   offrl select runs/iql runs/cql
   offrl select runs/* --checkpoints=all --by=initial_value --output=runs/choice
-  offrl select runs/* --by=online --num_episodes=60
+  offrl select runs/* --by=online --num_online_episodes=60
 
 Prints the scores of every policy, its true return if its run evaluated it, how well each score
 predicts true returns, and the choice with the number of environment episodes that it used: 0 for
@@ -29,8 +29,8 @@ from offrl_jax.cli.help import section
 
 SCORES = "fqe", "initial_value", "soft_opc", "td_error"
 PASSED_ON = (  # flags that are arguments of `select`
-    *("by", "scores", "checkpoints", "num_episodes", "seed", "success_quantile"),
-    *("num_steps", "discount", "num_transitions"),
+    *("by", "scores", "checkpoints", "num_online_episodes", "seed", "success_quantile"),
+    *("fqe_num_steps", "fqe_discount", "fqe_num_transitions"),
     *("dataset", "observation_keys", "clip_actions", "trust_dataset_env"),
 )
 
@@ -41,7 +41,7 @@ with section("choice"):
         "checkpoints", "last", ("last", "all"), "score the last checkpoint of each run, or all"
     )
     flags.DEFINE_integer(
-        "num_episodes", None, "episodes for --by=online in all, at least one per policy", 1
+        "num_online_episodes", None, "episodes for --by=online in all, at least one per policy", 1
     )
     define("seed", "algorithm")
     flags.DEFINE_float(
@@ -52,10 +52,10 @@ with section("choice"):
         1,
     )
 with section("fitted Q evaluation"):
-    flags.DEFINE_integer("num_steps", 5000, "updates of FQE", 1)
-    flags.DEFINE_float("discount", 0.99, "γ of FQE", 0.0, 0.9999)
+    flags.DEFINE_integer("fqe_num_steps", 5000, "updates of FQE", 1)
+    flags.DEFINE_float("fqe_discount", 0.99, "γ of FQE", 0.0, 0.9999)
     flags.DEFINE_integer(
-        "num_transitions", 200_000, "transitions for FQE at most; larger data are sampled", 1
+        "fqe_num_transitions", 200_000, "transitions for FQE at most; larger data are sampled", 1
     )
 with section("data"):
     flags.DEFINE_string("dataset", None, "new name of the runs' dataset, if it has moved")

@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 with section("data"):
     flags.DEFINE_list("dataset", ["pointmaze/umaze"], f"{DATASETS}; or several, a job each")
 run_flags.define_run_flags()
-with section("training"):
-    flags.DEFINE_integer(
-        "seed_batch", None, "runs in memory at once, a divisor of a job's settings × num_seeds", 1
-    )
 with section("jobs"):
     flags.DEFINE_integer(
         "runs_per_job", None, "maximum number of runs (settings × num_seeds) in a job", 1

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 with section("data"):
     flags.DEFINE_string("dataset", "pointmaze/umaze", DATASETS)
 run_flags.define_run_flags()
-with section("training"):
-    flags.DEFINE_integer("seed_batch", None, "seeds in memory at once, a divisor of num_seeds", 1)
 with section("output"):
     flags.DEFINE_string(
         "run_dir",

@@ -11,7 +11,7 @@ from offrl_jax.types import Spec
 from tests import commands, files
 
 BAD = {
-    "nothing": ([], "'' is not a command of datasets"),
+    "nothing": ([], "datasets alone is not a command"),
     "typo": (["shwo", "pointmaze/umaze"], "'shwo pointmaze/umaze' is not a command"),
     "no name": (["show"], "give `list`, `show NAME`, `shard NAME`"),
     "unknown": (["show", "pointmaze/umase"], "did you mean pointmaze/umaze?"),

@@ -15,11 +15,7 @@ SECONDS = 0.8  # of the CPU
 DIFFER = {  # flag: why it has another help or default in some command
     "algorithm": "what to train, or what of the user's own has trained the runs",
     "dataset": "one name or, in sweep, several; select has the runs' own",
-    "num_episodes": "of each seed, or a budget that all policies share",
-    "num_steps": "the preset's, or FQE's own",
-    "num_transitions": "to record, or to evaluate on",
     "output": "each command writes something else",
-    "seed_batch": "a sweep's runs are settings × seeds",
 }
 
 

@@ -89,18 +89,18 @@ def run(name, runs, *flags):
     results[name] = commands.run(command, *flags) | {"environment_steps": Toy.steps}
 
 
-run("all", ["td3", "bc"], "--checkpoints=all", "--num_steps=20")
+run("all", ["td3", "bc"], "--checkpoints=all", "--fqe_num_steps=20")
 run("last", ["td3", "unseen"], "--by=td_error", "--scores=")
 run("not finite", ["td3", "unknown"], "--by=td_error", "--scores=")
-run("online", ["td3", "bc"], "--by=online", "--num_episodes=7", "--scores=initial_value")
+run("online", ["td3", "bc"], "--by=online", "--num_online_episodes=7", "--scores=initial_value")
 for name, runs_, flags in [
     ("no run", [], []),
-    ("discount", ["nowhere"], ["--discount=nan"]),
+    ("discount", ["nowhere"], ["--fqe_discount=nan"]),
     ("quantile", ["nowhere"], ["--success_quantile=nan"]),
     ("nowhere", ["nowhere"], []),
     ("no budget", ["bc"], ["--by=online"]),
-    ("small budget", ["td3", "bc"], ["--by=online", "--num_episodes=2"]),
-    ("budget offline", ["bc"], ["--num_episodes=2"]),
+    ("small budget", ["td3", "bc"], ["--by=online", "--num_online_episodes=2"]),
+    ("budget offline", ["bc"], ["--num_online_episodes=2"]),
     ("no such score", ["bc"], ["--scores=fqe,opera"]),
     ("other data", ["bc", "other"], []),
     *((field, ["bc", field], []) for field in ("env_id", "env_kwargs", "max_episode_steps")),
@@ -122,7 +122,7 @@ reward[5:8] = 0.0, -2.0, 3.0
 fqe, given = policy_scores.fqe, []
 fit = fqe.fit
 fqe.fit = lambda *args, **options: given.append((args, options)) or fit(*args, **options)
-run("a sample", ["td3"], "--num_steps=1", "--num_transitions=2", "--scores=")
+run("a sample", ["td3"], "--fqe_num_steps=1", "--fqe_num_transitions=2", "--scores=")
 (args, options), = given
 results["a sample"] |= options | {"num_transitions": len(args[1].reward)}
 print(json.dumps(results))
@@ -253,12 +253,12 @@ def test_online_the_budget_is_kept_and_told(folder, results):
     ("name", "words"),
     [
         ("no run", "no run is given"),
-        ("discount", "discount=nan is outside [0, 0.9999]"),
+        ("discount", "--fqe_discount=nan is outside [0, 0.9999]"),
         ("quantile", "success_quantile=nan is outside [0, 1]"),
         ("nowhere", "holds no run that this version can read"),
-        ("no budget", "by=online needs --num_episodes=…, and no other choice takes it"),
-        ("small budget", "num_episodes=2 is less than one for each of 3 policies"),
-        ("budget offline", "by=online needs --num_episodes=…, and no other choice takes it"),
+        ("no budget", "by=online needs --num_online_episodes=…, and no other choice takes it"),
+        ("small budget", "--num_online_episodes=2 is less than one for each of 3 policies"),
+        ("budget offline", "by=online needs --num_online_episodes=…, and no other choice takes it"),
         ("no such score", "there is no score 'opera'"),
         ("other data", "learnt from different data"),
         ("env_id", "(env_id OffrlToy-v0 and Else-v0)"),

@@ -48,7 +48,7 @@ def main(*words: str) -> None:
     command, *names = words or ("nothing",)
     if command not in OWN_FLAGS or len(names) != (command != "list"):
         raise orl.InputError(
-            f"{' '.join(words)!r} is not a command of datasets; give `list`, `show NAME`, "
+            f"datasets {' '.join(words) or 'alone'} is not a command; give `list`, `show NAME`, "
             "`shard NAME` or `relabel FILE`"
         )
     _check_flags(command)
