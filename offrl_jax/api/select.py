@@ -94,7 +94,7 @@ def select(
       runs: Runs or their directories, all of the same data.
       by: The score to choose by: one of `SCORES`, or "online".
       scores: Further scores to compute.
-      num_online_episodes: Total number of environment episodes for "online", at least one per policy.
+      num_online_episodes: Environment episodes for "online" in all, at least one per policy.
       checkpoints: "last" or "all": the checkpoints to score of each run in a directory.
       dataset: The raw dataset that the runs learnt from, or its name if it has moved.
       observation_keys: As for `load_dataset`.
@@ -125,8 +125,8 @@ def select(
         raise InputError("by=online needs num_online_episodes=…, and no other choice takes it")
     if by == "online" and num_online_episodes < len(policies):
         raise InputError(
-            f"num_online_episodes={num_online_episodes} is less than one for each of {len(policies)} policies; "
-            "give more episodes or fewer policies"
+            f"num_online_episodes={num_online_episodes} is less than one for each of "
+            f"{len(policies)} policies; give more episodes or fewer policies"
         )
     if (asked := ASKED.get(by)) and all(getattr(g.algorithm, asked) is None for g in groups):
         kinds = ", ".join(sorted({group.algorithm.name for group in groups}))

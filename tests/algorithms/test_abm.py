@@ -234,6 +234,7 @@ def test_a_whole_step_equals_one_written_out():
     assert after.step == 1
 
 
+@pytest.mark.slow
 def test_the_improvement_spends_its_epsilon_and_the_better_actions_are_taken():
     """At the dual's minimum KL(q‖prior) = ε exactly; a uniform prior over actions paid by 3a."""
     action = np.random.default_rng(0).uniform(-0.9, 0.9, (128, 1))

@@ -347,6 +347,7 @@ def test_pretraining_fits_the_model_alone(pretrained):
     assert samples.std() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pretrained", ["cvae"], indirect=True)
 def test_the_frozen_model_keeps_the_actor_at_the_data_where_q_extrapolates(pretrained):
     """Without α the actor leaves them."""

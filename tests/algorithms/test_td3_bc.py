@@ -184,6 +184,7 @@ def test_values_of_a_two_state_chain():
     )
 
 
+@pytest.mark.slow
 def test_training_resumes_inside_a_cycle_to_rounding():
     whole = init(TD3_BC, CONFIG, DATASET.spec, KEY)
     whole, _ = learn(TD3_BC, CONFIG, DATASET, whole, KEY, num_steps=4)

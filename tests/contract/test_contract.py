@@ -47,7 +47,6 @@ def test_it_has_a_citation_and_valid_defaults_and_every_field_explains_itself(al
     testing.check_config(algorithm)
 
 
-@every_case
 def test_updates_keep_the_states_shapes_and_types(algorithm, config, dataset):
     testing.check_update(algorithm, config, dataset)
 

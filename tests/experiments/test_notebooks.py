@@ -8,7 +8,6 @@ import pytest
 from experiments.notebooks import FOLDER, NAMES, PARAMETERS, execute
 from offrl_jax.types import InputError
 from tests import commands
-from tests.few import few
 
 SMALL = {
     "q_learning_from_random_data": {
@@ -71,7 +70,8 @@ def test_every_notebook_of_the_folder_has_its_place_and_its_figure():
     assert max(path.stat().st_size for path in figures.glob("*.png")) < 150_000
 
 
-@pytest.mark.parametrize("name", few(NAMES, ["support_and_density"]))
+@pytest.mark.slow  # the command below runs one
+@pytest.mark.parametrize("name", NAMES)
 def test_it_runs_draws_a_figure_and_concludes(name, capsys):
     matplotlib = pytest.importorskip("matplotlib", reason="figures need matplotlib")
     matplotlib.use("Agg")

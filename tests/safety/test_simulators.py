@@ -49,6 +49,7 @@ def test_a_picture_shows_traps_goal_and_agent_where_they_are():
     np.testing.assert_array_equal(at(-0.88, 0.9), BODY)  # its nose is on the other side
 
 
+@pytest.mark.slow
 def test_falling_is_the_accident_of_a_simulator():
     pytest.importorskip("mujoco")
     config = SafetyConfig(**TINY | {"num_world_steps": 30})
