@@ -29,7 +29,7 @@ def section(page, title):
     return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)[1]
 
 
-@pytest.mark.parametrize("algorithm", map(ALGORITHMS.get, CORE), ids=CORE)
+@pytest.mark.parametrize("algorithm", [ALGORITHMS[n] for n in CORE], ids=CORE)
 def test_every_core_algorithm_has_a_page_with_its_source_and_settings(algorithm):
     assert f"algorithms/{algorithm.name}.md" in PAGES, f"write docs/algorithms/{algorithm.name}.md"
     page = PAGES[f"algorithms/{algorithm.name}.md"]
@@ -42,7 +42,7 @@ def test_every_core_algorithm_has_a_page_with_its_source_and_settings(algorithm)
     assert f"offrl_jax.algorithms.{algorithm.name}\n" in section(page, "Functions")
 
 
-@pytest.mark.parametrize("algorithm", map(ALGORITHMS.get, CORE), ids=CORE)
+@pytest.mark.parametrize("algorithm", [ALGORITHMS[n] for n in CORE], ids=CORE)
 def test_what_its_page_takes_its_sources_from_names_its_citation(algorithm):
     module = importlib.import_module(f"{algorithms.__name__}.{algorithm.name}")
     papers = re.findall(r"arXiv:[\d.]+\d", algorithm.citation) or [algorithm.citation[:16]]
