@@ -12,7 +12,7 @@ from tests import commands, files
 
 BAD = {
     "nothing": ([], "datasets alone is not a command"),
-    "typo": (["shwo", "pointmaze/umaze"], "'shwo pointmaze/umaze' is not a command"),
+    "typo": (["shwo", "pointmaze/umaze"], "datasets shwo pointmaze/umaze is not a command"),
     "no name": (["show"], "give `list`, `show NAME`, `shard NAME`"),
     "unknown": (["show", "pointmaze/umase"], "did you mean pointmaze/umaze?"),
     "no folder": (["show", "a.hdf5", "--html=no/such/folder.html"], "cannot be written"),
