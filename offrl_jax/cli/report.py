@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import offrl_jax as orl
-from offrl_jax.cli.algorithms import load_own_policy
 from offrl_jax.cli.command_line import FLAGS, launch
-from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
 from offrl_jax.files import replacing
 
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 with section("contents"):
     flags.DEFINE_string("title", "Report of a study", "the report's heading")
     flags.DEFINE_integer("frames", 0, "frames of the best policy of each task; 0: none", 0, 100)
-    define("algorithm")
     flags.DEFINE_bool("load_data", False, "read datasets that the runs have not summarised")
 with section("output"):
     flags.DEFINE_string("output", "report", "folder of the report; an earlier one is replaced")
@@ -101,8 +98,7 @@ def _frames(group: "Group", num_frames: int) -> list["np.ndarray"]:
     best = int(np.nanargmax(group.last))
     for run in group.runs:
         if best < len(run.seeds):
-            load = partial(load_own_policy, FLAGS.algorithm)
-            return filmed(run.path, best, num_frames, load=load)
+            return filmed(run.path, best, num_frames)
         best -= len(run.seeds)
     raise AssertionError("seeds are those of the runs")
 

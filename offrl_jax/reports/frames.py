@@ -7,14 +7,12 @@ import json
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from offrl_jax import environments
-from offrl_jax.runs.policy import Policy, load_policy
+from offrl_jax.runs.policy import load_policy
 from offrl_jax.types import InputError
 
 RENDERERS = "egl", "osmesa"  # of MuJoCo without a screen, unless MUJOCO_GL says which
@@ -22,11 +20,7 @@ HEIGHT = 240  # pixels that a frame has at most
 
 
 def filmed(
-    run_dir: Path,
-    seed_index: int,
-    num_frames: int,
-    timeout: float = 120.0,
-    load: Callable[[Path, int], Policy] = load_policy,
+    run_dir: Path, seed_index: int, num_frames: int, timeout: float = 120.0
 ) -> list[np.ndarray]:
     """Equally spaced frames of the first episode that evaluations play, (height, width, 3) bytes.
 
@@ -35,18 +29,17 @@ def filmed(
       seed_index: Which of its seeds, counted from 0.
       num_frames: How many, at most.
       timeout: Seconds that a renderer may take.
-      load: As `load_policy`; it can be pickled.
 
     Raises:
       InputError: if nothing could be rendered, with the reason.
     """
-    load(run_dir, seed_index)  # refuses before any process is started
+    load_policy(run_dir, seed_index)  # refuses before any process is started
     spawn, why = multiprocessing.get_context("spawn"), ""
     given = os.environ.get("MUJOCO_GL")
     for renderer in (given,) if given else RENDERERS:
         with tempfile.TemporaryDirectory() as folder:
             frames, error = Path(folder) / "frames.npy", Path(folder) / "error"
-            arguments = partial(load, run_dir, seed_index), num_frames, renderer, frames, error
+            arguments = run_dir, seed_index, num_frames, renderer, frames, error
             process = spawn.Process(target=_film, args=arguments)
             process.start()
             process.join(timeout)
@@ -64,19 +57,20 @@ def filmed(
 
 
 def _film(
-    load: Callable[[], Policy], num_frames: int, renderer: str, target: Path, error: Path
+    run_dir: Path, seed_index: int, num_frames: int, renderer: str, target: Path, error: Path
 ) -> None:
     os.environ["MUJOCO_GL"] = renderer  # read when MuJoCo is imported, which is now
     try:
-        frames = film(load(), num_frames)
+        frames = film(run_dir, seed_index, num_frames)
     except Exception as why:  # whatever a renderer raises
         error.write_text(f"{type(why).__name__}: {why}")
         return
     np.save(target, np.stack(frames))
 
 
-def film(policy: Policy, num_frames: int) -> list[np.ndarray]:
+def film(run_dir: Path, seed_index: int, num_frames: int) -> list[np.ndarray]:
     """As `filmed`, in this process; raises what the environment's renderer raises."""
+    policy = load_policy(run_dir, seed_index)
     kwargs = json.loads(policy.spec.env_kwargs) | {"render_mode": "rgb_array"}
     env = environments.make_from_spec(
         dataclasses.replace(policy.spec, env_kwargs=json.dumps(kwargs))

@@ -49,8 +49,9 @@ def test_frames_are_equally_spaced_over_an_episode_of_any_length(monkeypatch, le
         assert '"render_mode": "rgb_array"' in spec.env_kwargs
         return env
 
+    monkeypatch.setattr(frames, "load_policy", lambda run_dir, seed_index: Policy())
     monkeypatch.setattr(environments, "make_from_spec", make)
-    film = frames.film(Policy(), number)
+    film = frames.film("run", 0, number)
     assert {frame.shape for frame in film} == {(225, 150, 3)}
     found = [int(frame[0, 0, 0]) for frame in film]
     assert len(found) == min(number, length) and found[0] == 0 and env.closed
