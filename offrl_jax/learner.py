@@ -15,6 +15,7 @@ from offrl_jax.algorithms.base import (
     Algorithm,
     Phase,
     check_actions,
+    check_config,
     phases_of,
     pieces,
     stretches,
@@ -37,7 +38,7 @@ def init(algorithm: Algorithm, config: Any, spec: Spec, key: Key) -> Any:
       InputError: if the config is another algorithm's or has an invalid value, the algorithm does
         not learn actions of the task's kind, or `key` is not a typed key.
     """
-    _check_config(algorithm, config)
+    check_config(algorithm, config)
     validate(config)
     check_actions(algorithm, config, spec)
     _check_key(key)
@@ -103,7 +104,7 @@ def learn(
         divide S, the precision is unknown, the state is donated already or of another algorithm,
         config or key, or the algorithm cannot learn from these data.
     """
-    _check_config(algorithm, config)
+    check_config(algorithm, config)
     _check_key(key)
     check_alive(state)
     if num_steps < 1:
@@ -384,14 +385,7 @@ def check_seed_batch(seed_batch: int | None, num_seeds: int) -> None:
         )
 
 
-def _check_config(algorithm: Algorithm, config: Any) -> None:
-    if not isinstance(config, algorithm.Config):
-        raise InputError(
-            f"config is a {type(config).__name__}, but {algorithm.name} takes a "
-            f"{algorithm.Config.__name__}"
-        )
-
-
 def _check_key(key: Key) -> None:
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise InputError(f"the key has type {key.dtype}; make it with jax.random.key(seed)")
+    dtype = getattr(key, "dtype", type(key))
+    if not jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        raise InputError(f"the key has type {dtype}; make it with jax.random.key(seed)")

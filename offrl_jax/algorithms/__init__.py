@@ -48,4 +48,9 @@ ALGORITHMS: Mapping[str, "Algorithm"] = _Registry()
 
 def known(algorithm: "Algorithm | None") -> Mapping[str, "Algorithm"]:
     """What a file may name where the user gives this algorithm: it alone, or without one ours."""
-    return ALGORITHMS if algorithm is None else {algorithm.name: algorithm}
+    if algorithm is None:
+        return ALGORITHMS
+    from offrl_jax.algorithms.base import check_algorithm
+
+    check_algorithm(algorithm)
+    return {algorithm.name: algorithm}

@@ -76,6 +76,25 @@ class UnknownAlgorithm(InputError, KeyError):
     __str__ = Exception.__str__  # KeyError's puts the sentence in quotes
 
 
+def check_algorithm(algorithm: Any) -> None:
+    """Raises InputError unless it is an `Algorithm`."""
+    if not isinstance(algorithm, Algorithm):
+        raise InputError(
+            f"algorithm={algorithm!r} is a {type(algorithm).__name__}, not an Algorithm; give one, "
+            'such as ALGORITHMS["iql"]'
+        )
+
+
+def check_config(algorithm: Any, config: Any) -> None:
+    """Raises InputError unless the config is one of the algorithm's."""
+    check_algorithm(algorithm)
+    if not isinstance(config, algorithm.Config):
+        raise InputError(
+            f"config is a {type(config).__name__}, but {algorithm.name} takes a "
+            f"{algorithm.Config.__name__}"
+        )
+
+
 def named_in_file(name: str, algorithms: Mapping[str, Algorithm], path: object) -> Algorithm:
     """The algorithm that a file names, among those it can be; nothing is imported for a file.
 

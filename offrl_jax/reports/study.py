@@ -220,7 +220,9 @@ def _counts(run: RecordedRun, problems: list[str]) -> bool:
     all_lost = None not in run.diverged
     if not has_ended and not all_lost:
         what = "no evaluations" if len(run.evaluated) == 0 else f"ended at step {run.step:,}"
-        problems.append(f"{run.path} has {what} and is not counted; evaluate or finish it")
+        problems.append(
+            f"{run.path} has {what} and is not counted; train it with evaluations, or finish it"
+        )
     elif not all_lost and np.isnan(run.last("return")).all():
         problems.append(f"{run.path} has no evaluation of its last policies: its seeds lack scores")
     return has_ended or all_lost

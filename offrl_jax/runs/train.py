@@ -179,6 +179,10 @@ def train(
             f"evaluation_timeout={evaluation_timeout}, checkpoint_seconds={checkpoint_seconds} and "
             f"divergence_limit={divergence_limit}; give positive numbers"
         )
+    if num_evaluation_episodes < 0:
+        raise InputError(
+            f"num_evaluation_episodes={num_evaluation_episodes}; give 0 for no evaluation, or more"
+        )
     devices.check_matmul_precision(matmul_precision)
     if run_dir is not None:
         check_run_dir(run_dir)

@@ -13,7 +13,7 @@ from offrl_jax.api.export import export
 from offrl_jax.api.run import Run, evaluate, load_run, train
 from offrl_jax.api.select import select
 from offrl_jax.api.sweep import sweep
-from offrl_jax.data import normalize_observations
+from offrl_jax.data import load_dataset, normalize_observations
 from offrl_jax.presets.preset import Preset
 from offrl_jax.runs.outcomes import Stopped
 from offrl_jax.runs.policy import load_policy
@@ -285,7 +285,7 @@ def test_a_policy_is_selected_among_runs_in_memory(run, tmp_path):
     assert json.loads((tmp_path / "o/selection.json").read_text())["choice"] == found.choice
     for arguments, words in (
         ({"by": "fqee"}, "did you mean fqe"),
-        ({"num_step": 1}, "did you mean num_steps"),
+        ({"fqe_num_step": 1}, "did you mean fqe_num_steps"),
         ({"discount": 2.0}, r"discount=2.0 is outside \[0, 0.9999\]"),
         ({"dataset": normalize_observations(raw)}, "preprocessed already"),
     ):
@@ -314,3 +314,13 @@ def test_objects_print_short(run):
     shown = run, run.dataset, run.algorithm, run.policy(), run.session, run.session.rollouts
     for value in (*shown, run.trained(), run.dataset.transitions):
         assert len(repr(value)) < 400 and "\n" not in repr(value), repr(value)
+
+
+def test_arguments_of_another_type_are_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="name is a NoneType; give a name or path"):
+        load_dataset(None)
+    train(rule, toy_dataset(), run_dir=tmp_path / "run", **SHORT)
+    with pytest.raises(InputError, match="algorithm='rule' is a str, not an Algorithm"):
+        load_run(tmp_path / "run", algorithm="rule")
+    with pytest.raises(InputError, match="num_evaluation_episodes=-1; give 0"):
+        train(rule, toy_dataset(), **SHORT | {"num_evaluation_episodes": -1})

@@ -50,3 +50,15 @@ def test_another_algorithms_config_is_refused(state):
 def test_what_is_no_state_is_refused():
     with pytest.raises(InputError, match=r"not one of bc .* it has no step"):
         learn(BC, CONFIG, toy_dataset(), None, KEYS, num_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "key", "words"),
+    [
+        ("bc", KEYS, "algorithm='bc' is a str, not an Algorithm"),
+        (BC, 0, "the key has type .*int.*; make it with jax.random.key"),
+    ],
+)
+def test_names_and_numbers_are_no_algorithms_and_keys(algorithm, key, words):
+    with pytest.raises(InputError, match=words):
+        init(algorithm, CONFIG, toy_dataset().spec, key)

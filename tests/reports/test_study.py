@@ -218,7 +218,7 @@ def test_what_has_not_ended_is_not_counted(tmp_path):
     assert [problem.partition(" (")[0] for problem in study.problems] == [
         f"{tmp_path} is no run directory: it has no config.json; give one that has",
         f"{unfinished} has not ended",
-        f"{bare} has no evaluations and is not counted; evaluate or finish it",
+        f"{bare} has no evaluations and is not counted; train it with evaluations, or finish it",
     ]
 
 

@@ -52,6 +52,11 @@ def load_dataset(
       InputError: if the name is unknown (with the nearest known one), the placement is, or the data
         cannot be used.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(
+            f"the dataset's name is a {type(name).__name__}; give a name or path, or make a "
+            "dataset of arrays with dataset_from_arrays"
+        )
     name = os.fspath(name)
     if placement not in PLACEMENTS:
         raise InputError(f"placement={placement!r}; give one of {', '.join(PLACEMENTS)}")
