@@ -286,7 +286,7 @@ def test_a_policy_is_selected_among_runs_in_memory(run, tmp_path):
     for arguments, words in (
         ({"by": "fqee"}, "did you mean fqe"),
         ({"fqe_num_step": 1}, "did you mean fqe_num_steps"),
-        ({"discount": 2.0}, r"discount=2.0 is outside \[0, 0.9999\]"),
+        ({"fqe_discount": 2.0}, r"fqe_discount=2.0 is outside \[0, 0.9999\]"),
         ({"dataset": normalize_observations(raw)}, "preprocessed already"),
     ):
         with pytest.raises(InputError, match=words):
