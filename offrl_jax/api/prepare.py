@@ -28,14 +28,7 @@ def find_algorithm(algorithm: str | Algorithm) -> Algorithm:
     Raises:
       InputError: if no algorithm has that name.
     """
-    if isinstance(algorithm, Algorithm):
-        return algorithm
-    if algorithm not in ALGORITHMS:
-        raise InputError(
-            f"there is no algorithm {algorithm!r}{did_you_mean(str(algorithm), ALGORITHMS)} "
-            f"(there are {', '.join(ALGORITHMS)})"
-        )
-    return ALGORITHMS[algorithm]
+    return algorithm if isinstance(algorithm, Algorithm) else ALGORITHMS[algorithm]
 
 
 def take_preset_fields(

@@ -12,7 +12,6 @@ import offrl_jax as orl
 
 if TYPE_CHECKING:
     from offrl_jax.algorithms.base import Algorithm
-    from offrl_jax.runs.policy import Policy
 
 
 def find_algorithm(text: str) -> "Algorithm":
@@ -72,8 +71,3 @@ def own_algorithm(text: str | None, run_dir: str | Path) -> "Algorithm | None":
             if json.loads((Path(run_dir) / name).read_text())["algorithm"] != own.name:
                 return None
     return own
-
-
-def load_own_policy(text: str | None, run_dir: str | Path, seed_index: int) -> "Policy":
-    """As `load_policy`, with the user's own algorithm."""
-    return orl.load_policy(run_dir, seed_index, algorithm=own_algorithm(text, run_dir))

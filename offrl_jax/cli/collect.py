@@ -14,7 +14,6 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ import numpy as np
 from absl import flags
 
 import offrl_jax as orl
-from offrl_jax.cli.algorithms import load_own_policy
+from offrl_jax.cli.algorithms import own_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
@@ -60,8 +59,12 @@ def main(*run_dirs: str) -> None:
     from offrl_jax.data.generate.record import record
 
     output = _output()
-    load = partial(load_own_policy, FLAGS.algorithm)
-    policies = {run_dir: load(run_dir, FLAGS.seed_index) for run_dir in run_dirs}
+    policies = {
+        run_dir: orl.load_policy(
+            run_dir, FLAGS.seed_index, algorithm=own_algorithm(FLAGS.algorithm, run_dir)
+        )
+        for run_dir in run_dirs
+    }
     env, task = _environment(policies)
     earlier = _earlier(task) if FLAGS.extend else {}
     arrays = record(
