@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import math
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -27,11 +27,12 @@ def setting(
     low: float = -math.inf,
     high: float = math.inf,
     choices: Sequence[str] = (),
+    check: Callable[[str, Any], None] | None = None,
 ) -> Any:
-    """A config field with the sentence of `--help` and the closed range that `validate` checks."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "low": low, "high": high, "choices": choices}
-    )
+    """A config field with the sentence of `--help` and what `validate` checks: a closed range,
+    choices, or `check(name, value)`, which raises InputError."""
+    metadata = {"help": help, "low": low, "high": high, "choices": choices, "check": check}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(setting,))
@@ -53,6 +54,9 @@ def validate(config: Any) -> None:
     for field in dataclasses.fields(config):
         value, meta = getattr(config, field.name), field.metadata
         if isinstance(value, jax.core.Tracer):
+            continue
+        if meta["check"] is not None:
+            meta["check"](field.name, value)
             continue
         if field.type is float and isinstance(value, jax.Array):
             numbers = np.asarray(value).ravel().tolist()

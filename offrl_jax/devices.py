@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -23,8 +24,8 @@ MATMUL_PRECISIONS: dict[str, Callable] = {
     "bfloat16": partial(jax.default_matmul_precision, BFLOAT16),
 }
 
-# Rows of (state, action) that CQL's critics take at a time, so that a core's cache holds their
-# hidden layers: 31 actions of 256 states are 7,936 rows of 256 numbers, twice, for two critics.
+# Inputs (s, a) that CQL's critics take at a time, so that a core's cache holds their hidden layers:
+# 31 actions of 256 states are 7,936 inputs of 256 numbers, twice, for two critics.
 ROWS_AT_ONCE = {"cpu": 1024}
 
 # Updates in one trip of the training loop. With two, the state alternates between two sets of
@@ -36,9 +37,45 @@ UPDATES_A_TRIP = {"cpu": 2}
 FILLED_UP = {"cpu": False}
 
 
-def rows_at_once() -> int | None:
-    """Rows that a network should take at a time; None for all there are."""
-    return ROWS_AT_ONCE.get(jax.default_backend())
+def mean_over_blocks(function: Callable, rows: Any, width: int) -> Any:
+    """`function(rows)`, taken over blocks of rows that suit the backend, and averaged.
+
+    Args:
+      function: Maps rows to a pytree of means over them.
+      rows: Leaves (B, ...), and scalars that all rows share.
+      width: Inputs that a network sees for one row.
+    """
+    leaves, structure = jax.tree.flatten(rows)
+    is_row = [leaf.ndim > 0 for leaf in leaves]
+    num_blocks = _num_blocks(len(leaves[is_row.index(True)]), width)
+    if num_blocks == 1:
+        return function(rows)
+    blocks = [x.reshape(num_blocks, -1, *x.shape[1:]) for x in leaves if x.ndim > 0]
+
+    def of_block(block: list[jax.Array]) -> Any:
+        parts = iter(block)
+        return function(
+            structure.unflatten(
+                next(parts) if row else x for x, row in zip(leaves, is_row, strict=True)
+            )
+        )
+
+    def add(total: Any, block: list[jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, of_block(block)), None
+
+    total, _ = jax.lax.scan(add, of_block([x[0] for x in blocks]), [x[1:] for x in blocks])
+    return jax.tree.map(lambda x: x / num_blocks, total)
+
+
+def _num_blocks(num_rows: int, width: int) -> int:
+    """The fewest blocks of equal size with at most `ROWS_AT_ONCE` inputs; one if that makes blocks
+    of less than a quarter of them."""
+    limit = ROWS_AT_ONCE.get(jax.default_backend())
+    if limit is None:
+        return 1
+    divisors = (n for n in range(1, num_rows + 1) if num_rows % n == 0)
+    inputs = {n: num_rows // n * width for n in divisors}
+    return next((n for n in inputs if limit / 4 <= inputs[n] <= limit), 1)
 
 
 def updates_a_trip() -> int:

@@ -7,20 +7,21 @@ Checked against: CORL's `any_percent_bc.py` (the MSE form).
 
 from typing import Any, NamedTuple
 
-import jax
+import flax.linen as nn
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
 from offrl_jax.networks.distributions import Categorical, TanhGaussian
-from offrl_jax.networks.modules import (
+from offrl_jax.networks.heads import (
     categorical_policy,
     deterministic_policy,
     gaussian_policy,
     init_policy,
 )
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -33,58 +34,62 @@ class BCConfig:
         choices=("gaussian", "deterministic", "categorical"),
     )
     learning_rate: float = setting(3e-4, "Adam's step size", low=0)
-    hidden_sizes: tuple[int, ...] = setting((256, 256), "hidden layers of the policy", low=1)
+    network: nn.Module = network_setting(MLP(), "policy's network", dropout=True)
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
 class BCState(NamedTuple):
     step: Int[Array, ""]
-    actor: Any
-    actor_optimizer: Any
+    actor: Trainable
 
 
 def init(config: BCConfig, spec: Spec, key: Key) -> BCState:
     heads = 2 if config.policy == "gaussian" else 1
-    actor = init_policy(config.hidden_sizes, spec.observation_size, heads * spec.action_size, key)
-    return BCState(jnp.int32(0), actor, optax.adam(config.learning_rate).init(actor))
+    actor = init_policy(config.network, heads * spec.action_size, spec, key)
+    return BCState(jnp.int32(0), Trainable.create(actor))
 
 
-def actor_loss(actor: Any, batch: Transition, config: BCConfig) -> Float[Array, ""]:
+def actor_loss(
+    config: BCConfig, actor: Any, batch: Transition, key: Key | None = None
+) -> tuple[Float[Array, ""], Metrics]:
     """−mean_b log π(a|s) for a tanh-Gaussian and a categorical, mean_b mean_A (π(s) − a)² for a
     deterministic policy.
 
     The last is the first with a fixed variance and no squashing, and so averages modes.
     """
-    if config.policy != "deterministic":
-        return -jnp.mean(policy_of(config, actor, batch.observation).log_prob(batch.action))
-    action = deterministic_policy(config.hidden_sizes, actor, batch.observation)
-    return jnp.mean(jnp.square(action - batch.action))
+    if config.policy == "deterministic":
+        action = deterministic_policy(config.network, actor, batch.observation, key=key)
+        loss = jnp.mean(jnp.square(action - batch.action))
+    else:
+        policy = policy_of(config, actor, batch.observation, key)
+        loss = -jnp.mean(policy.log_prob(batch.action))
+    return loss, {"actor/loss": loss}
 
 
 def policy_of(
-    config: BCConfig, actor: Any, observation: Float[Array, "B O"]
+    config: BCConfig, actor: Any, observation: Float[Array, "B O"], key: Key | None = None
 ) -> TanhGaussian | Categorical:
-    """π(·|s), where it is a distribution."""
+    """π(·|s), where it is a distribution; a key drops units out."""
     family = {"gaussian": gaussian_policy, "categorical": categorical_policy}[config.policy]
-    return family(config.hidden_sizes, actor, observation)
+    return family(config.network, actor, observation, key=key)
 
 
 def update(
     config: BCConfig, state: BCState, batch: Transition, key: Key
 ) -> tuple[BCState, Metrics]:
-    """One Adam step on the cloning loss; needs no randomness."""
-    del key
-    loss, gradient = jax.value_and_grad(actor_loss)(state.actor, batch, config)
-    actor, optimizer = adam_step(config.learning_rate, gradient, state.actor, state.actor_optimizer)
-    return BCState(state.step + 1, actor, optimizer), {"actor/loss": loss}
+    """One Adam step on the cloning loss."""
+    actor, metrics = state.actor.minimize(
+        lambda actor: actor_loss(config, actor, batch, key), config.learning_rate
+    )
+    return BCState(state.step + 1, actor), metrics
 
 
 def act(
     config: BCConfig, state: BCState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
     if config.policy == "deterministic":
-        return deterministic_policy(config.hidden_sizes, state.actor, observation)
-    policy = policy_of(config, state.actor, observation)
+        return deterministic_policy(config.network, state.actor.params, observation)
+    policy = policy_of(config, state.actor.params, observation)
     return policy.mode() if key is None else policy.sample(key)
 
 

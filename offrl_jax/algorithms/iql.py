@@ -14,9 +14,9 @@ critics are fitted by squares, not by a Huber loss.
 
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.algorithms.common import critics
@@ -31,7 +31,7 @@ from offrl_jax.losses.regression import (
 )
 from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks.distributions import Categorical, Gaussian
-from offrl_jax.networks.modules import (
+from offrl_jax.networks.heads import (
     categorical_policy,
     init_critics,
     init_policy,
@@ -40,7 +40,9 @@ from offrl_jax.networks.modules import (
     state_value,
     tanh_mean_policy,
 )
-from offrl_jax.networks.optimizers import adam_step, cosine_rate
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable, cosine_rate
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -76,47 +78,38 @@ class IQLConfig:
     num_decay_steps: int = setting(
         1_000_000, "the actor's rate falls to 0 over these steps, along a cosine; 0: never", low=0
     )
-    actor_dropout_percent: int = setting(0, "hidden units of the actor dropped", low=0, high=90)
-    value_dropout_percent: int = setting(0, "hidden units of V dropped", low=0, high=90)
     num_critics: int = setting(2, "E, critics whose minimum is used", low=1)
-    actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)
-    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critics' and value's", low=1)
+    actor_network: nn.Module = network_setting(MLP(), "actor's network", dropout=True)
+    value_network: nn.Module = network_setting(MLP(), "network of V", dropout=True)
+    critic_network: nn.Module = network_setting(MLP(), "network of each critic")
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
 class IQLState(NamedTuple):
     step: Int[Array, ""]
-    actor: Any
-    value: Any
-    critic: Any  # stacked over E
+    actor: Trainable
+    value: Trainable
+    critic: Trainable  # stacked over E
     target_critic: Any
-    actor_optimizer: Any
-    value_optimizer: Any
-    critic_optimizer: Any
 
 
 def init(config: IQLConfig, spec: Spec, key: Key) -> IQLState:
     """Fresh parameters, the target critics equal to the critics."""
     actor_key, value_key, critic_key = jax.random.split(key, 3)
-    actor = init_actor(config, spec, actor_key)
-    value = init_value(config.critic_hidden_sizes, spec, value_key)
-    critic = init_critics(config.critic_hidden_sizes, config.num_critics, spec, critic_key)
+    critic = init_critics(config.critic_network, config.num_critics, spec, critic_key)
     return IQLState(
         step=jnp.int32(0),
-        actor=actor,
-        value=value,
-        critic=critic,
+        actor=Trainable.create(init_actor(config, spec, actor_key)),
+        value=Trainable.create(init_value(config.value_network, spec, value_key)),
+        critic=Trainable.create(critic),
         target_critic=critic,
-        actor_optimizer=optax.adam(config.actor_learning_rate).init(actor),
-        value_optimizer=optax.adam(config.critic_learning_rate).init(value),
-        critic_optimizer=optax.adam(config.critic_learning_rate).init(critic),
     )
 
 
 def init_actor(config: IQLConfig, spec: Spec, key: Key) -> Any:
     if config.policy == "categorical":
-        return init_policy(config.actor_hidden_sizes, spec.observation_size, spec.action_size, key)
-    return init_tanh_mean_policy(config.actor_hidden_sizes, spec, key)
+        return init_policy(config.actor_network, spec.action_size, spec, key)
+    return init_tanh_mean_policy(config.actor_network, spec, key)
 
 
 def policy_of(
@@ -124,12 +117,11 @@ def policy_of(
 ) -> Gaussian | Categorical:
     """π(·|s); a key drops units out."""
     family = {"gaussian": tanh_mean_policy, "categorical": categorical_policy}[config.policy]
-    dropout = config.actor_dropout_percent / 100
-    return family(config.actor_hidden_sizes, actor, observation, dropout=dropout, key=key)
+    return family(config.actor_network, actor, observation, key=key)
 
 
 def value_loss(
-    value: Any, batch: Transition, q: Float[Array, "B"], key: Key, config: IQLConfig
+    config: IQLConfig, value: Any, batch: Transition, q: Float[Array, "B"], key: Key
 ) -> tuple[Float[Array, ""], Metrics]:
     """Of u = min_k Q̄_k(s, a) − V(s), by `config.value_loss`:
 
@@ -141,8 +133,7 @@ def value_loss(
     Source: Kostrikov et al. 2021, arXiv:2110.06169, eq. 5; Garg et al. 2023, arXiv:2301.02328,
     eq. 10; Xu et al. 2023, arXiv:2303.15810, eq. 12 and 15. Clips: see `losses.regression`.
     """
-    dropout = config.value_dropout_percent / 100
-    v = state_value(config.critic_hidden_sizes, value, batch.observation, dropout=dropout, key=key)
+    v = state_value(config.value_network, value, batch.observation, key=key)
     temperature, clip = config.value_temperature, config.max_exponent
     loss = {
         "expectile": lambda: expectile_loss(q - v, config.expectile),
@@ -154,7 +145,7 @@ def value_loss(
 
 
 def actor_loss(
-    actor: Any, batch: Transition, advantage: Float[Array, "B"], key: Key, config: IQLConfig
+    config: IQLConfig, actor: Any, batch: Transition, advantage: Float[Array, "B"], key: Key
 ) -> tuple[Float[Array, ""], Metrics]:
     """−mean_b w(A) log π(a|s),   w = e^{β A}, or max(A, 0) if `linear`, at most w_max.
 
@@ -175,14 +166,14 @@ def actor_loss(
 
 
 def critic_loss(
-    critic: Any, batch: Transition, next_value: Float[Array, "B"], config: IQLConfig
+    config: IQLConfig, critic: Any, batch: Transition, next_value: Float[Array, "B"]
 ) -> tuple[Float[Array, ""], Metrics]:
     """Σ_k mean_b ( Q_k(s, a) − r − γ (1 − d) V(s′) )².
 
     Source: Kostrikov et al. 2021, arXiv:2110.06169, eq. 6.
     """
     target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    return critics.critic_loss(critic, batch, target, config)
+    return critics.critic_loss(config, critic, batch, target)
 
 
 def update(
@@ -190,44 +181,27 @@ def update(
 ) -> tuple[IQLState, Metrics]:
     value_key, actor_key = jax.random.split(key)
     q = critics.minimum_q(config, state.target_critic, batch.observation, batch.action)
-    gradient, value_metrics = jax.grad(value_loss, has_aux=True)(
-        state.value, batch, q, value_key, config
+    value, value_metrics = state.value.minimize(
+        lambda value: value_loss(config, value, batch, q, value_key), config.critic_learning_rate
     )
-    value, value_optimizer = adam_step(
-        config.critic_learning_rate, gradient, state.value, state.value_optimizer
-    )
-
     observations = jnp.concatenate([batch.observation, batch.next_observation])
-    v, next_value = jnp.split(state_value(config.critic_hidden_sizes, value, observations), 2)
-    gradient, actor_metrics = jax.grad(actor_loss, has_aux=True)(
-        state.actor, batch, q - v, actor_key, config
+    v, next_v = jnp.split(state_value(config.value_network, value.params, observations), 2)
+    actor, actor_metrics = state.actor.minimize(
+        lambda actor: actor_loss(config, actor, batch, q - v, actor_key),
+        cosine_rate(config.actor_learning_rate, state.step, config.num_decay_steps),
     )
-    rate = cosine_rate(config.actor_learning_rate, state.step, config.num_decay_steps)
-    actor, actor_optimizer = adam_step(rate, gradient, state.actor, state.actor_optimizer)
-
-    gradient, critic_metrics = jax.grad(critic_loss, has_aux=True)(
-        state.critic, batch, next_value, config
+    critic, critic_metrics = state.critic.minimize(
+        lambda critic: critic_loss(config, critic, batch, next_v), config.critic_learning_rate
     )
-    critic, critic_optimizer = adam_step(
-        config.critic_learning_rate, gradient, state.critic, state.critic_optimizer
-    )
-    state = IQLState(
-        step=state.step + 1,
-        actor=actor,
-        value=value,
-        critic=critic,
-        target_critic=polyak(state.target_critic, critic, config.target_update_rate),
-        actor_optimizer=actor_optimizer,
-        value_optimizer=value_optimizer,
-        critic_optimizer=critic_optimizer,
-    )
+    target_critic = polyak(state.target_critic, critic.params, config.target_update_rate)
+    state = IQLState(state.step + 1, actor, value, critic, target_critic)
     return state, value_metrics | actor_metrics | critic_metrics
 
 
 def act(
     config: IQLConfig, state: IQLState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
-    policy = policy_of(config, state.actor, observation)
+    policy = policy_of(config, state.actor.params, observation)
     return policy.mode() if key is None else policy.sample(key)
 
 
@@ -236,7 +210,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, π(s)) at the policy's mode. V itself is of the best actions of the data."""
     action = act(config, state, observation, None)
-    return critics.minimum_q(config, state.critic, observation, action)
+    return critics.minimum_q(config, state.critic.params, observation, action)
 
 
 iql = Algorithm(

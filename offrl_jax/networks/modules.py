@@ -1,6 +1,6 @@
-"""Networks as flax.linen modules; every algorithm builds on these few."""
+"""Networks as values: static, hashable Flax Linen modules that map inputs to features."""
 
-from collections.abc import Sequence
+import inspect
 from typing import Any
 
 import flax.linen as nn
@@ -9,13 +9,17 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 
 from offrl_jax.devices import BFLOAT16
-from offrl_jax.networks.distributions import Categorical, Gaussian, TanhGaussian
-from offrl_jax.types import Array, Float, Key, Spec
+from offrl_jax.types import Array, Float, InputError, Key
 
-# U(±1/√fan_in), PyTorch's default and so the one behind most published offline-RL results.
-kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-
-LOG_STD_RANGE = (-5.0, 2.0)  # EDAC, IQL
+ACTIVATIONS = {
+    name: getattr(nn, name) for name in ("relu", "gelu", "elu", "silu", "leaky_relu", "tanh")
+}
+INITIALIZERS = {
+    # U(±1/√fan_in), PyTorch's default and so the one behind most published offline-RL results
+    "torch": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+    "orthogonal": nn.initializers.orthogonal(2**0.5),
+    "glorot": nn.initializers.glorot_uniform(),
+}
 
 
 def layer_type() -> Any:
@@ -26,188 +30,142 @@ def layer_type() -> Any:
 
 
 class MLP(nn.Module):
-    """ReLU layers, each followed by a LayerNorm and a dropout if asked for, and a linear head.
+    """Dense layers, each followed by its activation and, if asked for, a LayerNorm and dropout.
 
-    Only calls with a key drop units out.
+    Of (s, a) the first layer is one on [s, a]. With several actions a state, (B, N, A), it is the
+    sum of a state part, computed once a state, and an action part.
+
+    Attributes:
+      hidden_sizes: Units of each layer; the last layer's outputs are the features.
+      activation: One of `ACTIVATIONS`.
+      layer_norm: Whether a LayerNorm follows each activation.
+      dropout: Share of units dropped after each layer in calls with a key. Part of the program: to
+        sweep it compiles a program for each value.
+      initializer: Of the layers' weights, one of `INITIALIZERS`; biases start at 0.
     """
 
-    hidden_sizes: Sequence[int]
-    output_size: int
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
     layer_norm: bool = False
     dropout: float = 0.0
+    initializer: str = "torch"
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B I"], key: Key | None = None) -> Float[Array, "*B F"]:
+    def __call__(
+        self,
+        observation: Float[Array, "*B O"],
+        action: Float[Array, "... A"] | None = None,
+        key: Key | None = None,
+    ) -> Float[Array, "... F"]:
+        kernel_init, x = INITIALIZERS[self.initializer], observation
         for i, size in enumerate(self.hidden_sizes):
-            x = nn.relu(nn.Dense(size, kernel_init=kernel_init, dtype=layer_type())(x))
-            x = nn.LayerNorm()(x) if self.layer_norm else x
+            settings = {"kernel_init": kernel_init, "name": f"Dense_{i}"}
+            if i == 0 and action is not None:
+                x = _StateActionDense(size, **settings)(observation, action)
+            else:
+                x = nn.Dense(size, dtype=layer_type(), **settings)(x)
+            x = ACTIVATIONS[self.activation](x)
+            x = nn.LayerNorm(name=f"LayerNorm_{i}")(x) if self.layer_norm else x
             if self.dropout and key is not None:
                 layer_key = jax.random.fold_in(key, i)
                 x = nn.Dropout(self.dropout)(x, deterministic=False, rng=layer_key)
-        return nn.Dense(self.output_size, kernel_init=kernel_init, name="head")(x)
+        return x
+
+    def validate(self) -> None:
+        """Raises InputError if a field has another type or is out of range."""
+        sizes = self.hidden_sizes
+        if not (
+            isinstance(sizes, tuple)
+            and sizes
+            and all(type(size) is int and size > 0 for size in sizes)
+        ):
+            raise InputError(
+                f"hidden_sizes={sizes!r}; give a tuple of positive integers, such as (256, 256)"
+            )
+        for field, known in (("activation", ACTIVATIONS), ("initializer", INITIALIZERS)):
+            if getattr(self, field) not in known:
+                raise InputError(
+                    f"{field}={getattr(self, field)!r} is not one of {', '.join(known)}"
+                )
+        if not isinstance(self.layer_norm, bool):
+            raise InputError(f"layer_norm={self.layer_norm!r}; give True or False")
+        if type(self.dropout) not in (int, float) or not 0 <= self.dropout <= 0.9:
+            raise InputError(f"dropout={self.dropout!r}; give a number from 0 to 0.9")
 
 
-class StateActionMLP(nn.Module):
-    """An MLP of (s, a), for one action a state (B, A) or several (B, N, A).
+class _StateActionDense(nn.Module):
+    """A dense layer on [s, a], for one action a state (B, A) or several (B, N, A)."""
 
-    With several actions the first layer is the sum of a state part, computed once a state, and an
-    action part; its parameters are those of a layer on [s, a].
-    """
-
-    hidden_sizes: Sequence[int]
-    output_size: int
-    layer_norm: bool = False
+    size: int
+    kernel_init: Any
 
     @nn.compact
     def __call__(
         self, observation: Float[Array, "*B O"], action: Float[Array, "... A"]
     ) -> Float[Array, "... F"]:
         width = observation.shape[-1]
-        kernel = self.param("kernel", kernel_init, (width + action.shape[-1], self.hidden_sizes[0]))
-        bias = self.param("bias", nn.initializers.zeros, (self.hidden_sizes[0],))
+        kernel = self.param("kernel", self.kernel_init, (width + action.shape[-1], self.size))
+        bias = self.param("bias", nn.initializers.zeros, (self.size,))
         observation, action, kernel, bias = promote_dtype(
             observation, action, kernel, bias, dtype=layer_type()
         )
         if action.ndim == observation.ndim:
             x = jnp.concatenate([observation, action], axis=-1) @ kernel
         else:
-            state_part = observation @ kernel[:width]
-            x = jnp.expand_dims(state_part, -2) + action @ kernel[width:]
-        x = nn.relu(x + _row(bias, x.ndim))
-        x = nn.LayerNorm()(x) if self.layer_norm else x
-        return MLP(self.hidden_sizes[1:], self.output_size, self.layer_norm)(x)
+            x = jnp.expand_dims(observation @ kernel[:width], -2) + action @ kernel[width:]
+        return x + row(bias, x.ndim)
 
 
-def init_critics(
-    hidden_sizes: Sequence[int], size: int, spec: Spec, key: Key, *, layer_norm: bool = False
-) -> Any:
-    """Stacked parameters of E = `size` independent critics."""
-    observation, action = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
-    return _critics(hidden_sizes, size, layer_norm).init(key, observation, action)
+class Encoded(nn.Module):
+    """An encoder in front of a network. An ensemble repeats the network alone, and encodes each
+    state once.
 
-
-def critic_values(
-    hidden_sizes: Sequence[int],
-    params: Any,
-    observation: Float[Array, "B O"],
-    action: Float[Array, "B *N A"],
-    *,
-    layer_norm: bool = False,
-) -> Float[Array, "E B *N"]:
-    """Q_k(s, a) of every critic, for one action a state or several."""
-    size = params["params"]["bias"].shape[0]
-    return _critics(hidden_sizes, size, layer_norm).apply(params, observation, action)[..., 0]
-
-
-def first(critic: Any) -> Any:
-    """The parameters of Q_1 alone, an ensemble of one."""
-    return jax.tree.map(lambda x: x[:1], critic)
-
-
-def _critics(hidden_sizes: Sequence[int], size: int, layer_norm: bool) -> nn.Module:
-    ensemble = nn.vmap(
-        StateActionMLP,
-        in_axes=None,
-        out_axes=0,
-        axis_size=size,
-        variable_axes={"params": 0},
-        split_rngs={"params": True},
-    )
-    return ensemble(tuple(hidden_sizes), 1, layer_norm)
-
-
-def init_policy(
-    hidden_sizes: Sequence[int], observation_size: int, output_size: int, key: Key
-) -> Any:
-    """Parameters of a policy network whose head has `output_size` numbers."""
-    return MLP(hidden_sizes, output_size).init(key, jnp.zeros((1, observation_size)))
-
-
-def gaussian_policy(
-    hidden_sizes: Sequence[int],
-    params: Any,
-    observation: Float[Array, "*B O"],
-    log_std_range: tuple[float, float] = LOG_STD_RANGE,
-) -> TanhGaussian:
-    """π(·|s), a tanh-Gaussian; the head gives the means, then the log standard deviations."""
-    mean, log_std = jnp.split(_apply_policy(hidden_sizes, params, observation), 2, axis=-1)
-    return TanhGaussian(mean, jnp.clip(log_std, *log_std_range))
-
-
-def categorical_policy(
-    hidden_sizes: Sequence[int],
-    params: Any,
-    observation: Float[Array, "*B O"],
-    *,
-    dropout: float = 0.0,
-    key: Key | None = None,
-) -> Categorical:
-    """π(·|s) over discrete actions; `dropout` and `key` as in `tanh_mean_policy`."""
-    network = MLP(hidden_sizes, _output_size(params), dropout=dropout)
-    return Categorical(network.apply(params, observation, key))
-
-
-def deterministic_policy(
-    hidden_sizes: Sequence[int], params: Any, observation: Float[Array, "*B O"]
-) -> Float[Array, "*B A"]:
-    """π(s) in (−1, 1)."""
-    return jnp.tanh(_apply_policy(hidden_sizes, params, observation))
-
-
-def init_tanh_mean_policy(hidden_sizes: Sequence[int], spec: Spec, key: Key) -> Any:
-    """Parameters of a `tanh_mean_policy`, its standard deviations 1."""
-    mean = init_policy(hidden_sizes, spec.observation_size, spec.action_size, key)
-    return {"mean": mean, "log_std": jnp.zeros(spec.action_size)}
-
-
-def tanh_mean_policy(
-    hidden_sizes: Sequence[int],
-    params: Any,
-    observation: Float[Array, "B O"],
-    *,
-    dropout: float = 0.0,
-    key: Key | None = None,
-) -> Gaussian:
-    """π(·|s) = N(tanh f(s), σ²) with one σ for all states: the policy of IQL and AWAC.
-
-    Args:
-      hidden_sizes: Of f.
-      params: From `init_tanh_mean_policy`.
-      observation: States s.
-      dropout: Share of the hidden units dropped where there is a key.
-      key: For the dropout; None in evaluation.
+    Attributes:
+      encoder: Maps observations (B, ...) to features (B, F).
+      network: Takes these features in place of observations.
     """
-    output_size = params["log_std"].shape[-1]
-    network = MLP(hidden_sizes, output_size, dropout=dropout)
-    mean = jnp.tanh(network.apply(params["mean"], observation, key))
-    log_std = jnp.clip(params["log_std"], *LOG_STD_RANGE)
-    return Gaussian(mean, jnp.broadcast_to(_row(log_std, mean.ndim), mean.shape))
+
+    encoder: nn.Module
+    network: nn.Module
+
+    @nn.compact
+    def __call__(
+        self,
+        observation: Float[Array, "*B O"],
+        action: Float[Array, "... A"] | None = None,
+        key: Key | None = None,
+    ) -> Float[Array, "... F"]:
+        encoded = features(self.encoder, observation, None, key)
+        return features(self.network, encoded, action, key)
 
 
-def init_value(hidden_sizes: Sequence[int], spec: Spec, key: Key) -> Any:
-    """Parameters of V."""
-    return MLP(hidden_sizes, 1).init(key, jnp.zeros((1, spec.observation_size)))
+def takes(network: nn.Module, name: str) -> bool:
+    """Whether the module's `__call__` has a parameter of this name."""
+    return name in inspect.signature(type(network).__call__).parameters
 
 
-def state_value(
-    hidden_sizes: Sequence[int],
-    params: Any,
-    observation: Float[Array, "B O"],
-    *,
-    dropout: float = 0.0,
+def features(
+    network: nn.Module,
+    observation: Float[Array, "*B O"],
+    action: Float[Array, "... A"] | None = None,
     key: Key | None = None,
-) -> Float[Array, "B"]:
-    """V(s); `dropout` and `key` as in `tanh_mean_policy`."""
-    return MLP(hidden_sizes, 1, dropout=dropout).apply(params, observation, key)[..., 0]
+) -> Float[Array, "... F"]:
+    """What the network makes of s, or of (s, a) for one action a state or several.
+
+    A network without a parameter `action` takes [s, a] in place of s. One with a parameter `key`
+    receives the key, which is for dropout and None in evaluation.
+    """
+    keyed = {"key": key} if takes(network, "key") else {}
+    if action is None:
+        return network(observation, **keyed)
+    if takes(network, "action"):
+        return network(observation, action, **keyed)
+    if action.ndim > observation.ndim:
+        shape = (*action.shape[:-1], observation.shape[-1])
+        observation = jnp.broadcast_to(jnp.expand_dims(observation, -2), shape)
+    return network(jnp.concatenate([observation, action], axis=-1), **keyed)
 
 
-def _apply_policy(hidden_sizes: Sequence[int], params: Any, observation: Array) -> Array:
-    return MLP(hidden_sizes, _output_size(params)).apply(params, observation)
-
-
-def _output_size(params: Any) -> int:
-    return params["params"]["head"]["bias"].shape[-1]
-
-
-def _row(vector: Float[Array, "F"], ndim: int) -> jax.Array:
+def row(vector: Float[Array, "F"], ndim: int) -> jax.Array:
+    """The vector as the last of `ndim` axes."""
     return vector.reshape((1,) * (ndim - 1) + (-1,))

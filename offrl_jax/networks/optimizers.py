@@ -1,8 +1,10 @@
-"""The optimiser steps that algorithms take. Rates may be traced, so that they can be swept."""
+"""Optimiser steps. Rates may be traced, so that they can be swept."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -11,17 +13,28 @@ from offrl_jax.types import Array, Float, Int, Scalar
 OPTIMIZERS = {"adam": optax.adam, "sgd": partial(optax.sgd, momentum=0.9)}
 
 
-def adam_step(learning_rate: Scalar, gradient: Any, params: Any, optimizer: Any) -> tuple[Any, Any]:
-    """New parameters and optimiser state."""
-    return optimizer_step("adam", learning_rate, gradient, params, optimizer)
+class Trainable(NamedTuple):
+    """Parameters and the state of their optimiser."""
 
+    params: Any
+    opt_state: Any
 
-def optimizer_step(
-    name: str, learning_rate: Scalar, gradient: Any, params: Any, optimizer: Any
-) -> tuple[Any, Any]:
-    """`adam_step` for any of `OPTIMIZERS`."""
-    updates, optimizer = OPTIMIZERS[name](learning_rate).update(gradient, optimizer)
-    return optax.apply_updates(params, updates), optimizer
+    @classmethod
+    def create(cls, params: Any, optimizer: str = "adam") -> "Trainable":
+        """Fresh: the state of one of `OPTIMIZERS`, which holds no learning rate."""
+        return cls(params, OPTIMIZERS[optimizer](0.0).init(params))
+
+    def step(self, gradient: Any, learning_rate: Scalar, optimizer: str = "adam") -> "Trainable":
+        """The next parameters and state."""
+        updates, opt_state = OPTIMIZERS[optimizer](learning_rate).update(gradient, self.opt_state)
+        return Trainable(optax.apply_updates(self.params, updates), opt_state)
+
+    def minimize(
+        self, loss: Callable[[Any], tuple], learning_rate: Scalar, optimizer: str = "adam"
+    ) -> tuple["Trainable", Any]:
+        """One `step` on `loss(params) -> (loss, auxiliary)`, and the auxiliary."""
+        gradient, auxiliary = jax.grad(loss, has_aux=True)(self.params)
+        return self.step(gradient, learning_rate, optimizer), auxiliary
 
 
 def cosine_rate(

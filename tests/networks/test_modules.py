@@ -29,35 +29,37 @@ OBSERVATION, ACTIONS = (
 def numpy_mlp(params, x):
     """Dense → ReLU (→ LayerNorm), as often as there are layers; then the head."""
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-    for i in range(sum(name.startswith("Dense") for name in p)):
-        x = np.maximum(x @ p[f"Dense_{i}"]["kernel"] + p[f"Dense_{i}"]["bias"], 0)
-        x = _layer_norm(p.get(f"LayerNorm_{i}"), x)
+    layers = p["network"]
+    for i in range(sum(name.startswith("Dense") for name in layers)):
+        x = np.maximum(x @ layers[f"Dense_{i}"]["kernel"] + layers[f"Dense_{i}"]["bias"], 0)
+        x = _layer_norm(layers.get(f"LayerNorm_{i}"), x)
     return x @ p["head"]["kernel"] + p["head"]["bias"]
 
 
 def numpy_state_action_mlp(params, observation, action):
     """The same on [s, a], for one action a state (B, A) or several (B, N, A)."""
-    p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params["params"])
     observation, action = np.asarray(observation, np.float64), np.asarray(action, np.float64)
     if action.ndim > observation.ndim:
         observation = np.repeat(observation[:, None], action.shape[1], axis=1)
-    x = np.maximum(np.concatenate([observation, action], -1) @ p["kernel"] + p["bias"], 0)
-    return numpy_mlp(p["MLP_0"], _layer_norm(p.get("LayerNorm_0"), x))
+    return numpy_mlp(params, np.concatenate([observation, action], -1))
 
 
 def numpy_critics(params, observation, action):
     """Q_k(s, a) of each stacked critic, (E, B) or (E, B, N)."""
-    members = [jax.tree.map(lambda leaf, k=k: leaf[k], params) for k in range(num_critics(params))]
+    members = [
+        jax.tree.map(lambda leaf, k=k: leaf[k], params["members"])
+        for k in range(num_critics(params))
+    ]
     return np.stack([numpy_state_action_mlp(m, observation, action)[..., 0] for m in members])
 
 
 def num_critics(params):
-    return len(params["params"]["bias"])
+    return len(params["members"]["head"]["bias"])
 
 
 def numpy_policy(params, observation):
     """tanh of an MLP of s."""
-    return np.tanh(numpy_mlp(params["params"], np.asarray(observation, np.float64)))
+    return np.tanh(numpy_mlp(params, np.asarray(observation, np.float64)))
 
 
 def filled(params, seed=0):

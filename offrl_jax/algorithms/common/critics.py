@@ -1,13 +1,11 @@
-"""An ensemble of critics Q_k(s, a): its loss, its step and its minimum."""
+"""An ensemble of critics Q_k(s, a): its loss and its minimum."""
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from offrl_jax.losses.td import ensemble_loss
-from offrl_jax.networks.modules import critic_values
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.heads import critic_values
 from offrl_jax.types import Array, Float, Metrics, Transition
 
 
@@ -15,7 +13,7 @@ def q_values(
     config: Any, critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B *N A"]
 ) -> Float[Array, "E B *N"]:
     """Q_k(s, a) of every critic, for one action a state or several."""
-    return critic_values(config.critic_hidden_sizes, critic, observation, action)
+    return critic_values(config.critic_network, critic, observation, action)
 
 
 def minimum_q(
@@ -29,18 +27,11 @@ def state_q_values(
     config: Any, state: Any, observation: Float[Array, "B O"], action: Float[Array, "B *N A"]
 ) -> Float[Array, "E B *N"]:
     """Q_k(s, a) of `state.critic`: an `Algorithm.q_values`."""
-    return q_values(config, state.critic, observation, action)
-
-
-def agent_q_values(
-    config: Any, state: Any, observation: Float[Array, "B O"], action: Float[Array, "B *N A"]
-) -> Float[Array, "E B *N"]:
-    """Q_k(s, a) of `state.agent.critic`: an `Algorithm.q_values`."""
-    return q_values(config, state.agent.critic, observation, action)
+    return q_values(config, state.critic.params, observation, action)
 
 
 def critic_loss(
-    critic: Any, batch: Transition, target: Float[Array, "B"], config: Any
+    config: Any, critic: Any, batch: Transition, target: Float[Array, "B"]
 ) -> tuple[Float[Array, ""], Metrics]:
     """Σ_k mean_b ( Q_k(s, a) − y )².
 
@@ -50,15 +41,3 @@ def critic_loss(
     q = q_values(config, critic, batch.observation, batch.action)
     loss = ensemble_loss(q, target)
     return loss, {"critic/loss": loss, "critic/q": jnp.mean(q)}
-
-
-def critic_step(
-    config: Any, state: Any, batch: Transition, target: Float[Array, "B"]
-) -> tuple[Any, Metrics]:
-    """One step of the critics on `critic_loss`."""
-    gradient, metrics = jax.grad(critic_loss, has_aux=True)(state.critic, batch, target, config)
-    critic, optimizer = adam_step(
-        config.critic_learning_rate, gradient, state.critic, state.critic_optimizer
-    )
-    state = state._replace(critic=critic, critic_optimizer=optimizer)
-    return state, metrics

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.losses.td import polyak
 from offrl_jax.networks.distributions import TanhGaussian
-from offrl_jax.networks.modules import critic_values, init_critics
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.heads import critic_values, init_critics
+from offrl_jax.networks.optimizers import Trainable
 from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 MIN_TEMPERATURE = 1e-6  # nothing keeps Δ positive, and below 0 the weights would be turned round
@@ -26,25 +25,22 @@ class ErrorState(NamedTuple):
     """Δ_k, the discounted sum of |Q_k − y| along the policy.
 
     Attributes:
-      network: Parameters of Δ, stacked over E, one for each critic.
-      target_network: Of Δ̄.
-      optimizer: Of the network.
+      network: Δ, stacked over E, one for each critic.
+      target_network: Parameters of Δ̄.
       temperature: T, a moving average of Δ_k over the data, (E,).
     """
 
-    network: Any
+    network: Trainable
     target_network: Any
-    optimizer: Any
     temperature: Float[Array, "E"]
 
 
 def init(config: Any, spec: Spec, key: Key) -> ErrorState:
     """Fresh networks, the target equal to the network."""
-    network = init_critics(_hidden_sizes(config), config.num_critics, spec, key)
+    network = init_critics(config.error_network, config.num_critics, spec, key)
     return ErrorState(
-        network=network,
+        network=Trainable.create(network),
         target_network=network,
-        optimizer=optax.adam(config.critic_learning_rate).init(network),
         temperature=jnp.full(config.num_critics, config.initial_error_temperature, jnp.float32),
     )
 
@@ -54,19 +50,17 @@ def next_error(
 ) -> Float[Array, "E B"]:
     """Δ̄_k(s′, a′), a′ ~ π(·|s′)."""
     action = next_policy.sample_and_log_prob(key)[0]
-    return critic_values(
-        _hidden_sizes(config), state.target_network, batch.next_observation, action
-    )
+    return critic_values(config.error_network, state.target_network, batch.next_observation, action)
 
 
 def error_loss(
-    network: Any, batch: Transition, target: Float[Array, "E B"], config: Any
+    config: Any, network: Any, batch: Transition, target: Float[Array, "E B"]
 ) -> tuple[Float[Array, ""], Float[Array, "E B"]]:
     """Σ_k mean_b ( Δ_k(s, a) − sg[ |Q_k(s, a) − y| + γ (1 − d) Δ̄_k(s′, a′) ] )², and Δ_k(s, a).
 
     Source: Kumar et al. 2020, arXiv:2003.07305.
     """
-    error = critic_values(_hidden_sizes(config), network, batch.observation, batch.action)
+    error = critic_values(config.error_network, network, batch.observation, batch.action)
     return jnp.sum(jnp.mean(jnp.square(error - target), axis=1)), error
 
 
@@ -74,6 +68,7 @@ def step(
     config: Any,
     state: ErrorState,
     batch: Transition,
+    *,
     td_error: Float[Array, "E B"],
     next_error: Float[Array, "E B"],
 ) -> tuple[ErrorState, Metrics]:
@@ -87,25 +82,16 @@ def step(
       next_error: Of `next_error`.
     """
     target = td_error + (config.discount * (1.0 - batch.terminal))[None] * next_error
-    gradient, error = jax.grad(error_loss, has_aux=True)(
-        state.network, batch, jax.lax.stop_gradient(target), config
+    target = jax.lax.stop_gradient(target)
+    network, error = state.network.minimize(
+        lambda network: error_loss(config, network, batch, target), config.critic_learning_rate
     )
-    network, optimizer = adam_step(
-        config.critic_learning_rate, gradient, state.network, state.optimizer
-    )
-    temperature = polyak(state.temperature, jnp.mean(error, axis=1), config.target_update_rate)
-    state = ErrorState(
-        network=network,
-        target_network=polyak(state.target_network, network, config.target_update_rate),
-        optimizer=optimizer,
-        temperature=jnp.maximum(temperature, MIN_TEMPERATURE),
-    )
-    return state, {
+    rate = config.target_update_rate
+    temperature = polyak(state.temperature, jnp.mean(error, axis=1), rate)
+    temperature = jnp.maximum(temperature, MIN_TEMPERATURE)
+    metrics = {
         "critic/error": jnp.mean(error),
-        "critic/error_temperature": jnp.mean(state.temperature),
+        "critic/error_temperature": jnp.mean(temperature),
     }
-
-
-def _hidden_sizes(config: Any) -> tuple[int, ...]:
-    """One layer deeper than the critics."""
-    return (*config.critic_hidden_sizes, config.critic_hidden_sizes[-1])
+    target_network = polyak(state.target_network, network.params, rate)
+    return ErrorState(network, target_network, temperature), metrics

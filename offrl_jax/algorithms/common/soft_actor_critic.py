@@ -7,17 +7,19 @@ larger: SAC-N, An et al. 2021, arXiv:2110.01548).
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.common.critics import minimum_q, q_values
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks.distributions import TanhGaussian
-from offrl_jax.networks.modules import gaussian_policy, init_critics, init_policy
-from offrl_jax.networks.optimizers import adam_step
-from offrl_jax.types import Array, Float, Int, Key, Metrics, Scalar, Spec, Transition
+from offrl_jax.networks.heads import gaussian_policy, init_critics, init_policy
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
+from offrl_jax.networks.values import network_setting
+from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 BACKUPS = ("deterministic", "entropy", "mean_action", "max_min", "min_max")
 BACKUP_HELP = (
@@ -45,39 +47,41 @@ class SoftActorCriticConfig:
     backup: str = setting("entropy", BACKUP_HELP, choices=BACKUPS)
     num_backup_actions: int = setting(10, "actions a′ of max_min and min_max", low=1)
     num_critics: int = setting(2, "E, critics whose minimum is used (SAC-N: 10 to 500)", low=1)
-    actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)
-    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critics' hidden layers", low=1)
+    actor_network: nn.Module = network_setting(MLP(), "actor's network")
+    critic_network: nn.Module = network_setting(MLP(), "network of each critic")
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
 class SoftActorCriticState(NamedTuple):
     step: Int[Array, ""]
-    actor: Any
-    critic: Any  # stacked over E
+    actor: Trainable
+    critic: Trainable  # stacked over E
     target_critic: Any
-    log_temperature: Float[Array, ""]
-    actor_optimizer: Any
-    critic_optimizer: Any
-    temperature_optimizer: Any
+    temperature: Trainable  # log α
+
+
+class Context(NamedTuple):
+    """What a loss of the critics may look at, all of it before the step."""
+
+    batch: Transition
+    target: Float[Array, "B"]  # y
+    policy: TanhGaussian  # π(·|s)
+    next_policy: TanhGaussian  # π(·|s′)
+    key: Key
 
 
 def init(config: SoftActorCriticConfig, spec: Spec, key: Key) -> SoftActorCriticState:
     """Fresh parameters, the target critics equal to the critics."""
     actor_key, critic_key = jax.random.split(key)
-    actor = init_policy(
-        config.actor_hidden_sizes, spec.observation_size, 2 * spec.action_size, actor_key
-    )
-    critic = init_critics(config.critic_hidden_sizes, config.num_critics, spec, critic_key)
-    log_temperature = jnp.log(jnp.maximum(jnp.float32(config.initial_temperature), MIN_TEMPERATURE))
+    actor = init_policy(config.actor_network, 2 * spec.action_size, spec, actor_key)
+    critic = init_critics(config.critic_network, config.num_critics, spec, critic_key)
+    temperature = jnp.maximum(jnp.float32(config.initial_temperature), MIN_TEMPERATURE)
     return SoftActorCriticState(
         step=jnp.int32(0),
-        actor=actor,
-        critic=critic,
+        actor=Trainable.create(actor),
+        critic=Trainable.create(critic),
         target_critic=critic,
-        log_temperature=log_temperature,
-        actor_optimizer=optax.adam(config.actor_learning_rate).init(actor),
-        critic_optimizer=optax.adam(config.critic_learning_rate).init(critic),
-        temperature_optimizer=optax.adam(config.temperature_learning_rate).init(log_temperature),
+        temperature=Trainable.create(jnp.log(temperature)),
     )
 
 
@@ -85,38 +89,40 @@ def policy_of(
     config: SoftActorCriticConfig, actor: Any, observation: Float[Array, "B O"]
 ) -> TanhGaussian:
     """π(·|s)."""
-    return gaussian_policy(config.actor_hidden_sizes, actor, observation)
+    return gaussian_policy(config.actor_network, actor, observation)
 
 
 def actor_loss(
-    actor: Any, state: Any, batch: Transition, key: Key, config: Any
-) -> tuple[Float[Array, ""], tuple]:
+    config: Any, actor: Any, state: SoftActorCriticState, batch: Transition, key: Key
+) -> tuple[Float[Array, ""], tuple[Metrics, TanhGaussian, Float[Array, "B"]]]:
     """E_{s~D, a~π}[ α log π(a|s) − min_k Q_k(s, a) ].
 
-    Returns the loss, and π(·|s) with the log-density of its sample for the other losses to share.
+    Returns the loss; metrics, π(·|s) and the log-density of its sample for other losses to share.
 
     Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 7.
     """
     policy = policy_of(config, actor, batch.observation)
     action, log_prob = policy.sample_and_log_prob(key)
-    q = minimum_q(config, state.critic, batch.observation, action)
-    loss = jnp.mean(jnp.exp(state.log_temperature) * log_prob - q)
-    return loss, (policy, log_prob)
+    q = minimum_q(config, state.critic.params, batch.observation, action)
+    loss = jnp.mean(jnp.exp(state.temperature.params) * log_prob - q)
+    metrics = {"actor/loss": loss, "actor/entropy": -jnp.mean(log_prob)}
+    return loss, (metrics, policy, log_prob)
 
 
 def temperature_loss(
-    log_temperature: Float[Array, ""], log_prob: Float[Array, "B"], target_entropy: Scalar
+    config: Any, log_temperature: Float[Array, ""], log_prob: Float[Array, "B"], action_size: int
 ) -> Float[Array, ""]:
     """−log α · sg E[ log π(a|s) + H̄ ]: raises α while the policy's entropy is below H̄.
 
     Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 18.
     Departs from the paper: linear in log α instead of α, as most public code (rlkit, CQL).
     """
+    target_entropy = config.target_entropy_per_action * action_size
     return -log_temperature * jax.lax.stop_gradient(jnp.mean(log_prob) + target_entropy)
 
 
 def next_state_value(
-    config: Any, state: Any, batch: Transition, policy: TanhGaussian, key: Key
+    config: Any, state: SoftActorCriticState, batch: Transition, policy: TanhGaussian, key: Key
 ) -> Float[Array, "B"]:
     """V̄(s′) of π(·|s′) under the target critics, by `config.backup`:
 
@@ -144,96 +150,63 @@ def next_state_value(
     action, log_prob = policy.sample_and_log_prob(key)
     value = jnp.min(target_q(action), axis=0)
     if config.backup == "entropy":
-        value = value - jnp.exp(state.log_temperature) * log_prob
+        value = value - jnp.exp(state.temperature.params) * log_prob
     return value
 
 
-def update(
+def policy_step(
     config: Any,
-    state: Any,
+    state: SoftActorCriticState,
     batch: Transition,
     key: Key,
-    critic_gradient: Callable,
     actor_loss: Callable = actor_loss,
-) -> tuple[Any, Metrics]:
-    """One step of actor, critics and temperature, their gradients all at the same old parameters,
-    so that each policy is evaluated once; then the target critics follow.
+) -> tuple[SoftActorCriticState, Context, Metrics]:
+    """One step of actor and temperature.
 
-    Args:
-      config: The algorithm's.
-      state: Before the step; has the fields of `SoftActorCriticState`.
-      batch: (B, ...).
-      key: Of this step.
-      critic_gradient: (critic, state, batch, target, policy, next_policy, key, config) ->
-        (gradient of the critics' loss, metrics), where target is the TD target (B,) and the
-        policies are π(·|s) and π(·|s′).
-      actor_loss: Like `actor_loss` here.
+    Returns the state after it, and what the critics' loss needs of the state before it: all
+    gradients of an update are at the same old parameters, and each policy is evaluated once.
     """
     actor_key, next_key, critic_key = jax.random.split(key, 3)
-    (policy_loss, (policy, log_prob)), actor_gradient = jax.value_and_grad(
-        actor_loss, has_aux=True
-    )(state.actor, state, batch, actor_key, config)
-
-    next_policy = policy_of(config, state.actor, batch.next_observation)
+    actor, (metrics, policy, log_prob) = state.actor.minimize(
+        lambda actor: actor_loss(config, actor, state, batch, actor_key),
+        config.actor_learning_rate,
+    )
+    next_policy = policy_of(config, state.actor.params, batch.next_observation)
     next_value = next_state_value(config, state, batch, next_policy, next_key)
     target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    of_critic, metrics = critic_gradient(
-        state.critic, state, batch, target, policy, next_policy, critic_key, config
-    )
-
-    target_entropy = config.target_entropy_per_action * batch.action.shape[-1]
-    temperature_gradient = jax.grad(temperature_loss)(
-        state.log_temperature, log_prob, target_entropy
-    )
-    metrics |= {
-        "actor/loss": policy_loss,
-        "actor/entropy": -jnp.mean(log_prob),
-        "actor/temperature": jnp.exp(state.log_temperature),
-    }
-    state = apply_gradients(config, state, actor_gradient, of_critic, temperature_gradient)
-    return state, metrics
+    context = Context(batch, target, policy, next_policy, critic_key)
+    temperature = temperature_step(config, state, log_prob, batch.action.shape[-1])
+    metrics |= {"actor/temperature": jnp.exp(state.temperature.params)}
+    return state._replace(actor=actor, temperature=temperature), context, metrics
 
 
-def apply_gradients(
-    config: Any,
-    state: Any,
-    actor_gradient: Any,
-    critic_gradient: Any,
-    temperature_gradient: Float[Array, ""],
-) -> Any:
-    """One Adam step each, then the target critics follow."""
-    actor, actor_optimizer = adam_step(
-        config.actor_learning_rate, actor_gradient, state.actor, state.actor_optimizer
+def temperature_step(
+    config: Any, state: SoftActorCriticState, log_prob: Float[Array, "B"], action_size: int
+) -> Trainable:
+    """The temperature after one step on `temperature_loss`."""
+    gradient = jax.grad(temperature_loss, argnums=1)(
+        config, state.temperature.params, log_prob, action_size
     )
-    critic, critic_optimizer = adam_step(
-        config.critic_learning_rate, critic_gradient, state.critic, state.critic_optimizer
-    )
-    log_temperature, temperature_optimizer = adam_step(
-        config.temperature_learning_rate,
-        temperature_gradient,
-        state.log_temperature,
-        state.temperature_optimizer,
-    )
-    return state._replace(
-        step=state.step + 1,
-        actor=actor,
-        critic=critic,
-        target_critic=polyak(state.target_critic, critic, config.target_update_rate),
-        log_temperature=log_temperature,
-        actor_optimizer=actor_optimizer,
-        critic_optimizer=critic_optimizer,
-        temperature_optimizer=temperature_optimizer,
-    )
+    return state.temperature.step(gradient, config.temperature_learning_rate)
+
+
+def critic_step(config: Any, state: SoftActorCriticState, gradient: Any) -> SoftActorCriticState:
+    """One step of the critics; then the target critics follow, and the step counts."""
+    critic = state.critic.step(gradient, config.critic_learning_rate)
+    target_critic = polyak(state.target_critic, critic.params, config.target_update_rate)
+    return state._replace(step=state.step + 1, critic=critic, target_critic=target_critic)
 
 
 def act(
-    config: Any, state: Any, observation: Float[Array, "B O"], key: Key | None
+    config: Any, state: SoftActorCriticState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
-    policy = policy_of(config, state.actor, observation)
+    policy = policy_of(config, state.actor.params, observation)
     return policy.mode() if key is None else policy.sample_and_log_prob(key)[0]
 
 
-def value(config: Any, state: Any, observation: Float[Array, "B O"]) -> Float[Array, "B"]:
+def value(
+    config: Any, state: SoftActorCriticState, observation: Float[Array, "B O"]
+) -> Float[Array, "B"]:
     """min_k Q_k(s, π(s)) at the policy's mode, which is how it acts in evaluation."""
     action = act(config, state, observation, None)
-    return minimum_q(config, state.critic, observation, action)
+    return minimum_q(config, state.critic.params, observation, action)
