@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from offrl_jax import devices
 from offrl_jax.algorithms.base import (
     Algorithm,
+    Batch,
     Phase,
     check_actions,
     check_config,
@@ -23,7 +24,7 @@ from offrl_jax.algorithms.base import (
 from offrl_jax.algorithms.states import check_alive, misfit_explained
 from offrl_jax.axes import check_stack, has_own_settings, over_runs
 from offrl_jax.config import validate
-from offrl_jax.data.dataset import Data, Dataset, sample, step_keys
+from offrl_jax.data.dataset import Data, Dataset, gather, sample, step_keys
 from offrl_jax.data.streaming.feed import Batches, Feed, fields_read
 from offrl_jax.data.streaming.host_dataset import HostDataset
 from offrl_jax.types import Array, InputError, Int, Key, Metrics, Spec
@@ -168,6 +169,7 @@ def _dispatched(
         with devices.MATMUL_PRECISIONS[matmul_precision]():
             state, *means_and_counts = _learn(
                 *(phase, config, rows, state, key),
+                batch=algorithm.batch,
                 num_steps=length,
                 seed_batch=seed_batch,
                 mesh=mesh,
@@ -192,12 +194,13 @@ def lower(
     config, state, key = _placed(mesh, config, state, key)
     rows = devices.replicate(mesh, dataset.bare())
     arguments = phase, config, rows, state, key
-    return _learn.lower(*arguments, num_steps=length, seed_batch=None, mesh=mesh)
+    static = {"batch": algorithm.batch, "num_steps": length, "seed_batch": None, "mesh": mesh}
+    return _learn.lower(*arguments, **static)
 
 
 @partial(
     jax.jit,
-    static_argnames=("phase", "num_steps", "seed_batch", "mesh"),
+    static_argnames=("phase", "batch", "num_steps", "seed_batch", "mesh"),
     donate_argnames="state",
 )
 def _learn(
@@ -207,6 +210,7 @@ def _learn(
     state: Any,
     key: Key,
     *,
+    batch: Batch | None,
     num_steps: int,
     seed_batch: int | None,
     mesh: jax.sharding.Mesh | None,
@@ -226,10 +230,10 @@ def _learn(
             def step(state: Any, i: Int[Array, ""]) -> tuple[Any, Metrics]:
                 sample_key, update_key = step_keys(key, state.step)
                 if isinstance(rows, Batches):
-                    batch = rows.at(i)
+                    sampled = rows.at(i)
                 else:
-                    batch = sample(rows, sample_key, config.batch_size)
-                return update(config, state, batch, update_key)
+                    sampled = sample_batch(batch, config, rows, sample_key)
+                return update(config, state, sampled, update_key)
 
             return step
 
@@ -285,6 +289,15 @@ def _learn(
         )
         runs = jax.shard_map(runs, mesh=mesh, in_specs=in_specs, out_specs=own, check_vma=False)
     return runs(config, state, key, rows)
+
+
+def sample_batch(batch: Batch | None, config: Any, dataset: Dataset, key: Key) -> Any:
+    """A batch as an algorithm's `batch` asks for it, or B transitions."""
+    if batch is None:
+        return sample(dataset, key, config.batch_size)
+    index = batch.index(config, key, dataset.episode)
+    transitions = jax.tree.map(lambda rows: gather(dataset, rows), index)
+    return batch.make(config, index, transitions)
 
 
 def _mesh(key: Key, seed_batch: int | None) -> jax.sharding.Mesh | None:
@@ -369,6 +382,11 @@ def check_data(algorithm: Algorithm, config: Any, dataset: Data) -> None:
             f"{algorithm.name} with this config relabels all rows of its data, which is not "
             f"possible for {dataset.spec.name} in host memory; give placement=device, or another "
             "algorithm"
+        )
+    if isinstance(dataset, HostDataset) and algorithm.batch is not None:
+        raise InputError(
+            f"{algorithm.name} samples other batches than transitions, which is not possible for "
+            f"{dataset.spec.name} in host memory; give placement=device"
         )
     known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((config, dataset)))
     if algorithm.check is not None and known:

@@ -1,4 +1,4 @@
-"""The contract of algorithms and datasets, checked by functions that raise: for tests of your own.
+"""The contract of algorithms, networks and datasets, checked by functions that raise: for tests of your own.
 
 Each check trains tiny networks on random data, and raises AssertionError with a sentence.
 """
@@ -14,9 +14,12 @@ import numpy as np
 
 from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
 from offrl_jax.config import stack, validate
-from offrl_jax.data import Dataset, dataset_from_arrays, sample
-from offrl_jax.learner import init, learn
-from offrl_jax.types import Key, Transition
+from offrl_jax.data import Dataset, dataset_from_arrays
+from offrl_jax.learner import init, learn, sample_batch
+from offrl_jax.networks import values
+from offrl_jax.networks.heads import critic_values, init_critics, init_outputs, outputs
+from offrl_jax.networks.modules import requires_action
+from offrl_jax.types import Key, Spec, Transition
 
 # Checks train for as many steps and seeds, so that they share their compiled programs.
 NUM_STEPS, NUM_SEEDS = 2, 2
@@ -78,6 +81,44 @@ def check_dataset(dataset: Dataset) -> None:
         dataset.episode.shape == (size,) and np.isin(jumps, (0, 1)).all(),
         f"episodes of {name} are not counted from 0 in order",
     )
+
+
+def check_network(network: Any, *, spec: Spec | None = None) -> None:
+    """Checks that a network can be a setting: its fields are fixed values, an equal one is the same
+    program, and it maps one state, and one action or several, to a vector of features each.
+
+    Args:
+      network: A Linen module.
+      spec: The sizes of observations and actions; by default 5 and 3.
+
+    Raises:
+      AssertionError: what is broken.
+      InputError: if a field is no fixed value, or the module keeps more than parameters.
+    """
+    values.check_network("network", network)
+    name, spec = type(network).__name__, spec or random_dataset().spec
+    again = network.copy()
+    _check(
+        again == network and hash(again) == hash(network),
+        f"two modules {name} with the same fields differ; each run would compile again",
+    )
+    observation_key, action_key, key = jax.random.split(jax.random.key(7), 3)
+    observation = jax.random.normal(observation_key, (NUM_OBSERVATIONS, spec.observation_size))
+    action = jax.random.uniform(action_key, (NUM_OBSERVATIONS, 4, spec.action_size), minval=-1)
+    if not requires_action(network):
+        params = jax.jit(init_outputs, static_argnums=(0, 1))(network, 2, key, observation)
+        found = outputs(network, params, observation)
+        _check(found.shape == (NUM_OBSERVATIONS, 2), f"{name} gives {found.shape} for states")
+        _check(np.isfinite(found).all(), f"{name} gives numbers that are not finite")
+        each = jnp.stack([outputs(network, params, row[None])[0] for row in observation])
+        _check_close(f"outputs of {name} for several states", found, each)
+    critic = jax.jit(init_critics, static_argnums=(0, 1, 2))(network, 2, spec.bare(), key)
+    several = critic_values(network, critic, observation, action)
+    shape = 2, NUM_OBSERVATIONS, action.shape[1]
+    _check(several.shape == shape, f"{name} gives {several.shape} for several actions, not {shape}")
+    _check(np.isfinite(several).all(), f"{name} gives numbers that are not finite")
+    one_by_one = [critic_values(network, critic, observation, a) for a in action.swapaxes(0, 1)]
+    _check_close(f"values of {name} of several actions", several, jnp.stack(one_by_one, axis=-1))
 
 
 def small_config(algorithm: Algorithm, **settings: Any) -> Any:
@@ -173,7 +214,7 @@ def check_update(algorithm: Algorithm, config: Any, dataset: Dataset) -> None:
     _check(hasattr(state, "step"), f"the state of {name} has no step")
     is_counter = jnp.shape(state.step) == () and state.step.dtype == jnp.int32
     _check(is_counter, f"state.step of {name} is not an int32 scalar; begin with jnp.int32(0)")
-    batch = sample(dataset, key, config.batch_size)
+    batch = sample_batch(algorithm.batch, config, dataset, key)
     updates = {u for phase in phases_of(algorithm, config) for u in phase.updates}
     for update in {algorithm.update, *updates}:
         after, metrics = jax.eval_shape(

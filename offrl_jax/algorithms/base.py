@@ -32,6 +32,10 @@ class Algorithm(NamedTuple):
       check: (config, dataset) -> None, called on the host when training on the data starts; raises
         InputError if the algorithm cannot learn from them with these settings. None if it always
         can.
+      batch: What a step samples; None: B transitions, uniformly with replacement.
+      chunk: (config, state, observation, key | None) -> the next h actions (B, h, A), which
+        evaluation plays one after another before it asks again; None: `act` at every step.
+      samples: Whether evaluation draws actions instead of taking the mode.
     """
 
     name: str
@@ -45,9 +49,26 @@ class Algorithm(NamedTuple):
     q_values: Callable | None = None
     discrete: Callable = lambda config: False
     check: Callable | None = None
+    batch: "Batch | None" = None
+    chunk: Callable | None = None
+    samples: bool = False
 
     def __repr__(self) -> str:
         return f"Algorithm({self.name}, {self.citation})"
+
+
+class Batch(NamedTuple):
+    """What a step samples of the data: rows, and the batch that is made of them.
+
+    Attributes:
+      index: (config, key, episode) -> rows to gather, a pytree of int32 arrays (B, ...), where
+        `episode` (N,) counts the episode of each row from 0, in order.
+      make: (config, index, transitions) -> the batch, where `transitions` has in place of each array
+        of `index` a `Transition` of these rows.
+    """
+
+    index: Callable
+    make: Callable
 
 
 class Phase(NamedTuple):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.api.run import Run
+from offrl_jax.networks.values import Networks
 from offrl_jax.runs.policy import load_policy
 from offrl_jax.types import InputError
 
@@ -14,6 +15,7 @@ def export(
     *,
     seed_index: int = 0,
     algorithm: Algorithm | None = None,
+    networks: Networks | None = None,
 ) -> Path:
     """Writes a policy as a program that `jax.export.deserialize` reads.
 
@@ -25,6 +27,7 @@ def export(
       output: The file; by default `policy.jaxexport` in the run's directory.
       seed_index: Which of the run's seeds, counted from 0.
       algorithm: As for `load_run`, of a run that is given as a directory.
+      networks: As for `load_run`.
 
     Returns:
       The file.
@@ -36,7 +39,8 @@ def export(
     if isinstance(run, Run):
         policy, folder = run.policy(seed_index), run.path
     else:
-        policy, folder = load_policy(run, seed_index, algorithm=algorithm), Path(run).expanduser()
+        policy = load_policy(run, seed_index, algorithm=algorithm, networks=networks)
+        folder = Path(run).expanduser()
     if output is None and folder is None:
         raise InputError(f"{run} has no directory; give the file as output=…")
     path = Path(output or folder / "policy.jaxexport")

@@ -20,6 +20,13 @@ from offrl_jax.api.run import SETTINGS
 from offrl_jax.config import grid as combinations
 from offrl_jax.config import validate
 from offrl_jax.data import Data
+from offrl_jax.networks.values import (
+    Networks,
+    networks_of,
+    settings_to_json,
+    to_json,
+    with_modules,
+)
 from offrl_jax.presets.preset import Preset
 from offrl_jax.reports.study import short_name
 from offrl_jax.reports.sweep import shown_value
@@ -122,6 +129,12 @@ class Plan:
         return list(self._jobs())
 
     @functools.cached_property
+    def networks(self) -> Networks:
+        """The classes of all jobs' networks by name."""
+        found = [networks_of(job.configs[0]) for job in self.jobs]
+        return {name: network for networks in found for name, network in networks.items()}
+
+    @functools.cached_property
     def settings(self) -> dict[str, Any]:
         """Everything that determines the results, for `sweep.json`.
 
@@ -131,7 +144,7 @@ class Plan:
         options = self.options
         settings = {
             "algorithm": self.algorithm.name,
-            "grid": self.axes,
+            "grid": {name: [to_json(x) for x in values] for name, values in self.axes.items()},
             **{name: options[name] for name in ("num_seeds", "seed", "num_evaluations")},
             "num_evaluation_episodes": options["num_evaluation_episodes"],
             "divergence_limit": options["divergence_limit"],
@@ -149,7 +162,7 @@ class Plan:
                 "dataset": dataset.spec.to_json(),
                 "config": {
                     name: value
-                    for name, value in dataclasses.asdict(job.configs[0]).items()
+                    for name, value in settings_to_json(job.configs[0]).items()
                     if name not in self.axes
                 },
                 **prepare.record(preset, self._best_fraction),
@@ -204,13 +217,18 @@ class Plan:
         for dataset in self._names:
             _, preset = self.prepared(dataset)
             base = prepare.make_config(self.algorithm, preset, self._config)
-            for chosen in itertools.product(*(self.axes[name] for name in static)):
-                config = dataclasses.replace(base, **dict(zip(static, chosen, strict=True)))
+            for values in itertools.product(*(self.axes[name] for name in static)):
+                chosen = dict(zip(static, values, strict=True))
+                changes = with_modules(self.algorithm.Config, chosen, vars(base))
+                config = dataclasses.replace(base, **changes)
                 configs = combinations(config, **{name: self.axes[name] for name in self.floats})
                 for start in range(0, len(configs), self.num_together):
                     own = configs[start : start + self.num_together]
-                    values = [{name: getattr(c, name) for name in self.axes} for c in own]
-                    yield Job(dataset, own, values, [_name(labels[dataset], v) for v in values])
+                    found = [
+                        {name: chosen.get(name, getattr(c, name)) for name in self.axes}
+                        for c in own
+                    ]
+                    yield Job(dataset, own, found, [_name(labels[dataset], v) for v in found])
 
     def _check(self, job: Job, dataset: Data, preset: Preset) -> None:
         check(
@@ -260,7 +278,7 @@ def checked_grid(
         if not values:
             raise InputError(f'grid["{name}"] is empty; give at least one value, or leave it out')
         for value in values:
-            validate(algorithm.Config(**{name: value}))
+            validate(algorithm.Config(**with_modules(algorithm.Config, {name: value}, {})))
         alike = [np.float32(value) if isinstance(value, float) else value for value in values]
         if twice := [v for i, v in enumerate(values) if alike[i] in alike[:i]]:
             raise InputError(
@@ -281,6 +299,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
 
 def _name(dataset: str, values: dict[str, Any]) -> str:
     name = ",".join([dataset, *(f"{name}={shown_value(v)}" for name, v in values.items())])
+    name = name.replace("/", "-")  # a text in a network may hold one
     if len(name.encode()) <= LONG:
         return name
     return f"{name[: LONG // 2]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

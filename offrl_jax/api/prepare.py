@@ -11,6 +11,7 @@ from offrl_jax import data
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data import Data, scores
+from offrl_jax.networks.values import settings_to_json, with_modules
 from offrl_jax.presets.preset import DOMAINS, Preset, find_preset, prepared
 from offrl_jax.types import InputError, did_you_mean
 
@@ -140,7 +141,8 @@ def choose_preset(
 
 
 def make_config(algorithm: Algorithm, preset: Preset, config: Any = None) -> Any:
-    """The given config, or the preset's config with the fields of a dictionary replaced.
+    """The given config, or the preset's config with the fields of a dictionary replaced. Networks
+    may be given as text or hidden sizes, as for `with_modules`.
 
     Raises:
       InputError: if it is another algorithm's, or has no such field.
@@ -160,7 +162,8 @@ def make_config(algorithm: Algorithm, preset: Preset, config: Any = None) -> Any
                 f"{algorithm.name} has no setting {name!r}{did_you_mean(name, fields)} (it has "
                 f"{', '.join(fields)})"
             )
-    return algorithm.Config(**{name: plain(fields[name], x) for name, x in values.items()})
+    values = {name: plain(fields[name], value) for name, value in values.items()}
+    return algorithm.Config(**with_modules(algorithm.Config, values, preset.config))
 
 
 def plain(field: dataclasses.Field, value: Any) -> Any:
@@ -180,4 +183,4 @@ def learnable(dataset: Data, preset: Preset, best_fraction: float = 1.0) -> Data
 
 def record(preset: Preset, best_fraction: float = 1.0) -> dict[str, Any]:
     """The preparation of the data, as a run's settings record it."""
-    return {"preset": dataclasses.asdict(preset), "best_fraction": best_fraction}
+    return {"preset": settings_to_json(preset), "best_fraction": best_fraction}

@@ -19,6 +19,7 @@ from offrl_jax.api.evaluation import Evaluation, roll_out
 from offrl_jax.api.prepare import Environment
 from offrl_jax.data import Data
 from offrl_jax.data.dataset import Preprocessing
+from offrl_jax.networks.values import Networks, known_networks, networks_of
 from offrl_jax.presets.preset import Preset
 from offrl_jax.reports import recorded
 from offrl_jax.runs import load
@@ -255,6 +256,7 @@ def train(
     dataset = prepare.find_dataset(data, environment)
     chosen = prepare.choose_preset(algorithm, dataset, preset, recipe, changes)
     config = prepare.make_config(algorithm, chosen, config)
+    networks = networks_of(config)
     dataset = prepare.learnable(dataset, chosen, best_fraction)
     with contextlib.ExitStack() as stack:
         if progress:
@@ -271,25 +273,30 @@ def train(
                 **settings,
             )
         except AlreadyFinished:
-            return dataclasses.replace(load_run(run_dir, algorithm=algorithm), dataset=dataset)
+            run = load_run(run_dir, algorithm=algorithm, networks=networks)
+            return dataclasses.replace(run, dataset=dataset)
     if result.in_memory is None:
-        run = _stored(result.run_dir, load.read(result.run_dir, known(algorithm)), result)
+        run = _stored(result.run_dir, load.read(result.run_dir, known(algorithm), networks), result)
     else:
-        run = in_memory(result.in_memory, result.state, algorithm)
+        run = in_memory(result.in_memory, result.state, algorithm, networks)
     return dataclasses.replace(run, dataset=dataset, session=result)
 
 
-def load_run(path: str | Path, *, algorithm: Algorithm | None = None) -> Run:
+def load_run(
+    path: str | Path, *, algorithm: Algorithm | None = None, networks: Networks | None = None
+) -> Run:
     """Loads a run, finished or interrupted, at its newest whole checkpoint.
 
     Args:
       path: The run's directory.
       algorithm: The trained algorithm, if it is not one of `ALGORITHMS`.
+      networks: Classes of your own networks in it, by name: `{"Residual": Residual}`.
 
     Raises:
-      InputError: if there is no run, it has no whole checkpoint, or another version wrote it.
+      InputError: if there is no run, it has no whole checkpoint, it holds a network of another
+        name, or another version wrote it.
     """
-    description = load.read(path, known(algorithm))
+    description = load.read(path, known(algorithm), known_networks(networks))
     folder = Path(path).expanduser().absolute()
     with contextlib.closing(load.checkpoints(path, description)) as found:
         checkpoint = next(found, None)
@@ -304,6 +311,7 @@ def evaluate(
     num_episodes: int = 10,
     environment: Environment = None,
     algorithm: Algorithm | None = None,
+    networks: Networks | None = None,
 ) -> Evaluation:
     """Rolls out the policies of a run, which act with their modes. Episode j starts from the same
     environment seed for all of them.
@@ -314,12 +322,13 @@ def evaluate(
       environment: Environment in place of the data's: a registered id, or a function that makes
         one.
       algorithm: As for `load_run`, of a run that is given as a directory.
+      networks: As for `load_run`.
 
     Raises:
       InputError: if no environment is known or it does not fit the data, or all seeds diverged.
     """
     if not isinstance(run, Run):
-        run = load_run(run, algorithm=algorithm)
+        run = load_run(run, algorithm=algorithm, networks=networks)
     return roll_out(run, num_episodes, environment)
 
 
@@ -339,16 +348,17 @@ def _stored(folder: Path, description: Description, last: Checkpoint | training.
     )
 
 
-def in_memory(kept: InMemory, state: Any, algorithm: Algorithm) -> Run:
+def in_memory(kept: InMemory, state: Any, algorithm: Algorithm, networks: Networks) -> Run:
     """A run that has ended, in memory.
 
     Args:
       kept: Everything except the states.
       state: The last states, with leading axis S.
       algorithm: The trained algorithm.
+      networks: What its networks may be, by name.
     """
     return Run(
-        load.describe(kept.settings, algorithm),
+        load.describe(kept.settings, algorithm, networks, "the run"),
         Checkpoint(kept.facts["step"], state, kept.facts["diverged"]),
         kept.environment,
         kept.metrics.rows,

@@ -21,6 +21,7 @@ from offrl_jax.data import Data
 from offrl_jax.evaluation import selection
 from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.files import write_json
+from offrl_jax.networks.values import Networks, known_networks, networks_of
 from offrl_jax.reports import selection as report
 from offrl_jax.runs import load
 from offrl_jax.runs.load import Trained
@@ -78,6 +79,7 @@ def select(
     clip_actions: bool = False,
     trust_dataset_env: bool = False,
     algorithm: Algorithm | None = None,
+    networks: Networks | None = None,
     output: str | Path | None = None,
     **settings: Any,
 ) -> Selection:
@@ -101,6 +103,7 @@ def select(
       clip_actions: As for `load_dataset`.
       trust_dataset_env: As for `load_dataset`.
       algorithm: Your own, for run directories that name it; others are of `ALGORITHMS`.
+      networks: As for `load_run`.
       output: A folder for `selection.json` and `scores.png`; None writes nothing.
       **settings: Fields of `Settings`.
 
@@ -119,7 +122,7 @@ def select(
         raise InputError(f"select has no setting {name!r}{did_you_mean(name, known)}")
     settings = Settings(**settings)
     names = [name for name in SCORES if name in scores or name == by]
-    groups = _policies(runs, algorithm, checkpoints == "all")
+    groups = _policies(runs, algorithm, known_networks(networks), checkpoints == "all")
     policies = [(group, i) for group in groups for i in range(len(group.seeds))]
     if (num_online_episodes is None) == (by == "online"):
         raise InputError("by=online needs num_online_episodes=…, and no other choice takes it")
@@ -187,6 +190,7 @@ def select(
 def _policies(
     runs: Run | str | Path | Sequence[Run | str | Path],
     algorithm: Algorithm | None,
+    networks: Networks,
     all_checkpoints: bool,
 ) -> list[Trained]:
     runs = [runs] if isinstance(runs, Run | str | Path) else list(dict.fromkeys(runs))
@@ -197,11 +201,11 @@ def _policies(
         if isinstance(run, Run) and run.path is None:
             groups.append(run.trained())
         elif isinstance(run, Run):
-            own = known(run.algorithm)
-            groups += load.load(run.path, own, all_checkpoints=all_checkpoints)
+            own = known(run.algorithm), networks_of(run.config)
+            groups += load.load(run.path, *own, all_checkpoints=all_checkpoints)
         else:
             either = ALGORITHMS if algorithm is None else ChainMap(known(algorithm), ALGORITHMS)
-            groups += load.load(run, either, all_checkpoints=all_checkpoints)
+            groups += load.load(run, either, networks, all_checkpoints=all_checkpoints)
     return groups
 
 

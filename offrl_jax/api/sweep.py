@@ -14,6 +14,7 @@ from offrl_jax.api.jobs import Job, Plan
 from offrl_jax.api.prepare import Environment
 from offrl_jax.api.run import Run, in_memory, load_run
 from offrl_jax.data import Data
+from offrl_jax.networks.values import Networks
 from offrl_jax.presets.preset import Preset
 from offrl_jax.reports import recorded
 from offrl_jax.reports import sweep as report
@@ -31,12 +32,14 @@ Source = Data | str | os.PathLike
 class Runs(Mapping):
     """Runs by name; those in a directory are loaded on access."""
 
-    def __init__(self, runs: Mapping[str, Run | Path], algorithm: Algorithm):
-        self._runs, self._algorithm = runs, algorithm
+    def __init__(self, runs: Mapping[str, Run | Path], algorithm: Algorithm, networks: Networks):
+        self._runs, self._algorithm, self._networks = runs, algorithm, networks
 
     def __getitem__(self, name: str) -> Run:
         run = self._runs[name]
-        return run if isinstance(run, Run) else load_run(run, algorithm=self._algorithm)
+        if isinstance(run, Run):
+            return run
+        return load_run(run, algorithm=self._algorithm, networks=self._networks)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._runs)
@@ -246,7 +249,7 @@ def _in_memory(
         )
         for i, (name, kept) in enumerate(zip(job.names, parts, strict=True)):
             state = split.state_of(result.state, i, len(job.names))
-            run = in_memory(kept, state, plan.algorithm)
+            run = in_memory(kept, state, plan.algorithm, plan.networks)
             runs[name] = dataclasses.replace(run, dataset=dataset)
     records = [dataclasses.replace(run.recorded(), path=Path(name)) for name, run in runs.items()]
     return _with_rows(plan, runs, records, None)
@@ -293,7 +296,7 @@ def _with_rows(
     settings = [(job.dataset, values) for job in plan.jobs for values in job.values]
     rows = [report.row_of(*own, record) for own, record in zip(settings, records, strict=True)]
     next_seed = plan.options["seed"] + plan.options["num_seeds"]
-    return Sweep(Runs(runs, plan.algorithm), rows, next_seed, path)
+    return Sweep(Runs(runs, plan.algorithm, plan.networks), rows, next_seed, path)
 
 
 def _named(data: Source | Sequence[Source] | Mapping[str, Source]) -> dict[str, Source]:

@@ -1,12 +1,13 @@
-"""The algorithm that a user types: one of ours by name, or their own as MODULE:NAME."""
+"""What a user types: an algorithm by name, and their own algorithms and networks as MODULE:NAME."""
 
 import contextlib
 import importlib
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import offrl_jax as orl
 
@@ -14,22 +15,25 @@ if TYPE_CHECKING:
     from offrl_jax.algorithms.base import Algorithm
 
 
-def find_algorithm(text: str) -> "Algorithm":
-    """The algorithm of that name, or what MODULE:NAME imports from the current folder or the path.
+def _imported(text: str, what: str, kind: str, is_one: Callable[[Any], bool]) -> Any:
+    """What MODULE:NAME names, imported from the current folder or the path.
+
+    Args:
+      text: MODULE:NAME.
+      what: The argument that holds it, for errors.
+      kind: What it should be, such as "an Algorithm".
+      is_one: Whether an object is.
 
     Raises:
-      InputError: if there is none, or the module cannot be imported.
+      InputError: if the module cannot be imported, has no such name, or it is of another kind.
     """
-    if ":" not in text:
-        return orl.ALGORITHMS[text]
-    from offrl_jax.algorithms.base import Algorithm
     from offrl_jax.types import did_you_mean
 
     module_name, _, name = text.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise orl.InputError(
-            f"algorithm={text} names no module; give MODULE:NAME, such as mine:mine for the "
-            "algorithm mine in the file mine.py"
+            f"{what}={text} names no module; give MODULE:NAME, such as mine:mine for the name mine "
+            "in the file mine.py"
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -40,25 +44,51 @@ def find_algorithm(text: str) -> "Algorithm":
             f"{error.name}."
         ):
             raise orl.InputError(
-                f"algorithm={text}: there is no module {error.name!r} in {os.getcwd()} or on "
-                "Python's path; run the command in the folder of its file"
+                f"{what}={text}: there is no module {error.name!r} in {os.getcwd()} or on Python's "
+                "path; run the command in the folder of its file"
             ) from error
         raise orl.InputError(
-            f"algorithm={text}: importing {module_name} raises {error!r}; correct that first"
+            f"{what}={text}: importing {module_name} raises {error!r}; correct that first"
         ) from error
     found = getattr(module, name, None)
-    if isinstance(found, Algorithm):
+    if is_one(found):
         return found
-    own = [key for key, value in vars(module).items() if isinstance(value, Algorithm)]
-    what = (
-        f"is a {type(found).__name__}, not an Algorithm"
-        if hasattr(module, name)
-        else "is not there"
+    own = [key for key, value in vars(module).items() if is_one(value)]
+    problem = (
+        f"is a {type(found).__name__}, not {kind}" if hasattr(module, name) else "is not there"
     )
     raise orl.InputError(
-        f"algorithm={text}: {name!r} {what}{did_you_mean(name, own)} ({module_name} has "
-        f"{', '.join(own) or 'no Algorithm'})"
+        f"{what}={text}: {name!r} {problem}{did_you_mean(name, own)} ({module_name} has "
+        f"{', '.join(own) or f'not {kind}'})"
     )
+
+
+def find_algorithm(text: str) -> "Algorithm":
+    """The algorithm of that name, or what MODULE:NAME imports.
+
+    Raises:
+      InputError: if there is none, or the module cannot be imported.
+    """
+    if ":" not in text:
+        return orl.ALGORITHMS[text]
+    from offrl_jax.algorithms.base import Algorithm
+
+    return _imported(text, "algorithm", "an Algorithm", lambda x: isinstance(x, Algorithm))
+
+
+def find_networks(texts: Sequence[str]) -> dict[str, type]:
+    """The network classes that MODULE:CLASS name, by their names.
+
+    Raises:
+      InputError: if a module cannot be imported or has no such class.
+    """
+    from flax import linen as nn
+
+    def is_network(found: Any) -> bool:
+        return isinstance(found, type) and issubclass(found, nn.Module)
+
+    found = [_imported(text, "networks", "a network class", is_network) for text in texts]
+    return {network.__name__: network for network in found}
 
 
 def own_algorithm(text: str | None, run_dir: str | Path) -> "Algorithm | None":

@@ -21,7 +21,7 @@ import numpy as np
 from absl import flags
 
 import offrl_jax as orl
-from offrl_jax.cli.algorithms import own_algorithm
+from offrl_jax.cli.algorithms import find_networks, own_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from offrl_jax.runs.policy import Policy
 
 with section("policies"):
-    define("seed_index", "algorithm")
+    define("seed_index", "algorithm", "networks")
     flags.DEFINE_bool("random", False, "alternate the runs' episodes with random ones")
     flags.DEFINE_float("epsilon", 0.0, "share of random actions in a policy's episodes", 0.0, 1.0)
 with section("environment"):
@@ -61,7 +61,10 @@ def main(*run_dirs: str) -> None:
     output = _output()
     policies = {
         run_dir: orl.load_policy(
-            run_dir, FLAGS.seed_index, algorithm=own_algorithm(FLAGS.algorithm, run_dir)
+            run_dir,
+            FLAGS.seed_index,
+            algorithm=own_algorithm(FLAGS.algorithm, run_dir),
+            networks=find_networks(FLAGS.networks),
         )
         for run_dir in run_dirs
     }

@@ -21,6 +21,10 @@ COMMON = {
         *(flags.DEFINE_string, None),
         "registered environment, if the data name none or you want another",
     ),
+    "networks": (
+        *(flags.DEFINE_list, []),
+        "MODULE:CLASS of your own networks in the runs, comma-separated",
+    ),
     "observation_keys": (
         *(flags.DEFINE_list, []),
         "entries of a Dict observation that form the data's observations, in order",

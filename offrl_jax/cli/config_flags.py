@@ -1,13 +1,19 @@
 """The settings of an algorithm as flags: `--config.NAME=VALUE`, `--grid.NAME=VALUE,VALUE`."""
 
 import dataclasses
+import re
 from typing import Any
 
+import flax.linen as nn
 from absl import flags
 
+from offrl_jax.cli.algorithms import find_networks
 from offrl_jax.cli.help import section
+from offrl_jax.networks.values import NETWORKS, is_network, parse_network, written
+from offrl_jax.types import InputError
 
 FLAGS = flags.FLAGS
+OWN_CLASS = re.compile(r"[\w.]+:\w+")
 
 
 def define_config_flags(config_type: type) -> None:
@@ -22,6 +28,8 @@ def define_config_flags(config_type: type) -> None:
                 flags.DEFINE_integer(name, None, text)
             elif field.type is float:
                 flags.DEFINE_float(name, None, text)
+            elif is_network(field):
+                flags.DEFINE(_NetworkParser(), name, None, text)
             elif field.metadata["choices"]:
                 flags.DEFINE_enum(name, None, field.metadata["choices"], text)
             else:
@@ -55,31 +63,47 @@ class _ValuesParser(flags.ArgumentParser):
     """Comma-separated values of a config's field."""
 
     def __init__(self, field: dataclasses.Field):
-        self._kind = field.type if field.type in (bool, int, float, str) else tuple
         examples = {
             bool: "false,true",
             int: "2,10",
             float: "0.1,0.5",
             str: ",".join(field.metadata["choices"]),
         }
-        self._example = examples.get(self._kind, "64x64,256x256")
+        self._read = {bool: _read_bool, int: int, float: float, str: str}.get(field.type)
+        self._read = _read_network if is_network(field) else self._read or _read_integers
+        self._example = examples.get(field.type, "64x64,256x256")
         self.syntactic_help = f"comma-separated, such as {self._example}"
 
     def parse(self, argument: str | tuple) -> tuple:
         if isinstance(argument, tuple):
             return argument
-        return tuple(self._value(text.strip()) for text in argument.split(","))
+        return tuple(self._value(text.strip()) for text in _parts(argument))
 
     def flag_type(self) -> str:
         return "values"
 
     def _value(self, text: str) -> Any:
         try:
-            if self._kind is bool:
-                return {"true": True, "false": False}[text.lower()]
-            return tuple(map(int, text.split("x"))) if self._kind is tuple else self._kind(text)
+            return self._read(text)
+        except InputError:
+            raise
         except (ValueError, LookupError) as error:
             raise ValueError(f"{text!r} is not one; give values such as {self._example}") from error
+
+
+class _NetworkParser(flags.ArgumentParser):
+    """A network, as in 256x256 or MLP(hidden_sizes=64x64,layer_norm=true)."""
+
+    syntactic_help = (
+        "hidden sizes such as 256x256, a module with its fields such as "
+        "MLP(hidden_sizes=64x64,layer_norm=true), or your own as my_module:Mine(width=64)"
+    )
+
+    def parse(self, argument: Any) -> Any:
+        return _read_network(argument) if isinstance(argument, str) else argument
+
+    def flag_type(self) -> str:
+        return "network"
 
 
 class _IntegersParser(flags.ArgumentParser):
@@ -96,5 +120,35 @@ class _IntegersParser(flags.ArgumentParser):
         return "integers"
 
 
+def _read_bool(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+def _read_integers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("x")))
+
+
+def _read_network(text: str) -> Any:
+    """Hidden sizes or a module, whose classes may be given as MODULE:CLASS."""
+    own = find_networks(OWN_CLASS.findall(text))
+    return parse_network(
+        OWN_CLASS.sub(lambda found: found[0].partition(":")[2], text), NETWORKS | own
+    )
+
+
+def _parts(text: str) -> list[str]:
+    """The text between commas that are outside of parentheses."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
 def _written(value: Any) -> str:
+    if isinstance(value, nn.Module):
+        return written(value)
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -11,14 +11,14 @@ environment needs --env_id.
 from absl import flags
 
 import offrl_jax as orl
-from offrl_jax.cli.algorithms import own_algorithm
+from offrl_jax.cli.algorithms import find_networks, own_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
 
 with section("evaluation"):
     flags.DEFINE_integer("num_episodes", 10, "episodes per seed", 1)
-    define("env_id", "algorithm")
+    define("env_id", "algorithm", "networks")
 
 
 def main(*runs: str) -> None:
@@ -30,6 +30,7 @@ def main(*runs: str) -> None:
             num_episodes=FLAGS.num_episodes,
             environment=FLAGS.env_id,
             algorithm=own_algorithm(FLAGS.algorithm, run),
+            networks=find_networks(FLAGS.networks),
         )
         print(f"{run}\n\n{evaluation}\n")
 

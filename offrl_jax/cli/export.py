@@ -14,13 +14,13 @@ bounds, or to indices (b,) of discrete actions. It runs on a CPU, an NVIDIA GPU 
 from absl import flags
 
 import offrl_jax as orl
-from offrl_jax.cli.algorithms import own_algorithm
+from offrl_jax.cli.algorithms import find_networks, own_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
 
 with section("policy"):
-    define("seed_index", "algorithm")
+    define("seed_index", "algorithm", "networks")
 with section("output"):
     flags.DEFINE_string("output", None, "file (default: policy.jaxexport in the run's directory)")
 
@@ -33,6 +33,7 @@ def main(*words: str) -> None:
         FLAGS.output,
         seed_index=FLAGS.seed_index,
         algorithm=own_algorithm(FLAGS.algorithm, words[0]),
+        networks=find_networks(FLAGS.networks),
     )
     print(f"{output}: {output.stat().st_size:,} bytes")
 

@@ -22,7 +22,7 @@ import time
 from absl import flags
 
 import offrl_jax as orl
-from offrl_jax.cli.algorithms import find_algorithm
+from offrl_jax.cli.algorithms import find_algorithm, find_networks
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import define
 from offrl_jax.cli.help import section
@@ -43,7 +43,7 @@ with section("choice"):
     flags.DEFINE_integer(
         "num_online_episodes", None, "episodes for --by=online in all, at least one per policy", 1
     )
-    define("seed", "algorithm")
+    define("seed", "algorithm", "networks")
     flags.DEFINE_float(
         "success_quantile",
         0.9,
@@ -69,6 +69,7 @@ def main(*run_dirs: str) -> None:
     found = orl.select(
         run_dirs,
         algorithm=FLAGS.algorithm and find_algorithm(FLAGS.algorithm),
+        networks=find_networks(FLAGS.networks),
         output=output,
         **{name: FLAGS[name].value for name in PASSED_ON},
     )

@@ -162,8 +162,12 @@ def draw(key: Key, batch_size: int, num_rows: int) -> Int[Array, "B"]:
 
 def sample(dataset: Dataset, key: Key, batch_size: int) -> Transition:
     """A uniform batch with replacement; pure, on the dataset's device."""
-    index = draw(key, batch_size, len(dataset))
-    return jax.tree.map(lambda x: x[index], dataset.transitions)
+    return gather(dataset, draw(key, batch_size, len(dataset)))
+
+
+def gather(dataset: Dataset, rows: Int[Array, "*B"]) -> Transition:
+    """The transitions of these rows."""
+    return jax.tree.map(lambda x: x[rows], dataset.transitions)
 
 
 def episode_returns(dataset: Data) -> np.ndarray:

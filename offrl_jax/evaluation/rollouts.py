@@ -1,6 +1,7 @@
 """Rollouts of every run's policy, all runs × episodes at once, one compiled call a step."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -72,7 +73,7 @@ class Evaluator:
         num_episodes: int,
         seed: int = 0,
         *,
-        sampled: bool = False,
+        sampled: bool | None = None,
         make_env: Callable[[], Any] | None = None,
     ):
         """Args:
@@ -81,7 +82,8 @@ class Evaluator:
         runs: Shape of the run axes: () or (S,) or (H, S).
         num_episodes: Episodes a run.
         seed: Of the first episode's start; the others follow on.
-        sampled: Draw actions from π, the same draws at every evaluation, instead of its mode.
+        sampled: Draw actions from π, the same draws at every evaluation, instead of its mode; None:
+          as the algorithm's `samples` says.
         make_env: Makes the environment, in place of the one that the dataset names. Its episodes
           must end.
 
@@ -89,14 +91,14 @@ class Evaluator:
           InputError: if the environment is unknown or its shapes differ from the data's.
         """
         self._spec = dataset.spec
-        self._act = _over_runs_and_episodes(algorithm.act)
+        self._act = _over_runs_and_episodes(algorithm.chunk or _chunk_of_one(algorithm.act))
         self._value = algorithm.value and _over_runs_and_episodes(algorithm.value)
         self._preprocessing, self._discount = dataset.preprocessing, dataset.discount
         num_at_once = max(1, MOST_ENVIRONMENTS // num_episodes)
         self._runs = tuple(runs)
         at_once = (min(runs[0], num_at_once),) if len(runs) == 1 else runs
         self._shape = (*at_once, num_episodes)
-        self._sampled = sampled
+        self._sampled = algorithm.samples if sampled is None else sampled
         self._seeds = seed + np.arange(np.prod(self._shape)) % num_episodes
         self._make_env = partial(environments.make_from_spec, dataset.spec, make_env)
         self._envs = [self._make_env()]
@@ -153,14 +155,16 @@ class Evaluator:
         success = np.full(num_envs, np.nan)
         scale, bias = (float(x) for x in self._preprocessing[2:])
         running = ~is_lost.ravel()
-        key = jax.random.key(int(self._seeds[0]) + later)
+        key, chunk = jax.random.key(int(self._seeds[0]) + later), []
         while running.any():
-            keys = None
-            if self._sampled:
-                step_key = jax.random.fold_in(key, int(length.max()))
-                keys = jax.random.split(step_key, self._shape[:-1])
-            actions = self._actions(config, state, observation, keys)
-            tick()
+            if not chunk:
+                keys = None
+                if self._sampled:
+                    step_key = jax.random.fold_in(key, int(length.max()))
+                    keys = jax.random.split(step_key, self._shape[:-1])
+                chunk = self._chunk(config, state, observation, keys)
+                tick()
+            actions = chunk.pop(0)
             for i in np.flatnonzero(running):
                 tick()
                 stepped, reward, terminated, truncated, info = self._envs[i].step(actions[i])
@@ -191,12 +195,14 @@ class Evaluator:
     def _batched(self, observation: np.ndarray) -> np.ndarray:
         return observation.reshape(*self._shape, -1)
 
-    def _actions(
+    def _chunk(
         self, config: Any, state: Any, observation: np.ndarray, key: Key | None
-    ) -> np.ndarray:
+    ) -> list[np.ndarray]:
+        """The next actions of every environment, those of one step after another."""
         batched = self._batched(observation)
-        actions = self._act(config, state, self._preprocessing, batched, key)
-        return to_environment(np.asarray(actions).reshape(len(observation), -1), self._spec)
+        chunk = np.asarray(self._act(config, state, self._preprocessing, batched, key))
+        steps = np.moveaxis(chunk, -2, 0)  # (h, *runs, episodes, A)
+        return [to_environment(x.reshape(len(observation), -1), self._spec) for x in steps]
 
 
 def summarize(rollouts: Rollouts, spec: Spec) -> dict[str, Any]:
@@ -224,6 +230,18 @@ def to_environment(action: np.ndarray, spec: Spec) -> np.ndarray:
         return action.argmax(-1)
     low, high = np.asarray(spec.action_low), np.asarray(spec.action_high)
     return (low + 0.5 * (action + 1.0) * (high - low)).astype(np.float32)
+
+
+@functools.cache  # a new function would be compiled anew
+def _chunk_of_one(act: Callable) -> Callable:
+    """`act` as an `Algorithm.chunk` of one action."""
+
+    def chunk(
+        config: Any, state: Any, observation: Float[Array, "B O"], key: Key | None
+    ) -> Float[Array, "B 1 A"]:
+        return act(config, state, observation, key)[:, None]
+
+    return chunk
 
 
 def _over_runs_and_episodes(function: Callable) -> Callable:

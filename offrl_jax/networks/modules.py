@@ -144,6 +144,14 @@ def takes(network: nn.Module, name: str) -> bool:
     return name in inspect.signature(type(network).__call__).parameters
 
 
+def requires_action(network: nn.Module) -> bool:
+    """Whether the network maps (s, a) alone, and not s."""
+    if isinstance(network, Encoded):
+        return requires_action(network.network)
+    action = inspect.signature(type(network).__call__).parameters.get("action")
+    return action is not None and action.default is inspect.Parameter.empty
+
+
 def features(
     network: nn.Module,
     observation: Float[Array, "*B O"],
@@ -157,6 +165,11 @@ def features(
     """
     keyed = {"key": key} if takes(network, "key") else {}
     if action is None:
+        if requires_action(network):
+            raise InputError(
+                f"{type(network).__name__} takes an action, but here it is a network of the state "
+                "alone; give one whose __call__ has no action, or action=None"
+            )
         return network(observation, **keyed)
     if takes(network, "action"):
         return network(observation, action, **keyed)

@@ -62,6 +62,12 @@ def check_network(name: str, network: Any, *, dropout: bool = True) -> None:
 
 
 def _check_fields(name: str, network: nn.Module) -> None:
+    kind = type(network)
+    if NETWORKS.get(kind.__name__, kind) is not kind:
+        raise InputError(
+            f"{name}: your class {kind.__name__} has the name of a module of this library, which "
+            "files would confuse; give it another"
+        )
     for field in _fields(network):
         value = getattr(network, field.name)
         where = f"{name}: {type(network).__name__}.{field.name}"
@@ -91,6 +97,10 @@ def _fields(network: nn.Module) -> list[dataclasses.Field]:
     return [f for f in dataclasses.fields(network) if f.init and f.name not in ("parent", "name")]
 
 
+def _inner(network: nn.Module) -> list[nn.Module]:
+    return [m for f in _fields(network) for m in _modules(getattr(network, f.name))]
+
+
 def _modules(value: Any) -> list[nn.Module]:
     if isinstance(value, tuple):
         return [module for item in value for module in _modules(item)]
@@ -105,11 +115,10 @@ def _is_plain(value: Any) -> bool:
 
 def _dropping(network: nn.Module) -> str | None:
     """The name of the module in it that drops units out, if any."""
-    inner = [m for f in _fields(network) for m in _modules(getattr(network, f.name))]
     drops = network.dropout > 0 if isinstance(network, MLP) else takes(network, "key")
     if drops and not isinstance(network, Encoded):
         return type(network).__name__
-    return next(filter(None, map(_dropping, inner)), None)
+    return next(filter(None, map(_dropping, _inner(network))), None)
 
 
 # Text
@@ -138,36 +147,58 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def parse_network(text: str, default: nn.Module, networks: Networks = NETWORKS) -> nn.Module:
-    """Reads `256x256` or `Name(field=value,…)`.
-
-    Args:
-      text: Sizes alone change those of the default, if it is an MLP.
-      default: The setting's default.
-      networks: Modules by name.
+def parse_network(text: str, networks: Networks = NETWORKS) -> tuple[int, ...] | nn.Module:
+    """Reads hidden sizes, `256x256`, or a module, `Name(field=value,…)`.
 
     Raises:
-      InputError: if the text is neither form, or names an unknown module or field.
+      InputError: if the text is neither, or names an unknown module or field.
     """
     text = text.strip()
     if SIZES.fullmatch(text):
-        return of_sizes(tuple(map(int, text.split("x"))), default)
+        return tuple(map(int, text.split("x")))
     source = re.sub(r"\b\d+(x\d+)+\b", lambda found: f"({found[0].replace('x', ',')})", text)
     source = re.sub(r"\b(true|false)\b", lambda found: found[0].title(), source)
     try:
-        return _built(ast.parse(source, mode="eval").body, networks)
+        network = _built(ast.parse(source, mode="eval").body, networks)
+        if isinstance(network, nn.Module):
+            return network
+    except InputError:
+        raise
     except (SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{text!r} is no network; give hidden sizes such as 256x256, or a module with its "
-            "fields such as MLP(hidden_sizes=64x64,layer_norm=true)"
-        ) from error
+        problem = error
+    else:
+        problem = None
+    raise InputError(
+        f"{text!r} is no network; give hidden sizes such as 256x256, or a module with its fields "
+        "such as MLP(hidden_sizes=64x64,layer_norm=true)"
+    ) from problem
 
 
-def of_sizes(sizes: tuple[int, ...], default: nn.Module) -> nn.Module:
-    """The default with these hidden sizes if it is an MLP, else a plain MLP."""
-    return default.copy(hidden_sizes=sizes) if isinstance(default, MLP) else MLP(sizes)
+def with_modules(
+    config_type: type, values: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings whose networks are modules, where some are given as text or hidden sizes.
+
+    Args:
+      config_type: Class of the config.
+      values: Settings by name.
+      defaults: Networks by setting, in place of the fields' defaults. Sizes alone change those of
+        the default, if it is an MLP.
+    """
+    found = dict(values)
+    for field in dataclasses.fields(config_type):
+        if is_network(field) and field.name in found:
+            default = defaults.get(field.name, field.default)
+            found[field.name] = _as_module(found[field.name], default)
+    return found
+
+
+def _as_module(value: Any, default: nn.Module) -> Any:
+    if isinstance(value, str):
+        value = parse_network(value)
+    if not isinstance(value, tuple):
+        return value
+    return default.copy(hidden_sizes=value) if isinstance(default, MLP) else MLP(value)
 
 
 def _built(node: ast.expr, networks: Networks) -> Any:
@@ -196,7 +227,7 @@ def build(name: str, fields: dict[str, Any], networks: Networks = NETWORKS) -> n
     if name not in networks:
         raise InputError(
             f"there is no network {name!r}{did_you_mean(name, networks)} (there are "
-            f"{', '.join(networks)}); give your own as networks={{{name!r}: {name}}}"
+            f"{', '.join(networks)})"
         )
     known = [f.name for f in dataclasses.fields(networks[name])]
     for field in fields:
@@ -211,31 +242,97 @@ def build(name: str, fields: dict[str, Any], networks: Networks = NETWORKS) -> n
 # JSON
 
 
-def to_json(network: nn.Module) -> dict[str, Any]:
-    """The module by name, with all its fields; a field whose default is a function is left out."""
-    found = {f.name: getattr(network, f.name) for f in _fields(network)}
-    return {"module": type(network).__name__} | {
-        name: _value_to_json(value) for name, value in found.items() if _is_plain(value)
-    }
+def settings_to_json(settings: Any) -> dict[str, Any]:
+    """The fields of a config or a preset as JSON's types. A network is written by name with all its
+    fields, but for those that keep a function as their default."""
+    return {f.name: to_json(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
 
 
-def _value_to_json(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return list(map(_value_to_json, value))
-    return to_json(value) if isinstance(value, nn.Module) else value
+def to_json(value: Any) -> Any:
+    """A setting's value as JSON's types."""
+    if isinstance(value, nn.Module):
+        found = {f.name: getattr(value, f.name) for f in _fields(value)}
+        plain = {name: to_json(x) for name, x in found.items() if _is_plain(x)}
+        return {"module": type(value).__name__} | plain
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
+    return list(map(to_json, value)) if isinstance(value, list | tuple) else value
 
 
-def from_json(fields: dict[str, Any], networks: Networks = NETWORKS) -> nn.Module:
-    """The module that `to_json` wrote. Only modules among `networks` are made; nothing is imported.
+def config_from_json(
+    config_type: type, fields: dict[str, Any], networks: Networks, path: object
+) -> Any:
+    """The config that `settings_to_json` wrote. Only modules among `networks` are made; nothing is
+    imported.
+
+    Args:
+      config_type: Its class.
+      fields: What was written.
+      networks: Modules by name.
+      path: The file, for errors.
 
     Raises:
-      InputError: if it is not one of `networks`, or has no such field.
+      InputError: if a field is missing or unknown, or a network is not one of `networks`.
     """
-    values = {name: _value_from_json(x, networks) for name, x in fields.items() if name != "module"}
-    return build(fields["module"], values, networks)
+    known = {field.name for field in dataclasses.fields(config_type)}
+    if others := known ^ fields.keys():
+        raise InputError(
+            f"{path} was written by another version, with other settings "
+            f"({', '.join(sorted(others))}); read it with that version, or train again"
+        )
+    return config_type(**{k: _from_json(value, networks, path) for k, value in fields.items()})
 
 
-def _value_from_json(value: Any, networks: Networks) -> Any:
+def _from_json(value: Any, networks: Networks, path: object) -> Any:
     if isinstance(value, list):
-        return tuple(_value_from_json(item, networks) for item in value)
-    return from_json(value, networks) if isinstance(value, dict) else value
+        return tuple(_from_json(item, networks, path) for item in value)
+    if not isinstance(value, dict):
+        return value
+    fields = {k: _from_json(x, networks, path) for k, x in value.items() if k != "module"}
+    name = value["module"]
+    if name not in networks:
+        raise InputError(
+            f"{path} holds the network {name}, which is not one of this library's; give its class "
+            f'as networks={{"{name}": {name}}}'
+        )
+    return build(name, fields, networks)
+
+
+def known_networks(networks: Networks | None) -> Networks:
+    """The library's modules and the user's by name.
+
+    Raises:
+      InputError: if one of the user's is no class of Linen modules.
+    """
+    if not isinstance(networks, Mapping | None):
+        raise InputError(
+            f'networks is a {type(networks).__name__}; give classes by name, {{"Mine": Mine}}'
+        )
+    for name, found in (networks or {}).items():
+        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+            raise InputError(
+                f'networks["{name}"] is {found!r}; give the class of a Linen module, of which the '
+                "file names the fields"
+            )
+    return NETWORKS | dict(networks or {})
+
+
+def networks_of(config: Any) -> Networks:
+    """The classes of a config's networks by name, those inside others too.
+
+    Raises:
+      InputError: if two have the same name.
+    """
+    found: dict[str, type[nn.Module]] = {}
+    values = (getattr(config, field.name) for field in dataclasses.fields(config))
+    pending = [value for value in values if isinstance(value, nn.Module)]
+    while pending:
+        network = pending.pop()
+        kind = type(network)
+        if found.setdefault(kind.__name__, kind) is not kind:
+            raise InputError(
+                f"the config has two networks of the name {kind.__name__}, which files would "
+                "confuse; give one another name"
+            )
+        pending += _inner(network)
+    return found

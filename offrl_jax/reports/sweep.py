@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from offrl_jax.data.optional import require
 from offrl_jax.evaluation.statistics import bootstrap_interval, stratified_interval
 from offrl_jax.files import replacing, write_json
+from offrl_jax.networks.values import to_json, written
 from offrl_jax.reports import recorded
 from offrl_jax.reports.estimates import NUM_RESAMPLES, IntervalEstimate
 from offrl_jax.reports.figures import STYLE
@@ -164,7 +166,7 @@ def write(folder: Path, rows: Sequence[Row], floats: Sequence[str], next_seed: i
 def _flat(row: Row) -> dict[str, Any]:
     return {
         "dataset": shown(row.dataset),
-        **row.values,
+        **{name: to_json(value) for name, value in row.values.items()},
         "measure": row.measure,
         "mean": row.mean.value,
         "low": row.mean.low,
@@ -225,6 +227,8 @@ def plot(path: Path, rows: Sequence[Row], floats: Sequence[str]) -> None:
 
 def shown_value(value: Any) -> str:
     """As `--grid.NAME` takes it."""
+    if isinstance(value, nn.Module):
+        return written(value)
     if isinstance(value, tuple):
         return "x".join(map(str, value))
     if isinstance(value, bool):

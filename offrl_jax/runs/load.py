@@ -18,6 +18,7 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm, named_in_file
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Data, Preprocessing
+from offrl_jax.networks.values import NETWORKS, Networks, config_from_json
 from offrl_jax.runs.checkpoints import Checkpoints, Damaged
 from offrl_jax.runs.directory import CONFIG
 from offrl_jax.types import Array, Float, InputError, Spec, Transition
@@ -123,11 +124,15 @@ class Description(NamedTuple):
     discount: float
 
 
-def describe(settings: dict[str, Any], algorithm: Algorithm) -> Description:
-    """Reads the settings of a run of that algorithm."""
-    config = algorithm.Config(
-        **{k: tuple(v) if isinstance(v, list) else v for k, v in settings["config"].items()}
-    )
+def describe(
+    settings: dict[str, Any], algorithm: Algorithm, networks: Networks, path: object
+) -> Description:
+    """Reads the settings of a run of that algorithm.
+
+    Raises:
+      InputError: as `config_from_json`, or if a value is out of range.
+    """
+    config = config_from_json(algorithm.Config, settings["config"], networks, path)
     validate(config)
     preprocessing = Preprocessing(
         *(jnp.asarray(settings["preprocessing"][f], jnp.float32) for f in Preprocessing._fields)
@@ -151,12 +156,17 @@ class Checkpoint(NamedTuple):
     diverged: list[str | None]
 
 
-def read(run_dir: str | Path, algorithms: Mapping[str, Algorithm] = ALGORITHMS) -> Description:
+def read(
+    run_dir: str | Path,
+    algorithms: Mapping[str, Algorithm] = ALGORITHMS,
+    networks: Networks = NETWORKS,
+) -> Description:
     """Reads the description of a run, finished or not.
 
     Args:
       run_dir: The run's directory.
       algorithms: What may have been trained, by name.
+      networks: What its networks may be, by name.
 
     Raises:
       InputError: if there is no run, it is of another algorithm, or another version wrote it.
@@ -164,7 +174,8 @@ def read(run_dir: str | Path, algorithms: Mapping[str, Algorithm] = ALGORITHMS) 
     path = Path(run_dir).expanduser()
     try:
         settings = json.loads((path / CONFIG).read_text())
-        return describe(settings, named_in_file(settings["algorithm"], algorithms, run_dir))
+        algorithm = named_in_file(settings["algorithm"], algorithms, run_dir)
+        return describe(settings, algorithm, networks, run_dir)
     except InputError:
         raise
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -201,6 +212,7 @@ def checkpoints(run_dir: str | Path, run: Description) -> Iterator[Checkpoint]:
 def load(
     run_dir: str | Path,
     algorithms: Mapping[str, Algorithm] = ALGORITHMS,
+    networks: Networks = NETWORKS,
     *,
     all_checkpoints: bool = False,
 ) -> list[Trained]:
@@ -210,12 +222,13 @@ def load(
     Args:
       run_dir: Its directory.
       algorithms: As for `read`.
+      networks: As for `read`.
       all_checkpoints: Whether to load every checkpoint.
 
     Raises:
       InputError: if there is no run, no policy in it, or as `read`.
     """
-    run, path = read(run_dir, algorithms), Path(run_dir).expanduser()
+    run, path = read(run_dir, algorithms, networks), Path(run_dir).expanduser()
     evaluations = _evaluations(path / "evaluations.jsonl", len(run.seeds))
     found = []
     for checkpoint in checkpoints(run_dir, run):

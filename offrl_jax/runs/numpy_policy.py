@@ -36,8 +36,9 @@ def acts_by(
     ]
     if len(places) != 1:
         return None
-    depth = sum(path.startswith(f"{places[0]}/Dense_") for path in weights) // 2
-    layers = [f"{places[0]}/{name}" for name in (*(f"Dense_{i}" for i in range(depth)), "head")]
+    hidden = f"{places[0]}/network/Dense_"
+    depth = sum(path.startswith(hidden) for path in weights) // 2
+    layers = [*(f"{hidden}{i}" for i in range(depth)), f"{places[0]}/head"]
     if not {f"{layer}/{part}" for layer in layers for part in ("kernel", "bias")} <= weights:
         return None
     random = np.random.default_rng(0)

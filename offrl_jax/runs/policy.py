@@ -1,7 +1,6 @@
 """Trained policies as durable files: npz weights beside a JSON description, nothing pickled; and as
 programs that JAX runs without this package."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,11 +20,17 @@ from offrl_jax.data.dataset import Preprocessing
 from offrl_jax.data.optional import require
 from offrl_jax.evaluation.rollouts import to_environment
 from offrl_jax.files import replacing, write_json
+from offrl_jax.networks.values import (
+    Networks,
+    config_from_json,
+    known_networks,
+    settings_to_json,
+)
 from offrl_jax.runs.numpy_policy import acts_by
 from offrl_jax.runs.trees import named_leaves
 from offrl_jax.types import InputError, Spec
 
-FORMAT = 1
+FORMAT = 2
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -66,7 +71,7 @@ def save_policy(
     description = {
         "format": FORMAT,
         "algorithm": algorithm.name,
-        "config": dataclasses.asdict(config),
+        "config": settings_to_json(config),
         "spec": spec.to_json(),
         "diverged": list(diverged),
         "acts_by": acts_by(algorithm, config, one_seed, spec, set(weights)),
@@ -165,7 +170,11 @@ class Policy:
 
 
 def load_policy(
-    run_dir: str | Path, seed_index: int = 0, *, algorithm: Algorithm | None = None
+    run_dir: str | Path,
+    seed_index: int = 0,
+    *,
+    algorithm: Algorithm | None = None,
+    networks: Networks | None = None,
 ) -> Policy:
     """The policy of a finished run.
 
@@ -173,6 +182,7 @@ def load_policy(
       run_dir: The run's directory, or its `policy` folder.
       seed_index: Which of the run's seeds, counted from 0.
       algorithm: What was trained, where it is not one of `ALGORITHMS`.
+      networks: Classes of your own networks in it, by name.
 
     Raises:
       InputError: if there is no policy, it is of another format or algorithm, or the seed is not in
@@ -186,11 +196,14 @@ def load_policy(
         with np.load(directory / "weights.npz", allow_pickle=False) as file:
             arrays = dict(file)
         if description["format"] != FORMAT:
-            raise InputError(f"{directory} is of format {description['format']}, not {FORMAT}")
+            raise InputError(
+                f"{directory} is of format {description['format']}, which another version wrote; "
+                f"this one reads format {FORMAT}: export the policy with that version, or train "
+                "again"
+            )
         algorithm = named_in_file(description["algorithm"], known(algorithm), run_dir)
-        config = algorithm.Config(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in description["config"].items()}
-        )
+        fields, modules = description["config"], known_networks(networks)
+        config = config_from_json(algorithm.Config, fields, modules, run_dir)
         validate(config)
         spec = Spec.from_json(description["spec"])
         preprocessing = Preprocessing(*(jnp.asarray(arrays.pop(f)) for f in Preprocessing._fields))

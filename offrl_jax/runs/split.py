@@ -1,6 +1,5 @@
 """Splits settings that were trained together into a run of its own for each."""
 
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data.dataset import Data
+from offrl_jax.networks.values import settings_to_json
 from offrl_jax.runs import lost_seeds
 from offrl_jax.runs.directory import CONFIG
 from offrl_jax.runs.in_memory import InMemory
@@ -95,7 +95,7 @@ def apart(
     for i, config in enumerate(configs):
         own = slice(i * num_seeds, (i + 1) * num_seeds)
         run = InMemory(
-            settings | {"seed_batch": None, "config": dataclasses.asdict(config)},
+            settings | {"seed_batch": None, "config": settings_to_json(config)},
             environment | beside,
         )
         for rows, kept in ((metrics, run.metrics), (evaluations, run.evaluations)):

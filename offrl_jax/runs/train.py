@@ -19,6 +19,7 @@ from offrl_jax.data.summary import summary
 from offrl_jax.data.transforms import with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
+from offrl_jax.networks.values import settings_to_json
 from offrl_jax.runs import lost_seeds, split
 from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.runs.directory import RunDirectory, check_run_dir
@@ -191,7 +192,7 @@ def train(
         config, keys = axes.side_by_side(configs, keys)
         names = [f"seed {i} of {Path(d).name}" for d in setting_dirs for i in range(num_seeds)]
     dataset = with_discount(dataset, getattr(configs[0], "discount", dataset.discount))
-    written = [dataclasses.asdict(config) for config in configs]
+    written = [settings_to_json(config) for config in configs]
     settings = {
         "algorithm": algorithm.name,
         "config": written if setting_dirs else written[0],
