@@ -24,7 +24,7 @@ from offrl_jax.algorithms.base import (
 from offrl_jax.algorithms.states import check_alive, misfit_explained
 from offrl_jax.axes import check_stack, has_own_settings, over_runs
 from offrl_jax.config import validate
-from offrl_jax.data.dataset import Data, Dataset, gather, sample, step_keys
+from offrl_jax.data.dataset import Data, Dataset, sample, step_keys
 from offrl_jax.data.streaming.feed import Batches, Feed, fields_read
 from offrl_jax.data.streaming.host_dataset import HostDataset
 from offrl_jax.types import Array, InputError, Int, Key, Metrics, Spec
@@ -156,7 +156,7 @@ def _dispatched(
     parts = stretches(phases_of(algorithm, config), state, num_steps)
     is_fed = isinstance(dataset, Feed)
     if is_fed:
-        dataset.check(_purpose(algorithm, config, seed_batch), key)
+        dataset.check((algorithm, jax.tree.structure(config), seed_batch), key)
         parts = pieces(parts, dataset.most_steps)
         step = int(jnp.ravel(state.step)[0])
     else:
@@ -193,9 +193,8 @@ def lower(
     mesh = _mesh(key, None)
     config, state, key = _placed(mesh, config, state, key)
     rows = devices.replicate(mesh, dataset.bare())
-    arguments = phase, config, rows, state, key
     static = {"batch": algorithm.batch, "num_steps": length, "seed_batch": None, "mesh": mesh}
-    return _learn.lower(*arguments, **static)
+    return _learn.lower(phase, config, rows, state, key, **static)
 
 
 @partial(
@@ -230,10 +229,12 @@ def _learn(
             def step(state: Any, i: Int[Array, ""]) -> tuple[Any, Metrics]:
                 sample_key, update_key = step_keys(key, state.step)
                 if isinstance(rows, Batches):
-                    sampled = rows.at(i)
+                    drawn = rows.at(i)
+                elif batch is not None:
+                    drawn = batch.sample(config, rows, sample_key)
                 else:
-                    sampled = sample_batch(batch, config, rows, sample_key)
-                return update(config, state, sampled, update_key)
+                    drawn = sample(rows, sample_key, config.batch_size)
+                return update(config, state, drawn, update_key)
 
             return step
 
@@ -291,15 +292,6 @@ def _learn(
     return runs(config, state, key, rows)
 
 
-def sample_batch(batch: Batch | None, config: Any, dataset: Dataset, key: Key) -> Any:
-    """A batch as an algorithm's `batch` asks for it, or B transitions."""
-    if batch is None:
-        return sample(dataset, key, config.batch_size)
-    index = batch.index(config, key, dataset.episode)
-    transitions = jax.tree.map(lambda rows: gather(dataset, rows), index)
-    return batch.make(config, index, transitions)
-
-
 def _mesh(key: Key, seed_batch: int | None) -> jax.sharding.Mesh | None:
     """The devices that share the seeds of this key; None for a single one."""
     if key.ndim == 0 or seed_batch is not None or isinstance(key, jax.core.Tracer):
@@ -354,13 +346,8 @@ def feed(
     state = jax.eval_shape(lambda: algorithm.init(one_config, spec, one_key))
     updates = {update for phase in phases_of(algorithm, one_config) for update in phase.updates}
     fields = fields_read(updates, one_config, state, spec, one_key)
-    purpose = _purpose(algorithm, config, seed_batch)
+    purpose = algorithm, jax.tree.structure(config), seed_batch
     return Feed(dataset, key, config.batch_size, fields, place, memory_mb, purpose)
-
-
-def _purpose(algorithm: Algorithm, config: Any, seed_batch: int | None) -> tuple:
-    """Determines which batches are drawn, and where they are placed."""
-    return algorithm, jax.tree.structure(config), seed_batch
 
 
 def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:

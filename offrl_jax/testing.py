@@ -1,4 +1,5 @@
-"""The contract of algorithms, networks and datasets, checked by functions that raise: for tests of your own.
+"""The contract of algorithms, networks and datasets, checked by functions that raise: for your own
+tests.
 
 Each check trains tiny networks on random data, and raises AssertionError with a sentence.
 """
@@ -14,8 +15,8 @@ import numpy as np
 
 from offrl_jax.algorithms.base import Algorithm, Phase, phases_of
 from offrl_jax.config import stack, validate
-from offrl_jax.data import Dataset, dataset_from_arrays
-from offrl_jax.learner import init, learn, sample_batch
+from offrl_jax.data import Dataset, dataset_from_arrays, sample
+from offrl_jax.learner import init, learn
 from offrl_jax.networks import values
 from offrl_jax.networks.heads import critic_values, init_critics, init_outputs, outputs
 from offrl_jax.networks.modules import requires_action
@@ -214,7 +215,10 @@ def check_update(algorithm: Algorithm, config: Any, dataset: Dataset) -> None:
     _check(hasattr(state, "step"), f"the state of {name} has no step")
     is_counter = jnp.shape(state.step) == () and state.step.dtype == jnp.int32
     _check(is_counter, f"state.step of {name} is not an int32 scalar; begin with jnp.int32(0)")
-    batch = sample_batch(algorithm.batch, config, dataset, key)
+    if algorithm.batch is None:
+        batch = sample(dataset, key, config.batch_size)
+    else:
+        batch = algorithm.batch.sample(config, dataset, key)
     updates = {u for phase in phases_of(algorithm, config) for u in phase.updates}
     for update in {algorithm.update, *updates}:
         after, metrics = jax.eval_shape(

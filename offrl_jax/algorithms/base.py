@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from offrl_jax.types import InputError, Spec
+from offrl_jax.data.dataset import Dataset, gather
+from offrl_jax.types import InputError, Key, Spec
 
 
 class Algorithm(NamedTuple):
@@ -63,12 +64,18 @@ class Batch(NamedTuple):
     Attributes:
       index: (config, key, episode) -> rows to gather, a pytree of int32 arrays (B, ...), where
         `episode` (N,) counts the episode of each row from 0, in order.
-      make: (config, index, transitions) -> the batch, where `transitions` has in place of each array
-        of `index` a `Transition` of these rows.
+      make: (config, index, transitions) -> the batch, where `transitions` has a `Transition` in
+        place of each array of `index`.
     """
 
     index: Callable
     make: Callable
+
+    def sample(self, config: Any, dataset: Dataset, key: Key) -> Any:
+        """A batch of data on the device."""
+        index = self.index(config, key, dataset.episode)
+        transitions = jax.tree.map(lambda rows: gather(dataset, rows), index)
+        return self.make(config, index, transitions)
 
 
 class Phase(NamedTuple):

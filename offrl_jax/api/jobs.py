@@ -20,13 +20,9 @@ from offrl_jax.api.run import SETTINGS
 from offrl_jax.config import grid as combinations
 from offrl_jax.config import validate
 from offrl_jax.data import Data
-from offrl_jax.networks.values import (
-    Networks,
-    networks_of,
-    settings_to_json,
-    to_json,
-    with_modules,
-)
+from offrl_jax.networks.serialization import settings_to_json, to_json
+from offrl_jax.networks.text import with_modules
+from offrl_jax.networks.values import Networks, networks_of
 from offrl_jax.presets.preset import Preset
 from offrl_jax.reports.study import short_name
 from offrl_jax.reports.sweep import shown_value

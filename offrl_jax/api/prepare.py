@@ -11,7 +11,8 @@ from offrl_jax import data
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data import Data, scores
-from offrl_jax.networks.values import settings_to_json, with_modules
+from offrl_jax.networks.serialization import settings_to_json
+from offrl_jax.networks.text import with_modules
 from offrl_jax.presets.preset import DOMAINS, Preset, find_preset, prepared
 from offrl_jax.types import InputError, did_you_mean
 

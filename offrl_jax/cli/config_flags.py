@@ -9,7 +9,8 @@ from absl import flags
 
 from offrl_jax.cli.algorithms import find_networks
 from offrl_jax.cli.help import section
-from offrl_jax.networks.values import NETWORKS, is_network, parse_network, written
+from offrl_jax.networks.text import parse_network, written
+from offrl_jax.networks.values import NETWORKS, is_network
 from offrl_jax.types import InputError
 
 FLAGS = flags.FLAGS

@@ -11,7 +11,8 @@ import numpy as np
 from offrl_jax.data.optional import require
 from offrl_jax.evaluation.statistics import bootstrap_interval, stratified_interval
 from offrl_jax.files import replacing, write_json
-from offrl_jax.networks.values import to_json, written
+from offrl_jax.networks.serialization import to_json
+from offrl_jax.networks.text import written
 from offrl_jax.reports import recorded
 from offrl_jax.reports.estimates import NUM_RESAMPLES, IntervalEstimate
 from offrl_jax.reports.figures import STYLE

@@ -18,7 +18,8 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm, named_in_file
 from offrl_jax.config import validate
 from offrl_jax.data.dataset import Data, Preprocessing
-from offrl_jax.networks.values import NETWORKS, Networks, config_from_json
+from offrl_jax.networks.serialization import config_from_json
+from offrl_jax.networks.values import NETWORKS, Networks
 from offrl_jax.runs.checkpoints import Checkpoints, Damaged
 from offrl_jax.runs.directory import CONFIG
 from offrl_jax.types import Array, Float, InputError, Spec, Transition

@@ -20,12 +20,8 @@ from offrl_jax.data.dataset import Preprocessing
 from offrl_jax.data.optional import require
 from offrl_jax.evaluation.rollouts import to_environment
 from offrl_jax.files import replacing, write_json
-from offrl_jax.networks.values import (
-    Networks,
-    config_from_json,
-    known_networks,
-    settings_to_json,
-)
+from offrl_jax.networks.serialization import config_from_json, settings_to_json
+from offrl_jax.networks.values import Networks, known_networks
 from offrl_jax.runs.numpy_policy import acts_by
 from offrl_jax.runs.trees import named_leaves
 from offrl_jax.types import InputError, Spec

@@ -9,7 +9,7 @@ import jax
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data.dataset import Data
-from offrl_jax.networks.values import settings_to_json
+from offrl_jax.networks.serialization import settings_to_json
 from offrl_jax.runs import lost_seeds
 from offrl_jax.runs.directory import CONFIG
 from offrl_jax.runs.in_memory import InMemory

@@ -19,7 +19,7 @@ from offrl_jax.data.summary import summary
 from offrl_jax.data.transforms import with_discount
 from offrl_jax.evaluation.rollouts import Evaluator, Rollouts
 from offrl_jax.evaluation.watchdog import Halted
-from offrl_jax.networks.values import settings_to_json
+from offrl_jax.networks.serialization import settings_to_json
 from offrl_jax.runs import lost_seeds, split
 from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.runs.directory import RunDirectory, check_run_dir

@@ -1,0 +1,65 @@
+"""Networks and the settings that hold them as JSON. Reading imports nothing that a file names."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+
+from offrl_jax.networks.values import Networks, build, fields_of, is_plain
+from offrl_jax.types import InputError
+
+
+def settings_to_json(settings: Any) -> dict[str, Any]:
+    """The fields of a config or a preset as JSON's types. A network is written by name with all its
+    fields, but for those that keep a function as their default."""
+    return {f.name: to_json(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
+
+
+def to_json(value: Any) -> Any:
+    """A setting's value as JSON's types."""
+    if isinstance(value, nn.Module):
+        found = {f.name: getattr(value, f.name) for f in fields_of(value)}
+        plain = {name: to_json(x) for name, x in found.items() if is_plain(x)}
+        return {"module": type(value).__name__} | plain
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
+    return list(map(to_json, value)) if isinstance(value, list | tuple) else value
+
+
+def config_from_json(
+    config_type: type, fields: dict[str, Any], networks: Networks, path: object
+) -> Any:
+    """The config that `settings_to_json` wrote. Only modules among `networks` are made; nothing is
+    imported.
+
+    Args:
+      config_type: Its class.
+      fields: What was written.
+      networks: Modules by name.
+      path: The file, for errors.
+
+    Raises:
+      InputError: if a field is missing or unknown, or a network is not one of `networks`.
+    """
+    known = {field.name for field in dataclasses.fields(config_type)}
+    if others := known ^ fields.keys():
+        raise InputError(
+            f"{path} was written by another version, with other settings "
+            f"({', '.join(sorted(others))}); read it with that version, or train again"
+        )
+    return config_type(**{k: _from_json(value, networks, path) for k, value in fields.items()})
+
+
+def _from_json(value: Any, networks: Networks, path: object) -> Any:
+    if isinstance(value, list):
+        return tuple(_from_json(item, networks, path) for item in value)
+    if not isinstance(value, dict):
+        return value
+    fields = {k: _from_json(x, networks, path) for k, x in value.items() if k != "module"}
+    name = value["module"]
+    if name not in networks:
+        raise InputError(
+            f"{path} holds the network {name}, which is not one of this library's; give its class "
+            f'as networks={{"{name}": {name}}}'
+        )
+    return build(name, fields, networks)

@@ -1,0 +1,109 @@
+"""Networks as text: 256x256, or MLP(hidden_sizes=64x64,layer_norm=True)."""
+
+import ast
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.values import NETWORKS, Networks, build, fields_of, is_network
+from offrl_jax.types import InputError
+
+SIZES = re.compile(r"\d+(x\d+)*")
+
+
+def written(network: nn.Module) -> str:
+    """The network as `parse_network` reads it: 256x256, or MLP(hidden_sizes=64x64,layer_norm=True).
+    Fields at their default are left out."""
+    if isinstance(network, MLP) and network == MLP(network.hidden_sizes):
+        return _text(network.hidden_sizes)
+    changed = [
+        f"{f.name}={_text(value)}"
+        for f in fields_of(network)
+        if (value := getattr(network, f.name)) is not f.default and value != f.default
+    ]
+    return f"{type(network).__name__}({','.join(changed)})"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, nn.Module):
+        return written(value)
+    if isinstance(value, tuple):
+        if len(value) > 1 and all(type(item) is int and item >= 0 for item in value):
+            return "x".join(map(str, value))
+        return f"({''.join(f'{_text(item)},' for item in value)})"
+    return str(value)
+
+
+def parse_network(text: str, networks: Networks = NETWORKS) -> tuple[int, ...] | nn.Module:
+    """Reads hidden sizes, `256x256`, or a module, `Name(field=value,…)`.
+
+    Raises:
+      InputError: if the text is neither, or names an unknown module or field.
+    """
+    text = text.strip()
+    if SIZES.fullmatch(text):
+        return tuple(map(int, text.split("x")))
+    source = re.sub(r"\b\d+(x\d+)+\b", lambda found: f"({found[0].replace('x', ',')})", text)
+    source = re.sub(r"\b(true|false)\b", lambda found: found[0].title(), source)
+    try:
+        network = _built(ast.parse(source, mode="eval").body, networks)
+        if isinstance(network, nn.Module):
+            return network
+    except InputError:
+        raise
+    except (SyntaxError, ValueError) as error:
+        problem = error
+    else:
+        problem = None
+    raise InputError(
+        f"{text!r} is no network; give hidden sizes such as 256x256, or a module with its fields "
+        "such as MLP(hidden_sizes=64x64,layer_norm=true)"
+    ) from problem
+
+
+def with_modules(
+    config_type: type, values: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Settings whose networks are modules, where some are given as text or hidden sizes.
+
+    Args:
+      config_type: Class of the config.
+      values: Settings by name.
+      defaults: Networks by setting, in place of the fields' defaults. Sizes alone change those of
+        the default, if it is an MLP.
+    """
+    found = dict(values)
+    for field in dataclasses.fields(config_type):
+        if is_network(field) and field.name in found:
+            default = defaults.get(field.name, field.default)
+            found[field.name] = _as_module(found[field.name], default)
+    return found
+
+
+def _as_module(value: Any, default: nn.Module) -> Any:
+    if isinstance(value, str):
+        value = parse_network(value)
+    if not isinstance(value, tuple):
+        return value
+    return default.copy(hidden_sizes=value) if isinstance(default, MLP) else MLP(value)
+
+
+def _built(node: ast.expr, networks: Networks) -> Any:
+    if not isinstance(node, ast.Call):
+        if isinstance(node, ast.Name):  # a string without quotes
+            return node.id
+        return ast.literal_eval(node)
+    if node.args or not isinstance(node.func, ast.Name):
+        raise ValueError
+    fields = {keyword.arg: _field_value(keyword.value, networks) for keyword in node.keywords}
+    return build(node.func.id, fields, networks)
+
+
+def _field_value(node: ast.expr, networks: Networks) -> Any:
+    if isinstance(node, ast.Tuple):
+        return tuple(_field_value(item, networks) for item in node.elts)
+    return _built(node, networks)
