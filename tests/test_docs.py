@@ -100,7 +100,7 @@ def test_the_concepts_examples_run(tmp_path, monkeypatch):
     monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path))
     names = {}
     for block in code_blocks(PAGES["concepts.md"], "python"):
-        exec(block.replace("expectile=0.8, ", "expectile=0.8, critic_hidden_sizes=(8,), "), names)
+        exec(block.replace("expectile=0.8, ", "expectile=0.8, critic_network=MLP((8,)), "), names)
     assert names["state"].step == 10
     assert names["settings"].expectile.shape == (6,)
 

@@ -14,13 +14,14 @@ from offrl_jax.api.run import Run, evaluate, load_run, train
 from offrl_jax.api.select import select
 from offrl_jax.api.sweep import sweep
 from offrl_jax.data import load_dataset, normalize_observations
+from offrl_jax.networks.modules import MLP
 from offrl_jax.presets.preset import Preset
 from offrl_jax.runs.outcomes import Stopped
 from offrl_jax.runs.policy import load_policy
 from offrl_jax.types import InputError
 from tests.toy import ENV_ID, Toy, rule, toy_dataset
 
-TINY = {"hidden_sizes": (8,), "batch_size": 8}
+TINY = {"network": (8,), "batch_size": 8}
 SHORT = {"num_steps": 10, "num_evaluations": 1, "num_evaluation_episodes": 2, "progress": False}
 bc = partial(train, "bc", config=TINY, **SHORT)
 
@@ -198,10 +199,10 @@ def test_a_grid_of_an_algorithm_of_your_own_is_swept_and_resumed(tmp_path):
 
 
 def test_what_is_given_comes_on_top_of_the_preset():
-    preset = Preset(config={"batch_size": 4, "hidden_sizes": (4,)}, num_steps=10, reward_scale=2.0)
+    preset = Preset(config={"batch_size": 4, "network": MLP((4,))}, num_steps=10, reward_scale=2.0)
     options = {"num_evaluation_episodes": 0, "progress": False, "num_evaluations": 1}
     run = train("bc", toy_dataset(), preset=preset, config={"batch_size": 8}, **options)
-    assert (run.config.batch_size, run.config.hidden_sizes, run.step) == (8, (4,), 10)
+    assert (run.config.batch_size, run.config.network, run.step) == (8, MLP((4,)), 10)
     assert run.preprocessing.reward_scale == 2.0
     best = train("bc", toy_dataset(), preset=preset, best_fraction=0.5, **options)
     assert len(best.dataset) == 30 and best.settings["best_fraction"] == 0.5
@@ -209,10 +210,10 @@ def test_what_is_given_comes_on_top_of_the_preset():
 
 def test_numbers_of_numpy_are_numbers(tmp_path):
     whole = {"num_seeds": np.int64(2), "seed": np.int32(3), "num_steps": np.int64(10)}
-    config = {"hidden_sizes": [8], "batch_size": np.int64(8), "learning_rate": np.float32(1e-3)}
+    config = {"network": [8], "batch_size": np.int64(8), "learning_rate": np.float32(1e-3)}
     run = train("bc", toy_dataset(), config=config, run_dir=tmp_path / "run", **SHORT | whole)
     assert load_run(tmp_path / "run").settings == run.settings
-    assert run.seeds == (3, 4) and run.config.hidden_sizes == (8,)
+    assert run.seeds == (3, 4) and run.config.network == MLP((8,))
 
 
 def test_progress_is_shown_unless_it_is_turned_off(capsys):
@@ -228,7 +229,7 @@ def test_progress_is_shown_unless_it_is_turned_off(capsys):
         ({"algorithm": "cq1"}, "there is no algorithm 'cq1'; did you mean cql?"),
         ({"preset": "pointmase"}, "there is no preset 'pointmase'; did you mean pointmaze?"),
         ({"recipe": "quik"}, "no recipe 'quik'.*; did you mean quick?"),
-        ({"config": {"hiden_sizes": (8,)}}, "no setting 'hiden_sizes'; did you mean hidden_sizes?"),
+        ({"config": {"netwrok": (8,)}}, "no setting 'netwrok'; did you mean network?"),
         ({"config": rule.Config()}, "config is a RuleConfig; bc takes a BCConfig"),
         ({"num_seeds": 0}, "num_seeds=0; give at least one"),
         ({"num_seeds": 2.0}, "num_seeds=2.0; give a whole number"),
@@ -272,7 +273,7 @@ def test_runs_in_memory_and_on_disk_are_compared(run, saved, tmp_path):
 
 
 def small_critic():
-    return {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "batch_size": 8}
+    return {"actor_network": (8,), "critic_network": (8,), "batch_size": 8}
 
 
 def test_a_policy_is_selected_among_runs_in_memory(run, tmp_path):

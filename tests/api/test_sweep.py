@@ -16,10 +16,10 @@ from offrl_jax.types import InputError
 from tests.commands import SMALL, run_apart
 from tests.toy import Toy, rule, toy_dataset
 
-TINY = {"hidden_sizes": (8,), "batch_size": 8}
+TINY = {"network": (8,), "batch_size": 8}
 SHORT = {"num_steps": 10, "num_evaluations": 1, "num_evaluation_episodes": 2, "progress": False}
 RATES = {"learning_rate": [1e-2, 1e-3]}
-GRID = RATES | {"hidden_sizes": [[8], (8, 8)]}
+GRID = RATES | {"network": [[8], (8, 8)]}
 bc = partial(sweep, "bc", config={"batch_size": 8}, num_seeds=2, seed=5, **SHORT)
 
 
@@ -57,8 +57,8 @@ def test_in_memory_nothing_is_written(tmp_path, monkeypatch, capfd):
 
 
 def test_each_run_is_the_one_that_is_trained_alone(found):
-    run = found.runs["toy,learning_rate=0.001,hidden_sizes=8x8"]
-    config = {"batch_size": 8, "learning_rate": 1e-3, "hidden_sizes": (8, 8)}
+    run = found.runs["toy,learning_rate=0.001,network=8x8"]
+    config = {"batch_size": 8, "learning_rate": 1e-3, "network": (8, 8)}
     alone = train("bc", toy_dataset(), config=config, num_seeds=2, seed=5, **SHORT)
     assert run.settings == alone.settings and run.dataset is not None
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), run.state, alone.state)
@@ -159,7 +159,7 @@ def test_an_algorithm_of_your_own(tmp_path):
         ({"grid": {"learning_rate": 1e-3}}, r"is 0.001, a single value; give a list"),
         ({"grid": {"policy": "gaussian"}}, "is 'gaussian', a single value; give a list"),
         ({"grid": {"learning_rate": [0.1, 0.1 + 1e-12]}}, ": 0.1 is given twice"),
-        ({"grid": {"hidden_sizes": [8, 16]}}, "hidden_sizes=8 is a int; give a tuple"),
+        ({"grid": {"network": [8, 16]}}, "network is a int; give a Linen module"),
         ({"grid": {"learning_rate": ["big"]}}, "learning_rate='big' is a str; give a float"),
         ({"grid": {"batch_size": [4]}}, r'both grid\["batch_size"\] and config\["batch_size"\]'),
         ({"runs_per_job": 1}, "runs_per_job=1 is less than num_seeds=2"),

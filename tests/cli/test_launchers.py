@@ -89,7 +89,7 @@ def test_without_ray_the_launcher_says_what_to_install(tmp_path, monkeypatch):
 
 
 SWEEP = ["--algorithm=bc", "--dataset=pointmaze/umaze-600", "--num_seeds=2"]
-SWEEP += ["--num_evaluations=2", "--num_evaluation_episodes=1", "--config.hidden_sizes=8"]
+SWEEP += ["--num_evaluations=2", "--num_evaluation_episodes=1", "--config.network=8"]
 
 
 def sweeps(tmp_path, *flags, options=()):

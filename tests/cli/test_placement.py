@@ -12,7 +12,7 @@ SHORT = (
     *("--algorithm=bc", "--num_steps=6", "--num_seeds=2", "--num_evaluations=2"),
     *("--num_evaluation_episodes=0", "--config.batch_size=8"),
 )
-TINY = (*SHORT, "--config.hidden_sizes=8")
+TINY = (*SHORT, "--config.network=8")
 REFUSED = {
     "no shards": (["{npz}"], "offrl datasets shard"),
     "some episodes": (["{shards}", "--best_fraction=0.5"], "cannot be chosen in host memory"),

@@ -29,10 +29,10 @@ from tests import commands
 from tests.toy import Toy, toy_dataset
 
 folder = Path(sys.argv[1])
-own = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
+own = {"actor_network": (8,), "critic_network": (8,)}
 trainings = {
     "td3": ("td3_bc", own, {"num_seeds": 2}),
-    "bc": ("bc", {"hidden_sizes": (8,)}, {"num_seeds": 1}),
+    "bc": ("bc", {"network": (8,)}, {"num_seeds": 1}),
 }
 for name, (algorithm, config, options) in trainings.items():
     algorithm = ALGORITHMS[algorithm]

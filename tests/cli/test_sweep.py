@@ -16,7 +16,7 @@ SMALL = [
     "--num_evaluation_episodes=1",
     "--config.batch_size=8",
 ]
-GRID = ["--grid.learning_rate=1e-3,3e-4", "--grid.hidden_sizes=8,8x8"]
+GRID = ["--grid.learning_rate=1e-3,3e-4", "--grid.network=8,8x8"]
 NOT_GIVEN = "--config.batch_size="
 REFUSED = {  # case: flags beside SMALL, and words of the sentence
     "unknown field": (["--grid.learning_rat=1"], "did you mean --grid.learning_rate?"),
@@ -24,7 +24,7 @@ REFUSED = {  # case: flags beside SMALL, and words of the sentence
         ["--grid.learning_rate=1e-3,big"],
         "'big' is not one; give values such as 0.1,0.5",
     ),
-    "no integers": (["--grid.hidden_sizes=8,8y8"], "'8y8' is not one; give values such as 64x64"),
+    "no integers": (["--grid.network=8,8y8"], "'8y8' is not one; give values such as 64x64"),
     "no name": (["--grid.policy=l7"], "policy='l7' is not one of"),
     "empty axis": (["--grid.learning_rate="], "'' is not one"),
     "twice": (["--grid.learning_rate=1e-3,0.001"], "0.001 is given twice; give each value once"),
@@ -90,7 +90,7 @@ def test_a_sweep_leaves_a_run_of_each_setting_and_a_table(folder, results):
     assert found["code"] == 0, found
     sizes = ("8", "8x8")
     names = [
-        f"pointmaze-umaze-600,learning_rate={rate},hidden_sizes={size}"
+        f"pointmaze-umaze-600,learning_rate={rate},network={size}"
         for rate in ("0.0003", "0.001")
         for size in sizes
     ]
@@ -112,12 +112,12 @@ def test_a_cell_has_the_numbers_of_the_training_command(folder, results):
     flags = [
         *SMALL,
         "--config.learning_rate=3e-4",
-        "--config.hidden_sizes=8,8",
+        "--config.network=8x8",
         f"--run_dir={run_dir}",
     ]
     done = run_apart("train", {"alone": flags}, OFFRL_JAX_CACHE=str(folder / "cache"))
     assert done["alone"]["code"] == 0, done
-    name = "pointmaze-umaze-600,learning_rate=0.0003,hidden_sizes=8x8"
+    name = "pointmaze-umaze-600,learning_rate=0.0003,network=8x8"
     cell = folder / "whole" / "runs" / name
     assert (cell / "config.json").read_bytes() == (run_dir / "config.json").read_bytes()
     for file in ("metrics.jsonl", "evaluations.jsonl"):
@@ -149,7 +149,7 @@ def test_jobs_can_be_trained_by_themselves(folder, results):
 def test_jobs_can_be_split_into_smaller_ones_with_the_same_runs(folder, results):
     found = results["split"]
     assert found["code"] == 0 and "4 jobs of 1 setting × 2 seeds" in found["out"]
-    line = "job 2 of 4: pointmaze/umaze-600, learning_rate=0.0003, hidden_sizes=8\n"
+    line = "job 2 of 4: pointmaze/umaze-600, learning_rate=0.0003, network=8\n"
     assert line in found["out"]
     whole = sorted((folder / "whole" / "runs").iterdir())
     split = sorted((folder / "split" / "runs").iterdir())

@@ -18,8 +18,8 @@ WHOLE = (
     "--num_evaluations=2",
     "--num_evaluation_episodes=1",
     "--config.conservative_weight=2.5",
-    "--config.actor_hidden_sizes=16,16",
-    "--config.critic_hidden_sizes=16,16",
+    "--config.actor_network=16x16",
+    "--config.critic_network=16x16",
 )
 BAD_FLAGS = {  # flags, and words of the sentence
     "algorithm": (["--algorithm=cq1"], "did you mean cql?"),

@@ -17,6 +17,7 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.data import cache
 from offrl_jax.data.sources import hdf5
 from offrl_jax.data.streaming import memory
+from offrl_jax.networks.modules import MLP
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 from tests.files import NAME, env_spec, episode, flat, write_hdf5, write_minari, write_npz
@@ -227,8 +228,8 @@ def test_time_outs_bootstrap_and_true_ends_do_not(seen, end, value):
     config = algorithm.Config(
         discount=0.5,
         batch_size=32,
-        actor_hidden_sizes=(8,),
-        critic_hidden_sizes=(8,),
+        actor_network=MLP((8,)),
+        critic_network=MLP((8,)),
         critic_learning_rate=1e-2,
         target_update_rate=0.1,
     )

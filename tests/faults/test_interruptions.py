@@ -9,7 +9,7 @@ import pytest
 from offrl_jax.cli import command_line
 from tests.faults.test_kills import Run, assert_same
 
-SLOW_CHUNK = ("--num_steps=1000000", "--num_evaluations=1000", "--config.hidden_sizes=1024,1024")
+SLOW_CHUNK = ("--num_steps=1000000", "--num_evaluations=1000", "--config.network=1024x1024")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ FLAGS = (
     f"--num_evaluations={NUM_ROWS}",
 )
 RUNS = {  # one phase; delayed actor; relabelled data; a behaviour model first
-    "bc": ("--config.hidden_sizes=128,128",),
+    "bc": ("--config.network=128x128",),
     "td3_bc": (),
     "awr": ("--config.relabel_every=30",),
     "brac": ("--config.num_behavior_steps=2000",),

@@ -156,8 +156,8 @@ def test_exploding_q(command, tmp_path, seen):
     done = command(
         "--algorithm=sac",
         *SMALL[:5],
-        "--config.actor_hidden_sizes=8",
-        "--config.critic_hidden_sizes=8",
+        "--config.actor_network=8",
+        "--config.critic_network=8",
         "--config.batch_size=8",
         "--reward_bias=1e25",
         f"--run_dir={tmp_path / 'run'}",
@@ -328,7 +328,7 @@ def test_too_many_seeds_for_the_device(command, tmp_path, seen):
         "--num_steps=20",
         "--num_evaluations=2",
         "--num_evaluation_episodes=0",
-        "--config.hidden_sizes=65536,65536",  # 17 TB of parameters
+        "--config.network=65536x65536",  # 17 TB of parameters
         f"--run_dir={tmp_path / 'run'}",
     )
     last = done.stderr.splitlines()[-1]

@@ -26,7 +26,7 @@ FLAGS = (
     "--num_evaluations=4",
     "--config.batch_size=64",
 )
-SIZES = "--grid.hidden_sizes=64,128"
+SIZES = "--grid.network=64,128"
 CASES = {  # a grid, and the signals that end its first processes
     "4 cells": (["--grid.learning_rate=1e-3,3e-4", SIZES], [signal.SIGKILL]),
     "12 cells": (

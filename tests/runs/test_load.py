@@ -9,13 +9,14 @@ import pytest
 
 from offrl_jax import data
 from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.networks.modules import MLP
 from offrl_jax.runs import load
 from offrl_jax.runs.train import train
 from offrl_jax.types import InputError
 from tests.toy import toy_dataset
 
 TD3_BC = ALGORITHMS["td3_bc"]
-CONFIG = TD3_BC.Config(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), batch_size=8)
+CONFIG = TD3_BC.Config(actor_network=MLP((8,)), critic_network=MLP((8,)), batch_size=8)
 
 
 @pytest.fixture(scope="module")

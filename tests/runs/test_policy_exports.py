@@ -152,12 +152,14 @@ def test_names_that_suggest_a_plain_network_are_not_believed(activation, output,
             return nn.Dense(2, name="head")(x)
 
     def act(config, state, observation, key):
-        return output(Net().apply(state.actor, observation))
+        flat = {**state.actor["network"], "head": state.actor["head"]}
+        return output(Net().apply({"params": flat}, observation))
 
-    state = NetState(jnp.int32(0), Net().init(jax.random.key(0), jnp.zeros((1, 2))))
+    flat = Net().init(jax.random.key(0), jnp.zeros((1, 2)))["params"]
+    state = NetState(jnp.int32(0), {"head": flat.pop("head"), "network": flat})
     weights = {path for path, _ in named_leaves(state)} - {"step"}
     found = acts_by(rule._replace(act=act), None, state, toy_dataset().spec, weights)
-    layers = [f"actor/params/{name}" for name in ("Dense_0", "Dense_1", "head")]
+    layers = [f"actor/{name}" for name in ("network/Dense_0", "network/Dense_1", "head")]
     plain = {"layers": layers, "activation": "relu", "output": "tanh"}
     assert found == (plain if is_plain else None)
 

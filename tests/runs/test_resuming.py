@@ -13,6 +13,7 @@ import pytest
 from offrl_jax import ALGORITHMS
 from offrl_jax.algorithms.base import Phase
 from offrl_jax.evaluation import diagnostics
+from offrl_jax.networks.modules import MLP
 from offrl_jax.runs import loop
 from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.runs.outcomes import AlreadyFinished, RunFailed, Stopped
@@ -51,7 +52,7 @@ TOY = rule._replace(update=learn)
 BC = ALGORITHMS["bc"]
 CASES = {
     "one phase": (TOY, RuleConfig()),
-    "networks": (BC, BC.Config(hidden_sizes=(8,), batch_size=8)),
+    "networks": (BC, BC.Config(network=MLP((8,)), batch_size=8)),
     "phases": (phases(Phase((other,), 4), Phase((learn, other))), RuleConfig()),
     "relabelled data": (
         phases(Phase((learn,), None, relabel=relabel, relabel_every=3)),

@@ -10,6 +10,7 @@ import pytest
 from offrl_jax import ALGORITHMS
 from offrl_jax.config import grid
 from offrl_jax.evaluation import diagnostics
+from offrl_jax.networks.modules import MLP
 from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.runs.outcomes import Stopped
 from offrl_jax.runs.policy import load_policy
@@ -19,7 +20,7 @@ from tests.toy import RuleConfig, rule, toy_dataset
 
 SAC = ALGORITHMS["sac"]
 SETTINGS = grid(
-    SAC.Config(batch_size=8, actor_hidden_sizes=(8,), critic_hidden_sizes=(8,)),
+    SAC.Config(batch_size=8, actor_network=MLP((8,)), critic_network=MLP((8,))),
     critic_learning_rate=[1e-2, 3e-4],
     actor_learning_rate=[1e-3],
 )

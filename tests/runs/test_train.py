@@ -11,6 +11,7 @@ from offrl_jax.algorithms.base import Phase
 from offrl_jax.config import config, setting, stack
 from offrl_jax.data.summary import summary
 from offrl_jax.evaluation.rollouts import Rollouts, summarize
+from offrl_jax.networks.modules import MLP
 from offrl_jax.runs.checkpoints import Checkpoints
 from offrl_jax.runs.directory import RowFile, check_run_dir
 from offrl_jax.runs.policy import load_policy
@@ -21,7 +22,7 @@ from tests.arrays import random_dataset
 from tests.toy import RuleConfig, rule, toy_dataset
 
 BC = ALGORITHMS["bc"]
-CONFIG = BC.Config(hidden_sizes=(8,), batch_size=8)
+CONFIG = BC.Config(network=MLP((8,)), batch_size=8)
 
 
 def rows(path):
@@ -61,7 +62,7 @@ def test_the_run_directory_is_complete(run):
         "DONE",
     }
     config = json.loads((run_dir / "config.json").read_text())
-    assert config["algorithm"] == "bc" and config["config"]["hidden_sizes"] == [8]
+    assert config["algorithm"] == "bc" and config["config"]["network"]["hidden_sizes"] == [8]
     assert config["note"] == "kept" and config["seed"] == 5
     environment = json.loads((run_dir / "environment.json").read_text())
     assert environment["dataset_fingerprint"] == toy_dataset().spec.fingerprint
@@ -95,7 +96,7 @@ def test_every_chunk_has_diagnostics(run):
 
 @pytest.fixture(scope="module")
 def critic_run(tmp_path_factory):
-    sizes = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
+    sizes = {"actor_network": (8,), "critic_network": (8,)}
     algorithm = ALGORITHMS["sac"]
     return train(
         algorithm,
@@ -124,7 +125,7 @@ def test_the_diagnostics_are_of_the_state_just_learnt(critic_run):
 def test_a_seeds_diagnostics_do_not_depend_on_its_company(critic_run, tmp_path):
     alone = train(
         ALGORITHMS["sac"],
-        ALGORITHMS["sac"].Config(batch_size=8, actor_hidden_sizes=(8,), critic_hidden_sizes=(8,)),
+        ALGORITHMS["sac"].Config(batch_size=8, actor_network=MLP((8,)), critic_network=MLP((8,))),
         toy_dataset(),
         run_dir=tmp_path / "run",
         num_steps=4,
