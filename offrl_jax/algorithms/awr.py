@@ -11,6 +11,7 @@ mean goes through tanh instead of paying for leaving the bounds.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -24,8 +25,10 @@ from offrl_jax.losses.regression import (
     weighted_likelihood_loss,
 )
 from offrl_jax.networks.distributions import Gaussian
-from offrl_jax.networks.modules import deterministic_policy, init_policy, init_value, state_value
-from offrl_jax.networks.optimizers import OPTIMIZERS, optimizer_step
+from offrl_jax.networks.heads import deterministic_policy, init_policy, init_value, state_value
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import OPTIMIZERS, Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 ROWS_AT_ONCE = 65_536  # of the dataset, so that hidden layers fit in memory
@@ -49,44 +52,37 @@ class AWRConfig:
     )
     actor_learning_rate: float = setting(3e-4, "step size for the actor", low=0)
     critic_learning_rate: float = setting(1e-3, "step size for the value", low=0)
-    actor_hidden_sizes: tuple[int, ...] = setting((128, 64), "actor's hidden layers", low=1)
-    critic_hidden_sizes: tuple[int, ...] = setting((128, 64), "the value's hidden layers", low=1)
+    actor_network: nn.Module = network_setting(MLP((128, 64)), "actor's network")
+    value_network: nn.Module = network_setting(MLP((128, 64)), "network of V")
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
 class AWRState(NamedTuple):
     step: Int[Array, ""]
-    actor: Any
-    value: Any
+    actor: Trainable
+    value: Trainable
     labelling_value: Any  # under which the dataset's returns and advantages are
     advantage_mean: Float[Array, ""]  # of those, over the dataset
     advantage_std: Float[Array, ""]
-    actor_optimizer: Any
-    value_optimizer: Any
 
 
 def init(config: AWRConfig, spec: Spec, key: Key) -> AWRState:
     actor_key, value_key = jax.random.split(key)
-    actor = init_policy(
-        config.actor_hidden_sizes, spec.observation_size, spec.action_size, actor_key
-    )
-    value = init_value(config.critic_hidden_sizes, spec, value_key)
-    make = OPTIMIZERS[config.optimizer]
+    actor = init_policy(config.actor_network, spec.action_size, spec, actor_key)
+    value = init_value(config.value_network, spec, value_key)
     return AWRState(
         step=jnp.int32(0),
-        actor=actor,
-        value=value,
+        actor=Trainable.create(actor, config.optimizer),
+        value=Trainable.create(value, config.optimizer),
         labelling_value=value,
         advantage_mean=jnp.float32(0.0),
         advantage_std=jnp.float32(1.0),
-        actor_optimizer=make(config.actor_learning_rate).init(actor),
-        value_optimizer=make(config.critic_learning_rate).init(value),
     )
 
 
-def value_of(config: AWRConfig, params: Any, observation: Float[Array, "B O"]) -> Float[Array, "B"]:
+def value_of(config: AWRConfig, value: Any, observation: Float[Array, "B O"]) -> Float[Array, "B"]:
     """V(s) = f(s) / (1 − γ), so that f is of the size of a reward."""
-    return state_value(config.critic_hidden_sizes, params, observation) / (1.0 - config.discount)
+    return state_value(config.value_network, value, observation) / (1.0 - config.discount)
 
 
 def relabel(config: AWRConfig, state: AWRState, dataset: Dataset) -> tuple[AWRState, Dataset]:
@@ -100,7 +96,7 @@ def relabel(config: AWRConfig, state: AWRState, dataset: Dataset) -> tuple[AWRSt
     def renewed(new: Any, old: Any) -> Any:
         return jax.tree.map(lambda new, old: jnp.where(due, new, old), new, old)
 
-    labelling_value = renewed(state.value, state.labelling_value)
+    labelling_value = renewed(state.value.params, state.labelling_value)
     rows = dataset.transitions
 
     def over_rows(observation: Float[Array, "N O"]) -> Float[Array, "N"]:
@@ -119,13 +115,16 @@ def relabel(config: AWRConfig, state: AWRState, dataset: Dataset) -> tuple[AWRSt
     return state, dataset
 
 
-def value_loss(value: Any, batch: Transition, config: AWRConfig) -> Float[Array, ""]:
+def value_loss(
+    config: AWRConfig, value: Any, batch: Transition
+) -> tuple[Float[Array, ""], Metrics]:
     """½ mean_b ( (1 − γ) (R − V(s)) )².
 
     Source: Peng et al. 2019, arXiv:1910.00177, eq. 11, with the scale of the authors' code.
     """
     error = batch.return_to_go - value_of(config, value, batch.observation)
-    return 0.5 * jnp.mean(jnp.square((1.0 - config.discount) * error))
+    loss = 0.5 * jnp.mean(jnp.square((1.0 - config.discount) * error))
+    return loss, {"value/loss": loss}
 
 
 def advantage_weight(config: AWRConfig, state: AWRState, batch: Transition) -> Float[Array, "B"]:
@@ -141,19 +140,20 @@ def advantage_weight(config: AWRConfig, state: AWRState, batch: Transition) -> F
 
 def policy_of(config: AWRConfig, actor: Any, observation: Float[Array, "B O"]) -> Gaussian:
     """π(·|s) = N(tanh f(s), σ²) with a fixed σ."""
-    mean = deterministic_policy(config.actor_hidden_sizes, actor, observation)
+    mean = deterministic_policy(config.actor_network, actor, observation)
     return Gaussian(mean, jnp.full_like(mean, jnp.log(config.action_std)))
 
 
 def actor_loss(
-    actor: Any, batch: Transition, weight: Float[Array, "B"], config: AWRConfig
-) -> Float[Array, ""]:
+    config: AWRConfig, actor: Any, batch: Transition, weight: Float[Array, "B"]
+) -> tuple[Float[Array, ""], Metrics]:
     """−mean_b w_b log π(a|s).
 
     Source: Peng et al. 2019, arXiv:1910.00177, eq. 9.
     """
     policy = policy_of(config, actor, batch.observation)
-    return weighted_likelihood_loss(weight, policy.log_prob(batch.action))
+    loss = weighted_likelihood_loss(weight, policy.log_prob(batch.action))
+    return loss, {"actor/loss": loss, "actor/weight": jnp.mean(weight)}
 
 
 def update(
@@ -161,37 +161,19 @@ def update(
 ) -> tuple[AWRState, Metrics]:
     """A step on a batch of the relabelled dataset."""
     del key
-    loss, value_gradient = jax.value_and_grad(value_loss)(state.value, batch, config)
     weight = advantage_weight(config, state, batch)
-    policy_loss, actor_gradient = jax.value_and_grad(actor_loss)(state.actor, batch, weight, config)
-    value, value_optimizer = optimizer_step(
-        config.optimizer,
+    value, value_metrics = state.value.minimize(
+        lambda value: value_loss(config, value, batch),
         config.critic_learning_rate,
-        value_gradient,
-        state.value,
-        state.value_optimizer,
-    )
-    actor, actor_optimizer = optimizer_step(
         config.optimizer,
+    )
+    actor, actor_metrics = state.actor.minimize(
+        lambda actor: actor_loss(config, actor, batch, weight),
         config.actor_learning_rate,
-        actor_gradient,
-        state.actor,
-        state.actor_optimizer,
+        config.optimizer,
     )
-    metrics = {
-        "value/loss": loss,
-        "actor/loss": policy_loss,
-        "actor/weight": jnp.mean(weight),
-        "actor/advantage_std": state.advantage_std,
-    }
-    state = state._replace(
-        step=state.step + 1,
-        actor=actor,
-        value=value,
-        actor_optimizer=actor_optimizer,
-        value_optimizer=value_optimizer,
-    )
-    return state, metrics
+    metrics = value_metrics | actor_metrics | {"actor/advantage_std": state.advantage_std}
+    return state._replace(step=state.step + 1, actor=actor, value=value), metrics
 
 
 def phases(config: AWRConfig, update: Callable) -> tuple[Phase, ...]:
@@ -201,7 +183,7 @@ def phases(config: AWRConfig, update: Callable) -> tuple[Phase, ...]:
 def act(
     config: AWRConfig, state: AWRState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
-    policy = policy_of(config, state.actor, observation)
+    policy = policy_of(config, state.actor.params, observation)
     return policy.mode() if key is None else policy.sample(key)
 
 
@@ -209,7 +191,7 @@ def value(
     config: AWRConfig, state: AWRState, observation: Float[Array, "B O"]
 ) -> Float[Array, "B"]:
     """V(s), which is that of the data's own behaviour."""
-    return value_of(config, state.value, observation)
+    return value_of(config, state.value.params, observation)
 
 
 awr = Algorithm(

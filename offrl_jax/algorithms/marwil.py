@@ -10,21 +10,23 @@ on with V: do not shift rewards below zero where episodes are cut.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.algorithms.common.relabel import with_discounted_returns
 from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import exponential_weight, weighted_likelihood_loss
-from offrl_jax.networks.modules import (
+from offrl_jax.networks.heads import (
     init_tanh_mean_policy,
     init_value,
     state_value,
     tanh_mean_policy,
 )
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -39,54 +41,47 @@ class MARWILConfig:
     )
     value_weight: float = setting(1.0, "weight of the value's loss, which has a ½", low=0)
     learning_rate: float = setting(1e-4, "Adam's step size for actor and value", low=0)
-    actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)
-    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "the value's hidden layers", low=1)
+    actor_network: nn.Module = network_setting(MLP(), "actor's network")
+    value_network: nn.Module = network_setting(MLP(), "network of V")
     batch_size: int = setting(2000, "transitions a step", low=1)
 
 
 class MARWILState(NamedTuple):
     step: Int[Array, ""]
-    actor: Any
-    value: Any
+    actor: Trainable
+    value: Trainable
     squared_norm: Float[Array, ""]  # c²
-    actor_optimizer: Any
-    value_optimizer: Any
 
 
 def init(config: MARWILConfig, spec: Spec, key: Key) -> MARWILState:
     actor_key, value_key = jax.random.split(key)
-    actor = init_tanh_mean_policy(config.actor_hidden_sizes, spec, actor_key)
-    value = init_value(config.critic_hidden_sizes, spec, value_key)
-    optimizer = optax.adam(config.learning_rate)
     return MARWILState(
         step=jnp.int32(0),
-        actor=actor,
-        value=value,
+        actor=Trainable.create(init_tanh_mean_policy(config.actor_network, spec, actor_key)),
+        value=Trainable.create(init_value(config.value_network, spec, value_key)),
         squared_norm=jnp.float32(config.norm_start),
-        actor_optimizer=optimizer.init(actor),
-        value_optimizer=optimizer.init(value),
     )
 
 
 def value_loss(
-    value: Any, batch: Transition, config: MARWILConfig
-) -> tuple[Float[Array, ""], Float[Array, "B"]]:
+    config: MARWILConfig, value: Any, batch: Transition
+) -> tuple[Float[Array, ""], tuple[Metrics, Float[Array, "B"]]]:
     """w_V ½ mean_b A²,   A = R − V(s) with the discounted return R to the episode's end.
 
-    Returns the loss and A.
+    Returns the loss; metrics and A.
     """
-    advantage = batch.return_to_go - state_value(
-        config.critic_hidden_sizes, value, batch.observation
-    )
-    return config.value_weight * 0.5 * jnp.mean(jnp.square(advantage)), advantage
+    advantage = batch.return_to_go - state_value(config.value_network, value, batch.observation)
+    loss = config.value_weight * 0.5 * jnp.mean(jnp.square(advantage))
+    return loss, ({"value/loss": loss}, advantage)
 
 
 def actor_loss(
-    actor: Any, batch: Transition, weight: Float[Array, "B"], config: MARWILConfig
-) -> Float[Array, ""]:
+    config: MARWILConfig, actor: Any, batch: Transition, weight: Float[Array, "B"]
+) -> tuple[Float[Array, ""], Metrics]:
     """−mean_b w_b log π(a|s)."""
-    policy = tanh_mean_policy(config.actor_hidden_sizes, actor, batch.observation)
-    return weighted_likelihood_loss(weight, policy.log_prob(batch.action))
+    policy = tanh_mean_policy(config.actor_network, actor, batch.observation)
+    loss = weighted_likelihood_loss(weight, policy.log_prob(batch.action))
+    return loss, {"actor/loss": loss, "actor/weight": jnp.mean(weight)}
 
 
 def update(
@@ -97,36 +92,26 @@ def update(
     Source: Wang et al. 2018, algorithm 1.
     """
     del key
-    (loss, advantage), value_gradient = jax.value_and_grad(value_loss, has_aux=True)(
-        state.value, batch, config
+    value, (value_metrics, advantage) = state.value.minimize(
+        lambda value: value_loss(config, value, batch), config.learning_rate
     )
     squared_norm = state.squared_norm + config.norm_update_rate * (
         jnp.mean(jnp.square(advantage)) - state.squared_norm
     )
-    scaled = config.inverse_temperature * advantage / jnp.sqrt(squared_norm)
+    norm = jnp.sqrt(squared_norm)
+    scaled = config.inverse_temperature * advantage / norm
     weight = exponential_weight(scaled, config.max_weight)
-    policy_loss, actor_gradient = jax.value_and_grad(actor_loss)(state.actor, batch, weight, config)
-    value, value_optimizer = adam_step(
-        config.learning_rate, value_gradient, state.value, state.value_optimizer
+    actor, actor_metrics = state.actor.minimize(
+        lambda actor: actor_loss(config, actor, batch, weight), config.learning_rate
     )
-    actor, actor_optimizer = adam_step(
-        config.learning_rate, actor_gradient, state.actor, state.actor_optimizer
-    )
-    state = MARWILState(
-        state.step + 1, actor, value, squared_norm, actor_optimizer, value_optimizer
-    )
-    return state, {
-        "value/loss": loss,
-        "actor/loss": policy_loss,
-        "actor/weight": jnp.mean(weight),
-        "actor/advantage_norm": jnp.sqrt(squared_norm),
-    }
+    state = MARWILState(state.step + 1, actor, value, squared_norm)
+    return state, value_metrics | actor_metrics | {"actor/advantage_norm": norm}
 
 
 def act(
     config: MARWILConfig, state: MARWILState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
-    policy = tanh_mean_policy(config.actor_hidden_sizes, state.actor, observation)
+    policy = tanh_mean_policy(config.actor_network, state.actor.params, observation)
     return policy.mode() if key is None else policy.sample(key)
 
 
@@ -134,7 +119,7 @@ def value(
     config: MARWILConfig, state: MARWILState, observation: Float[Array, "B O"]
 ) -> Float[Array, "B"]:
     """V(s), which is that of the data's own behaviour."""
-    return state_value(config.critic_hidden_sizes, state.value, observation)
+    return state_value(config.value_network, state.value.params, observation)
 
 
 def phases(config: MARWILConfig, update: Callable) -> tuple[Phase, ...]:

@@ -11,14 +11,18 @@ in TD3; parameters start as everywhere here, not from biases of 0.1 and small la
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.algorithms.common import twin_delayed
-from offrl_jax.algorithms.common.twin_delayed import TwinDelayedConfig, TwinDelayedState, q_values
+from offrl_jax.algorithms.common.critics import minimum_q, state_q_values
+from offrl_jax.algorithms.common.twin_delayed import TwinDelayedConfig, TwinDelayedState
 from offrl_jax.config import config, setting
-from offrl_jax.networks.modules import deterministic_policy
+from offrl_jax.networks.heads import deterministic_policy
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 
@@ -31,9 +35,10 @@ class ReBRACConfig(TwinDelayedConfig):
         0.01, "β₂ of the same in the critics' target, at the next state", low=0
     )
     normalize_q: bool = setting(True, "whether the actor's Q is divided by mean |Q|")
-    actor_hidden_sizes: tuple[int, ...] = setting((256, 256, 256), "actor's hidden layers", low=1)
-    critic_hidden_sizes: tuple[int, ...] = setting((256, 256, 256), "critics' hidden layers", low=1)
-    critic_layer_norm: bool = setting(True, "LayerNorm after each hidden layer of the critics")
+    actor_network: nn.Module = network_setting(MLP((256, 256, 256)), "actor's network")
+    critic_network: nn.Module = network_setting(
+        MLP((256, 256, 256), layer_norm=True), "network of each critic"
+    )
 
 
 def penalized_next_state_value(
@@ -53,15 +58,15 @@ def penalized_next_state_value(
 
 
 def actor_loss(
-    actor: Any, critic: Any, batch: Transition, config: ReBRACConfig
+    config: ReBRACConfig, actor: Any, critic: Any, batch: Transition
 ) -> tuple[Float[Array, ""], Metrics]:
     """mean_b [ β₁ Σ_A (π(s) − a)² − λ min_k Q_k(s, π(s)) ],   λ = 1 / sg mean_b |min_k Q_k|.
 
     Source: Tarasov et al. 2023, arXiv:2305.09836, eq. 2, with the normalisation of the authors'
     code.
     """
-    action = deterministic_policy(config.actor_hidden_sizes, actor, batch.observation)
-    q = jnp.min(q_values(config, critic, batch.observation, action), axis=0)
+    action = deterministic_policy(config.actor_network, actor, batch.observation)
+    q = minimum_q(config, critic, batch.observation, action)
     q_scale = 1 / jax.lax.stop_gradient(jnp.mean(jnp.abs(q))) if config.normalize_q else 1.0
     cloning_error = jnp.mean(jnp.sum(jnp.square(action - batch.action), axis=-1))
     loss = config.actor_bc_weight * cloning_error - q_scale * jnp.mean(q)
@@ -96,5 +101,5 @@ rebrac = Algorithm(
     value=twin_delayed.value,
     citation="Tarasov et al. 2023, arXiv:2305.09836",
     phases=phases,
-    q_values=twin_delayed.state_q_values,
+    q_values=state_q_values,
 )

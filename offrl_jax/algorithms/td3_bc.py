@@ -13,9 +13,10 @@ import jax.numpy as jnp
 
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.algorithms.common import twin_delayed
-from offrl_jax.algorithms.common.twin_delayed import TwinDelayedConfig, TwinDelayedState, q_values
+from offrl_jax.algorithms.common.critics import q_values, state_q_values
+from offrl_jax.algorithms.common.twin_delayed import TwinDelayedConfig, TwinDelayedState
 from offrl_jax.config import config, setting
-from offrl_jax.networks.modules import deterministic_policy, first
+from offrl_jax.networks.heads import deterministic_policy, first
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 
@@ -27,14 +28,14 @@ class TD3BCConfig(TwinDelayedConfig):
 
 
 def actor_loss(
-    actor: Any, critic: Any, batch: Transition, config: TD3BCConfig
+    config: TD3BCConfig, actor: Any, critic: Any, batch: Transition
 ) -> tuple[Float[Array, ""], Metrics]:
     """−λ mean_b Q_1(s, π(s)) + mean_b mean_A (π(s) − a)²,   λ = α / sg mean_b |Q_1(s, π(s))|.
 
     Source: Fujimoto and Gu 2021, arXiv:2106.06860, eq. 5 and eq. 6.
     Departs from the paper: |Q| is averaged over the policy's actions, as in the authors' code.
     """
-    action = deterministic_policy(config.actor_hidden_sizes, actor, batch.observation)
+    action = deterministic_policy(config.actor_network, actor, batch.observation)
     q = q_values(config, first(critic), batch.observation, action)[0]
     q_scale = config.q_weight / jax.lax.stop_gradient(jnp.mean(jnp.abs(q)))
     cloning_error = jnp.mean(jnp.square(action - batch.action))
@@ -70,5 +71,5 @@ td3_bc = Algorithm(
     value=twin_delayed.value,
     citation="Fujimoto and Gu 2021, arXiv:2106.06860",
     phases=phases,
-    q_values=twin_delayed.state_q_values,
+    q_values=state_q_values,
 )
