@@ -11,7 +11,9 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.awr import AWRConfig, advantage_weight
-from offrl_jax.networks.modules import deterministic_policy, state_value
+from offrl_jax.networks.heads import deterministic_policy, state_value
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
 from tests.algorithms.common.test_advantage_weighted import assert_equal, started
 from tests.arrays import chain, random_dataset
 from tests.networks.test_modules import numpy_mlp, numpy_policy
@@ -19,7 +21,7 @@ from tests.networks.test_modules import numpy_mlp, numpy_policy
 AWR = ALGORITHMS["awr"]
 awr = importlib.import_module("offrl_jax.algorithms.awr")  # the package has the Algorithm there
 KEY = jax.random.key(1)
-SIZES = (8,)
+NETWORK = MLP((8,))
 DATASET = random_dataset(70)  # episodes of 20 cut, ended, cut, and 10 rows more
 ROWS = jax.tree.map(lambda x: np.asarray(x, np.float64), DATASET.transitions)
 EPISODE = np.asarray(DATASET.episode)
@@ -34,18 +36,19 @@ CONFIG = AWRConfig(
     # Large, so that parameters before a step and after it are told apart.
     actor_learning_rate=0.01,
     critic_learning_rate=0.05,
-    actor_hidden_sizes=SIZES,
-    critic_hidden_sizes=SIZES,
+    actor_network=NETWORK,
+    value_network=NETWORK,
     batch_size=8,
 )
 
 
 STATE = started(lambda: AWR.init(CONFIG, DATASET.spec, KEY))
+VALUE = STATE.value.params
 relabel = jax.jit(awr.relabel)
 
 
 def numpy_value(params, observation):
-    return numpy_mlp(params["params"], np.asarray(observation, np.float64))[:, 0] / (1 - 0.9)
+    return numpy_mlp(params, np.asarray(observation, np.float64))[:, 0] / (1 - 0.9)
 
 
 def numpy_returns(params, trace_decay, rows=ROWS):
@@ -73,20 +76,18 @@ def returns_of(dataset):
 def test_returns_and_the_moments_of_advantages_are_those_of_the_value(trace_decay):
     config = dataclasses.replace(CONFIG, trace_decay=trace_decay)
     state, dataset = relabel(config, at_step(8), DATASET)
-    returns = numpy_returns(STATE.value, trace_decay)
+    returns = numpy_returns(VALUE, trace_decay)
     np.testing.assert_allclose(returns_of(dataset), returns, rtol=1e-4, atol=1e-3)
-    advantage = returns - numpy_value(STATE.value, ROWS.observation)
+    advantage = returns - numpy_value(VALUE, ROWS.observation)
     assert float(state.advantage_mean) == pytest.approx(advantage.mean(), rel=1e-3, abs=1e-3)
     assert float(state.advantage_std) == pytest.approx(advantage.std(), rel=1e-3)
-    assert_equal(state.labelling_value, STATE.value)
+    assert_equal(state.labelling_value, VALUE)
     rest = dataset.transitions._replace(return_to_go=DATASET.transitions.return_to_go)
     assert_equal(rest, DATASET.transitions)
 
 
 def test_without_trace_returns_are_of_one_step_and_with_it_all_of_the_episode():
-    one_step = ROWS.reward + 0.9 * (1 - ROWS.terminal) * numpy_value(
-        STATE.value, ROWS.next_observation
-    )
+    one_step = ROWS.reward + 0.9 * (1 - ROWS.terminal) * numpy_value(VALUE, ROWS.next_observation)
     whole = np.zeros(70)
     for episode in range(4):
         rows = np.flatnonzero(episode == EPISODE)
@@ -129,7 +130,7 @@ def test_no_return_leaks_into_another_episode(episode):
 def test_the_size_of_the_pieces_of_the_data_does_not_matter(monkeypatch, rows_at_once):
     monkeypatch.setattr(awr, "ROWS_AT_ONCE", rows_at_once)
     _, dataset = jax.jit(lambda state: awr.relabel(CONFIG, state, DATASET))(at_step(0))
-    expected = numpy_returns(STATE.value, 0.8)
+    expected = numpy_returns(VALUE, 0.8)
     np.testing.assert_allclose(returns_of(dataset), expected, rtol=1e-4, atol=1e-3)
 
 
@@ -162,8 +163,8 @@ def test_training_resumes_between_relabellings_bit_for_bit(trained):
 
 def test_training_relabels_every_so_many_steps(trained):
     states, _ = trained
-    assert_equal(states[4,].labelling_value, states[()].value)
-    assert_equal(states[4, 1].labelling_value, states[4,].value)
+    assert_equal(states[4,].labelling_value, states[()].value.params)
+    assert_equal(states[4, 1].labelling_value, states[4,].value.params)
 
 
 def test_each_length_of_a_stretch_is_traced_once(trained):
@@ -200,12 +201,12 @@ def test_two_steps_equal_two_written_out(optimizer):
 
     def value_objective(value):
         error = jnp.asarray(returns * 0.1, jnp.float32) - state_value(
-            SIZES, value, batch.observation
+            NETWORK, value, batch.observation
         )
         return 0.5 * jnp.mean(error**2)
 
     def actor_objective(actor):
-        error = (batch.action - deterministic_policy(SIZES, actor, batch.observation)) / 0.6
+        error = (batch.action - deterministic_policy(NETWORK, actor, batch.observation)) / 0.6
         return jnp.mean(jnp.asarray(weight, jnp.float32) * 0.5 * jnp.sum(error**2, axis=1))
 
     expected = {}
@@ -214,21 +215,20 @@ def test_two_steps_equal_two_written_out(optimizer):
         ("actor", actor_objective, 0.01),
     ):
         make = {"adam": optax.adam, "sgd": lambda rate: optax.sgd(rate, momentum=0.9)}[optimizer]
-        expected[name] = two_steps(make(rate), objective, getattr(state, name))
+        expected[name] = two_steps(make(rate), objective, getattr(state, name).params)
 
     after, metrics = update(config, state, batch, KEY)
-    error = (np.asarray(batch.action) - numpy_policy(state.actor, batch.observation)) / 0.6
+    error = (np.asarray(batch.action) - numpy_policy(state.actor.params, batch.observation)) / 0.6
     log_prob = np.sum(-0.5 * error**2 - np.log(0.6 * np.sqrt(2 * np.pi)), axis=1)
     assert float(metrics["actor/loss"]) == pytest.approx(-np.mean(weight * log_prob), rel=1e-3)
     assert float(metrics["value/loss"]) == pytest.approx(
-        0.5 * np.mean((0.1 * (returns - numpy_value(state.value, batch.observation))) ** 2),
+        0.5 * np.mean((0.1 * (returns - numpy_value(state.value.params, batch.observation))) ** 2),
         rel=1e-3,
     )
     after, _ = update(config, after, batch, KEY)
     assert after.step == 2
     for name, (params, moments) in expected.items():
-        assert_close(getattr(after, name), params)
-        assert_close(getattr(after, f"{name}_optimizer"), moments)
+        assert_close(getattr(after, name), Trainable(params, moments))
     assert_equal(after.labelling_value, STATE.labelling_value)
 
 
@@ -251,7 +251,7 @@ def assert_close(actual, expected):
 
 
 def test_acting_has_a_fixed_deviation_about_the_tanh_mean():
-    mean = numpy_policy(STATE.actor, BATCH.observation)
+    mean = numpy_policy(STATE.actor.params, BATCH.observation)
     act = jax.jit(AWR.act)
     np.testing.assert_allclose(act(CONFIG, STATE, BATCH.observation, None), mean, atol=1e-5)
     noise = np.asarray(jax.random.normal(KEY, (30, 1, 3)))[:, 0]

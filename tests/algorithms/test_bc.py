@@ -9,11 +9,12 @@ from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.bc import BCConfig, actor_loss, policy_of
 from offrl_jax.data import dataset_from_arrays
 from offrl_jax.networks.distributions import TanhGaussian
-from offrl_jax.networks.modules import gaussian_policy
+from offrl_jax.networks.heads import gaussian_policy
+from offrl_jax.networks.modules import MLP
 from tests.arrays import bandit, random_dataset
 
 BC = ALGORITHMS["bc"]
-SMALL = {"hidden_sizes": (16,), "batch_size": 64, "learning_rate": 3e-3}
+SMALL = {"network": MLP((16,)), "batch_size": 64, "learning_rate": 3e-3}
 
 
 def cloned(dataset, config, num_steps=600):
@@ -43,7 +44,7 @@ def test_likelihood_recovers_the_spread():
     actions = np.tanh(0.4 + 0.5 * rng.normal(size=(4000, 1)))
     config = BCConfig(**SMALL)
     state = cloned(bandit(actions, np.zeros(4000)), config, num_steps=1500)
-    policy = gaussian_policy(config.hidden_sizes, state.actor, jnp.zeros((1, 2)))
+    policy = gaussian_policy(config.network, state.actor.params, jnp.zeros((1, 2)))
     assert policy.mean[0, 0] == pytest.approx(0.4, abs=0.1)
     assert np.exp(policy.log_std[0, 0]) == pytest.approx(0.5, abs=0.08)
 
@@ -51,19 +52,20 @@ def test_likelihood_recovers_the_spread():
 def test_losses_are_their_formulas():
     batch = jax.tree.map(lambda x: x[:8], random_dataset().transitions)
     for policy in ("gaussian", "deterministic"):
-        config = BCConfig(policy=policy, hidden_sizes=(16,))
+        config = BCConfig(policy=policy, network=MLP((16,)))
         state = BC.init(config, random_dataset().spec, jax.random.key(0))
-        params = jax.tree.map(np.asarray, state.actor["params"])
-        hidden = np.maximum(
-            batch.observation @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None], 0
-        )
-        head = hidden @ params["head"]["kernel"] + params["head"]["bias"][None]
+        params = jax.tree.map(np.asarray, state.actor.params)
+        layer, head = params["network"]["Dense_0"], params["head"]
+        hidden = np.maximum(batch.observation @ layer["kernel"] + layer["bias"][None], 0)
+        output = hidden @ head["kernel"] + head["bias"][None]
         if policy == "deterministic":
-            expected = np.mean((np.tanh(head) - batch.action) ** 2)
+            expected = np.mean((np.tanh(output) - batch.action) ** 2)
         else:
-            mean, log_std = jnp.split(head, 2, -1)
+            mean, log_std = jnp.split(output, 2, -1)
             expected = -np.mean(TanhGaussian(mean, log_std).log_prob(batch.action))
-        np.testing.assert_allclose(actor_loss(state.actor, batch, config), expected, rtol=1e-5)
+        loss, metrics = actor_loss(config, state.actor.params, batch)
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+        assert metrics == {"actor/loss": loss}
 
 
 def test_categorical_likelihood_recovers_the_shares_of_discrete_actions():
@@ -76,6 +78,6 @@ def test_categorical_likelihood_recovers_the_shares_of_discrete_actions():
         num_actions=3,
     )
     config = BCConfig(policy="categorical", **SMALL)
-    actor = cloned(dataset, config, num_steps=1500).actor
+    actor = cloned(dataset, config, num_steps=1500).actor.params
     shares = jax.nn.softmax(policy_of(config, actor, jnp.eye(2)).logits)
     np.testing.assert_allclose(shares, [[0.75, 0.25, 0], [0.5, 0.5, 0]], atol=0.06)

@@ -9,7 +9,8 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.marwil import MARWILConfig, value_loss
-from offrl_jax.networks.modules import state_value, tanh_mean_policy
+from offrl_jax.networks.heads import state_value, tanh_mean_policy
+from offrl_jax.networks.modules import MLP
 from tests.algorithms.common.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -24,7 +25,7 @@ from tests.networks.test_modules import numpy_mlp
 
 MARWIL = ALGORITHMS["marwil"]
 KEY = jax.random.key(1)
-SIZES = (8,)
+NETWORK = MLP((8,))
 CONFIG = MARWILConfig(
     inverse_temperature=1.3,
     max_weight=2.0,
@@ -32,20 +33,21 @@ CONFIG = MARWILConfig(
     norm_update_rate=0.3,
     value_weight=0.7,
     learning_rate=0.1,
-    actor_hidden_sizes=SIZES,
-    critic_hidden_sizes=SIZES,
+    actor_network=NETWORK,
+    value_network=NETWORK,
 )
 STATE = started(lambda: MARWIL.init(CONFIG, DATASET.spec, KEY))
 STATE = STATE._replace(squared_norm=jnp.float32(4.0))
-ADVANTAGE = np.asarray(BATCH.return_to_go, np.float64) - numpy_mlp(STATE.value["params"], S)[:, 0]
-LOG_PROB = numpy_log_prob("tanh_mean", STATE.actor, S, BATCH.action)
+ADVANTAGE = np.asarray(BATCH.return_to_go, np.float64) - numpy_mlp(STATE.value.params, S)[:, 0]
+LOG_PROB = numpy_log_prob("tanh_mean", STATE.actor.params, S, BATCH.action)
 NORM = 4.0 + 0.3 * (np.mean(ADVANTAGE**2) - 4.0)
 update = jax.jit(MARWIL.update)
 
 
 def test_value_loss_is_half_the_weighted_mean_square_of_return_less_value():
-    loss, advantage = value_loss(STATE.value, BATCH, CONFIG)
+    loss, (metrics, advantage) = value_loss(CONFIG, STATE.value.params, BATCH)
     assert float(loss) == pytest.approx(0.7 * 0.5 * np.mean(ADVANTAGE**2), rel=1e-5)
+    assert metrics == {"value/loss": loss}
     np.testing.assert_allclose(advantage, ADVANTAGE, atol=1e-5)
 
 
@@ -64,24 +66,20 @@ def test_a_whole_step_equals_one_written_out():
     assert float(metrics["actor/loss"]) == pytest.approx(-np.mean(weight * LOG_PROB), rel=1e-4)
 
     def value_objective(value):
-        error = BATCH.return_to_go - state_value(SIZES, value, BATCH.observation)
+        error = BATCH.return_to_go - state_value(NETWORK, value, BATCH.observation)
         return 0.35 * jnp.mean(error**2)
 
     def actor_objective(actor):
-        log_prob = tanh_mean_policy(SIZES, actor, BATCH.observation).log_prob(BATCH.action)
+        log_prob = tanh_mean_policy(NETWORK, actor, BATCH.observation).log_prob(BATCH.action)
         return -jnp.mean(jnp.asarray(weight, jnp.float32) * log_prob)
 
-    value, value_optimizer = adam(value_objective, STATE.value, STATE.value_optimizer, 0.1)
-    actor, actor_optimizer = adam(actor_objective, STATE.actor, STATE.actor_optimizer, 0.1)
     assert_close(
         after,
         type(STATE)(
             step=jnp.int32(1),
-            actor=actor,
-            value=value,
+            actor=adam(actor_objective, STATE.actor, 0.1),
+            value=adam(value_objective, STATE.value, 0.1),
             squared_norm=jnp.float32(NORM),
-            actor_optimizer=actor_optimizer,
-            value_optimizer=value_optimizer,
         ),
     )
 

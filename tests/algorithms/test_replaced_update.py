@@ -7,6 +7,7 @@ import pytest
 
 from offrl_jax import ALGORITHMS, InputError, init, learn
 from offrl_jax.algorithms.base import Phase, phases_of
+from offrl_jax.networks.modules import MLP
 from tests.arrays import random_dataset
 
 TD3_BC = ALGORITHMS["td3_bc"]
@@ -39,7 +40,7 @@ def test_a_replaced_update_is_what_is_traced():
         state, metrics = TD3_BC.update(config, state, batch, key)
         return state, {"mine/loss": metrics["actor/loss"]}
 
-    config = TD3_BC.Config(actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), batch_size=4)
+    config = TD3_BC.Config(actor_network=MLP((8,)), critic_network=MLP((8,)), batch_size=4)
     dataset, key = random_dataset(), jax.random.key(0)
     state = init(TD3_BC, config, dataset.spec, key)
     _, metrics = learn(

@@ -1,5 +1,6 @@
 """Without a preference among advantages, every exponential form is plain cloning."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -11,25 +12,27 @@ import pytest
 from offrl_jax import ALGORITHMS, learn
 from offrl_jax.data import sample
 from offrl_jax.networks.distributions import Gaussian
-from offrl_jax.networks.modules import deterministic_policy, gaussian_policy, tanh_mean_policy
+from offrl_jax.networks.heads import deterministic_policy, gaussian_policy, tanh_mean_policy
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.values import is_network
 from tests.algorithms.common.test_advantage_weighted import started
 from tests.arrays import random_dataset
 from tests.few import few
 
 KEY = jax.random.key(1)
 DATASET = random_dataset()
-SIZES = (8,)
-SHARED = {"actor_hidden_sizes": SIZES, "critic_hidden_sizes": SIZES, "batch_size": 16}
+NETWORK = MLP((8,))
 RATE = 0.01
 ACTOR = {"actor_learning_rate": RATE}
 
 
 def fixed_std_policy(actor, observation):
-    mean = deterministic_policy(SIZES, actor, observation)
+    mean = deterministic_policy(NETWORK, actor, observation)
     return Gaussian(mean, jnp.full_like(mean, jnp.log(0.4)))
 
 
-one_std_policy, squashed_policy = partial(tanh_mean_policy, SIZES), partial(gaussian_policy, SIZES)
+one_std_policy = partial(tanh_mean_policy, NETWORK)
+squashed_policy = partial(gaussian_policy, NETWORK)
 TEMPERATURE = {"advantage_temperature": 1e30}, {"advantage_temperature": 0.3}
 INVERSE_TEMPERATURE = {"inverse_temperature": 0.0}, {"inverse_temperature": 3.0}
 # Algorithm, its policy, settings, and those without and with a preference.
@@ -76,13 +79,14 @@ def cloned(policy_of, actor, batches):
 def test_without_a_preference_the_policy_is_plain_cloning(form, batches):
     name, policy_of, settings, preferences = FORMS[form]
     algorithm, after = ALGORITHMS[name], []
+    networks = {f.name: NETWORK for f in dataclasses.fields(algorithm.Config) if is_network(f)}
+    policy = "prior" if name == "abm" else "actor"
     for preference in preferences:
-        config = algorithm.Config(**SHARED, **settings, **preference)
+        config = algorithm.Config(batch_size=16, **networks, **settings, **preference)
         state = started(lambda config=config: algorithm.init(config, DATASET.spec, KEY))
-        before = state.prior if name == "abm" else state.actor
-        expected = cloned(policy_of, before, batches)
+        expected = cloned(policy_of, getattr(state, policy).params, batches)
         state, _ = learn(algorithm, config, DATASET, state, KEY, num_steps=3)
-        after.append(state.prior if name == "abm" else state.actor)
+        after.append(getattr(state, policy).params)
     plain, *preferring = after
     assert_close(plain, expected)
     for other in preferring:
