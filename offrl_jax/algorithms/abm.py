@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.algorithms.common import advantage_weighted
@@ -25,16 +24,16 @@ from offrl_jax.algorithms.common.advantage_weighted import (
     AdvantageWeightedState,
     baseline_value,
     policy_of,
+    sampled_actions,
 )
-from offrl_jax.algorithms.common.best_of_n import sample_noise
-from offrl_jax.algorithms.common.critics import agent_q_values, critic_loss, minimum_q
+from offrl_jax.algorithms.common.agents import of_agent
+from offrl_jax.algorithms.common.critics import critic_loss, minimum_q, state_q_values
 from offrl_jax.algorithms.common.relabel import with_discounted_returns
 from offrl_jax.config import config, setting
 from offrl_jax.losses.divergences import gaussian_kl
 from offrl_jax.losses.mpo import improved_weights, improvement_kl, temperature_dual
 from offrl_jax.losses.regression import weighted_likelihood_loss
-from offrl_jax.networks.distributions import Gaussian, TanhGaussian
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.optimizers import Trainable
 from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 MIN_DUAL = 1e-8
@@ -82,10 +81,8 @@ class ABMConfig(AdvantageWeightedConfig):
 
 class ABMState(NamedTuple):
     agent: AdvantageWeightedState
-    prior: Any
-    duals: Any  # {"temperature", "multiplier"}, before their softplus
-    prior_optimizer: Any
-    dual_optimizer: Any
+    prior: Trainable
+    duals: Trainable  # {"temperature", "multiplier"}, before their softplus
 
     @property
     def step(self) -> Array:
@@ -99,10 +96,8 @@ def init(config: ABMConfig, spec: Spec, key: Key) -> ABMState:
     duals = {name: softplus_inverse(jnp.float32(start)) for name, start in starts.items()}
     return ABMState(
         agent=advantage_weighted.init(config, spec, key, has_target_actor=True),
-        prior=prior,
-        duals=duals,
-        prior_optimizer=optax.adam(config.prior_learning_rate).init(prior),
-        dual_optimizer=optax.adam(config.dual_learning_rate).init(duals),
+        prior=Trainable.create(prior),
+        duals=Trainable.create(duals),
     )
 
 
@@ -115,26 +110,37 @@ def prior_weight(
     """
     if config.prior_weight == "uniform":
         return jnp.ones_like(batch.reward)
+    critic = agent.target_critic
     policy = policy_of(config, agent.target_actor, batch.observation)
-    baseline = baseline_value(config, agent.target_critic, policy, batch.observation, key)
+    baseline = baseline_value(config, critic, batch.observation, policy=policy, key=key)
     outcome = batch.return_to_go
     if config.prior_advantage == "critic":
-        outcome = minimum_q(config, agent.target_critic, batch.observation, batch.action)
+        outcome = minimum_q(config, critic, batch.observation, batch.action)
     return (outcome >= baseline).astype(baseline.dtype)
 
 
+def prior_loss(
+    config: ABMConfig, prior: Any, batch: Transition, weight: Float[Array, "B"]
+) -> tuple[Float[Array, ""], Metrics]:
+    """−mean_b f(A) log p(a|s).
+
+    Source: Siegel et al. 2020, arXiv:2002.08396, section 3.2.
+    """
+    loss, _ = advantage_weighted.actor_loss(config, prior, batch, weight)
+    return loss, {"prior/loss": loss, "prior/weight": jnp.mean(weight)}
+
+
 def dual_loss(
-    duals: Any, q: Float[Array, "B N"], shift: Float[Array, ""], config: ABMConfig
-) -> Float[Array, ""]:
+    config: ABMConfig, duals: Any, q: Float[Array, "B N"], shift: Float[Array, ""]
+) -> tuple[Float[Array, ""], Metrics]:
     """g(η) + α (ε_π − sg KL(π̄‖π)): η makes the improvement spend ε, α the step at most ε_π.
 
     Source: Abdolmaleki et al. 2018, arXiv:1806.06920, eq. 8 and section 4.2.
     """
-    multiplier = softplus(duals["multiplier"])
+    temperature, multiplier = softplus(duals["temperature"]), softplus(duals["multiplier"])
     slack = config.trust_region - jax.lax.stop_gradient(shift)
-    return temperature_dual(q, softplus(duals["temperature"]), config.improvement_epsilon) + (
-        multiplier * slack
-    )
+    loss = temperature_dual(q, temperature, config.improvement_epsilon) + multiplier * slack
+    return loss, {"actor/temperature": temperature}
 
 
 def softplus(dual: Float[Array, ""]) -> Float[Array, ""]:
@@ -146,27 +152,30 @@ def softplus_inverse(value: Float[Array, ""]) -> Float[Array, ""]:
 
 
 def actor_loss(
+    config: ABMConfig,
     actor: Any,
-    target_policy: Gaussian | TanhGaussian,
+    state: ABMState,
     batch: Transition,
+    *,
     action: Float[Array, "B N A"],
     weight: Float[Array, "B N"],
-    multiplier: Float[Array, ""],
-    config: ABMConfig,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+) -> tuple[Float[Array, ""], Metrics]:
     """−mean_b Σ_j w_j log π(a_j|s) + α KL(π̄‖π), a_j of the prior and w by `improved_weights`.
-
-    Returns the loss, and mean_b KL(π̄‖π).
 
     Source: Abdolmaleki et al. 2018, arXiv:1806.06920, eq. 12; Siegel et al. 2020,
     arXiv:2002.08396, section 3.3.
     """
     policy = policy_of(config, actor, batch.observation)
+    target_policy = policy_of(config, state.agent.target_actor, batch.observation)
     log_prob = jax.vmap(policy.log_prob, in_axes=1, out_axes=1)(action)
-    num_actions = action.shape[1]
+    cloning_loss = action.shape[1] * weighted_likelihood_loss(weight.ravel(), log_prob.ravel())
     shift = jnp.mean(gaussian_kl(*target_policy, *policy))
-    loss = num_actions * weighted_likelihood_loss(weight.ravel(), log_prob.ravel())
-    return loss + multiplier * shift, shift
+    loss = cloning_loss + softplus(state.duals.params["multiplier"]) * shift
+    return loss, {
+        "actor/loss": loss,
+        "actor/improvement_kl": improvement_kl(weight),
+        "actor/shift_kl": shift,
+    }
 
 
 def update(
@@ -175,60 +184,29 @@ def update(
     agent = state.agent
     target_key, value_key, action_key = jax.random.split(key, 3)
     target = advantage_weighted.value_target(config, agent, batch, target_key)
-    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
-        agent.critic, batch, target, config
-    )
-    weight = prior_weight(config, agent, batch, value_key)
-    prior_loss, prior_gradient = jax.value_and_grad(advantage_weighted.actor_loss)(
-        state.prior, batch, weight, config
-    )
-
-    prior = policy_of(config, state.prior, batch.observation)
-    shape = *batch.reward.shape, config.num_baseline_samples, batch.action.shape[-1]
-    action = prior.actions(sample_noise(action_key, *shape))
+    cloned = prior_weight(config, agent, batch, value_key)
+    prior_policy = policy_of(config, state.prior.params, batch.observation)
+    action = sampled_actions(prior_policy, config.num_baseline_samples, action_key)
     q = minimum_q(config, agent.target_critic, batch.observation, action)
-    temperature = softplus(state.duals["temperature"])
-    improved = improved_weights(q, temperature)
-    target_policy = policy_of(config, agent.target_actor, batch.observation)
-    (loss, shift), actor_gradient = jax.value_and_grad(actor_loss, has_aux=True)(
-        agent.actor,
-        target_policy,
-        batch,
-        action,
-        improved,
-        softplus(state.duals["multiplier"]),
-        config,
+    improved = improved_weights(q, softplus(state.duals.params["temperature"]))
+
+    critic, critic_metrics = agent.critic.minimize(
+        lambda critic: critic_loss(config, critic, batch, target), config.critic_learning_rate
     )
-    dual_gradient = jax.grad(dual_loss)(state.duals, q, shift, config)
-    prior_params, prior_optimizer = adam_step(
-        config.prior_learning_rate, prior_gradient, state.prior, state.prior_optimizer
+    prior, prior_metrics = state.prior.minimize(
+        lambda prior: prior_loss(config, prior, batch, cloned), config.prior_learning_rate
     )
-    duals, dual_optimizer = adam_step(
-        config.dual_learning_rate, dual_gradient, state.duals, state.dual_optimizer
+    actor, actor_metrics = agent.actor.minimize(
+        lambda actor: actor_loss(config, actor, state, batch, action=action, weight=improved),
+        config.actor_learning_rate,
     )
-    metrics |= {
-        "prior/loss": prior_loss,
-        "prior/weight": jnp.mean(weight),
-        "actor/loss": loss,
-        "actor/improvement_kl": improvement_kl(improved),
-        "actor/shift_kl": shift,
-        "actor/temperature": temperature,
-    }
-    agent = advantage_weighted.apply_gradients(config, agent, actor_gradient, critic_gradient)
-    return ABMState(agent, prior_params, duals, prior_optimizer, dual_optimizer), metrics
-
-
-def act(
-    config: ABMConfig, state: ABMState, observation: Float[Array, "B O"], key: Key | None
-) -> Float[Array, "B A"]:
-    return advantage_weighted.act(config, state.agent, observation, key)
-
-
-def value(
-    config: ABMConfig, state: ABMState, observation: Float[Array, "B O"]
-) -> Float[Array, "B"]:
-    """min_k Q_k(s, π(s)) at the policy's mode."""
-    return advantage_weighted.value(config, state.agent, observation)
+    duals, dual_metrics = state.duals.minimize(
+        lambda duals: dual_loss(config, duals, q, actor_metrics["actor/shift_kl"]),
+        config.dual_learning_rate,
+    )
+    agent = advantage_weighted.update_targets(config, agent, actor, critic)
+    metrics = critic_metrics | prior_metrics | actor_metrics | dual_metrics
+    return ABMState(agent, prior, duals), metrics
 
 
 def phases(config: ABMConfig, update: Callable) -> tuple[Phase, ...]:
@@ -240,9 +218,9 @@ abm = Algorithm(
     Config=ABMConfig,
     init=init,
     update=update,
-    act=act,
-    value=value,
+    act=of_agent(advantage_weighted.act),
+    value=of_agent(advantage_weighted.value),
     citation="Siegel et al. 2020, arXiv:2002.08396",
     phases=phases,
-    q_values=agent_q_values,
+    q_values=of_agent(state_q_values),
 )

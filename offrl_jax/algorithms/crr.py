@@ -68,7 +68,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, a) of the action taken."""
     action = advantage_weighted.critic_weighted_act(config, state, observation, None)
-    return minimum_q(config, state.critic, observation, action)
+    return minimum_q(config, state.critic.params, observation, action)
 
 
 crr = Algorithm(

@@ -7,9 +7,9 @@ Source: Nair et al. 2020 (AWAC), arXiv:2006.09359; Wang et al. 2020 (CRR), arXiv
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.common.best_of_n import best_action, sample_noise
 from offrl_jax.algorithms.common.critics import critic_loss, minimum_q
@@ -17,14 +17,16 @@ from offrl_jax.config import config, setting
 from offrl_jax.losses.regression import weighted_likelihood_loss
 from offrl_jax.losses.td import polyak, td_target
 from offrl_jax.networks.distributions import Gaussian, TanhGaussian
-from offrl_jax.networks.modules import (
+from offrl_jax.networks.heads import (
     gaussian_policy,
     init_critics,
     init_policy,
     init_tanh_mean_policy,
     tanh_mean_policy,
 )
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -51,19 +53,17 @@ class AdvantageWeightedConfig:
     actor_learning_rate: float = setting(3e-4, "Adam's step size for the actor", low=0)
     critic_learning_rate: float = setting(3e-4, "Adam's step size for the critics", low=0)
     num_critics: int = setting(2, "E, critics whose minimum is used", low=1)
-    actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)
-    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critics' hidden layers", low=1)
+    actor_network: nn.Module = network_setting(MLP(), "actor's network")
+    critic_network: nn.Module = network_setting(MLP(), "network of each critic")
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
 class AdvantageWeightedState(NamedTuple):
     step: Int[Array, ""]
-    actor: Any
+    actor: Trainable
     target_actor: Any  # whose next actions the TD target takes; None: the actor's
-    critic: Any  # stacked over E
+    critic: Trainable  # stacked over E
     target_critic: Any
-    actor_optimizer: Any
-    critic_optimizer: Any
 
 
 def init(
@@ -72,45 +72,35 @@ def init(
     """Fresh parameters, the targets equal to their networks."""
     actor_key, critic_key = jax.random.split(key)
     actor = init_actor(config, spec, actor_key)
-    critic = init_critics(config.critic_hidden_sizes, config.num_critics, spec, critic_key)
+    critic = init_critics(config.critic_network, config.num_critics, spec, critic_key)
     return AdvantageWeightedState(
         step=jnp.int32(0),
-        actor=actor,
+        actor=Trainable.create(actor),
         target_actor=actor if has_target_actor else None,
-        critic=critic,
+        critic=Trainable.create(critic),
         target_critic=critic,
-        actor_optimizer=optax.adam(config.actor_learning_rate).init(actor),
-        critic_optimizer=optax.adam(config.critic_learning_rate).init(critic),
     )
 
 
 def init_actor(config: Any, spec: Spec, key: Key) -> Any:
     """Parameters of a `policy_of`."""
     if config.policy == "tanh_mean":
-        return init_tanh_mean_policy(config.actor_hidden_sizes, spec, key)
-    sizes = spec.observation_size, 2 * spec.action_size
-    return init_policy(config.actor_hidden_sizes, *sizes, key)
+        return init_tanh_mean_policy(config.actor_network, spec, key)
+    return init_policy(config.actor_network, 2 * spec.action_size, spec, key)
 
 
 def policy_of(config: Any, actor: Any, observation: Float[Array, "B O"]) -> Gaussian | TanhGaussian:
     """π(·|s)."""
-    if config.policy == "tanh_mean":
-        return tanh_mean_policy(config.actor_hidden_sizes, actor, observation)
-    return gaussian_policy(config.actor_hidden_sizes, actor, observation)
+    family = {"tanh_mean": tanh_mean_policy, "tanh_gaussian": gaussian_policy}[config.policy]
+    return family(config.actor_network, actor, observation)
 
 
-def sampled_q(
-    config: Any,
-    critic: Any,
-    policy: Gaussian | TanhGaussian,
-    observation: Float[Array, "B O"],
-    num_samples: int,
-    key: Key,
-) -> Float[Array, "B N"]:
-    """min_k Q_k(s, a_j) of N actions a_j ~ π(·|s)."""
+def sampled_actions(
+    policy: Gaussian | TanhGaussian, num_samples: int, key: Key | None
+) -> Float[Array, "B N A"]:
+    """N actions a_j ~ π(·|s) of each state; without a key from the same noise in all of them."""
     num_states, action_size = policy.mean.shape
-    action = policy.actions(sample_noise(key, num_states, num_samples, action_size))
-    return minimum_q(config, critic, observation, action)
+    return policy.actions(sample_noise(key, num_states, num_samples, action_size))
 
 
 def advantage(
@@ -121,22 +111,25 @@ def advantage(
     Source: Wang et al. 2020 (CRR), arXiv:2006.15134, eq. 3 to 5; Nair et al. 2020 (AWAC),
     arXiv:2006.09359, section 4, where m = 1.
     """
-    policy = policy_of(config, state.actor, batch.observation)
-    baseline = baseline_value(config, state.critic, policy, batch.observation, key)
-    return minimum_q(config, state.critic, batch.observation, batch.action) - baseline
+    critic = state.critic.params
+    policy = policy_of(config, state.actor.params, batch.observation)
+    baseline = baseline_value(config, critic, batch.observation, policy=policy, key=key)
+    return minimum_q(config, critic, batch.observation, batch.action) - baseline
 
 
 def baseline_value(
     config: Any,
     critic: Any,
-    policy: Gaussian | TanhGaussian,
     observation: Float[Array, "B O"],
+    *,
+    policy: Gaussian | TanhGaussian,
     key: Key,
 ) -> Float[Array, "B"]:
     """V(s) = mean_j or max_j min_k Q_k(s, a_j), a_j ~ π(·|s), or its value at the mode of π."""
     if config.baseline == "mode":
         return minimum_q(config, critic, observation, policy.mode())
-    q = sampled_q(config, critic, policy, observation, config.num_baseline_samples, key)
+    action = sampled_actions(policy, config.num_baseline_samples, key)
+    q = minimum_q(config, critic, observation, action)
     return jnp.mean(q, axis=1) if config.baseline == "mean" else jnp.max(q, axis=1)
 
 
@@ -144,94 +137,64 @@ def value_target(
     config: Any, state: AdvantageWeightedState, batch: Transition, key: Key
 ) -> Float[Array, "B"]:
     """y = r + γ (1 − d) mean_j min_k Q̄_k(s′, a′_j), a′_j ~ π(·|s′): no entropy."""
-    actor = state.actor if state.target_actor is None else state.target_actor
+    actor = state.actor.params if state.target_actor is None else state.target_actor
     policy = policy_of(config, actor, batch.next_observation)
-    q = sampled_q(
-        config, state.target_critic, policy, batch.next_observation, config.num_target_actions, key
-    )
+    action = sampled_actions(policy, config.num_target_actions, key)
+    q = minimum_q(config, state.target_critic, batch.next_observation, action)
     return td_target(batch.reward, batch.terminal, jnp.mean(q, axis=1), config.discount)
 
 
 def actor_loss(
-    actor: Any, batch: Transition, weight: Float[Array, "B"], config: Any
-) -> Float[Array, ""]:
+    config: Any, actor: Any, batch: Transition, weight: Float[Array, "B"]
+) -> tuple[Float[Array, ""], Metrics]:
     """−mean_b w_b log π(a|s)."""
     policy = policy_of(config, actor, batch.observation)
-    return weighted_likelihood_loss(weight, policy.log_prob(batch.action))
+    loss = weighted_likelihood_loss(weight, policy.log_prob(batch.action))
+    return loss, {"actor/loss": loss, "actor/weight": jnp.mean(weight)}
 
 
 def update(
-    config: Any,
-    state: AdvantageWeightedState,
-    batch: Transition,
-    key: Key,
-    weight_of: Callable,
+    config: Any, state: AdvantageWeightedState, batch: Transition, key: Key, weight_of: Callable
 ) -> tuple[AdvantageWeightedState, Metrics]:
-    """One step of critics and actor, both gradients at the same old parameters; then the targets.
-
-    Args:
-      config: The algorithm's.
-      state: Before the step.
-      batch: (B, ...).
-      key: Of this step.
-      weight_of: (config, advantage (B,)) -> weights (B,) of the data's actions.
-    """
+    """One step of critics and actor, both from the same old parameters; then the targets.
+    `weight_of(config, advantage)` are the weights (B,) of the data's actions."""
     target_key, advantage_key = jax.random.split(key)
     target = value_target(config, state, batch, target_key)
-    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
-        state.critic, batch, target, config
-    )
     gain = advantage(config, state, batch, advantage_key)
     weight = weight_of(config, gain)
-    loss, actor_gradient = jax.value_and_grad(actor_loss)(state.actor, batch, weight, config)
-    metrics |= {
-        "actor/loss": loss,
-        "actor/advantage": jnp.mean(gain),
-        "actor/weight": jnp.mean(weight),
-    }
-    return apply_gradients(config, state, actor_gradient, critic_gradient), metrics
+    critic, critic_metrics = state.critic.minimize(
+        lambda critic: critic_loss(config, critic, batch, target), config.critic_learning_rate
+    )
+    actor, actor_metrics = state.actor.minimize(
+        lambda actor: actor_loss(config, actor, batch, weight), config.actor_learning_rate
+    )
+    metrics = critic_metrics | actor_metrics | {"actor/advantage": jnp.mean(gain)}
+    return update_targets(config, state, actor, critic), metrics
 
 
-def apply_gradients(
-    config: Any, state: AdvantageWeightedState, actor_gradient: Any, critic_gradient: Any
+def update_targets(
+    config: Any, state: AdvantageWeightedState, actor: Trainable, critic: Trainable
 ) -> AdvantageWeightedState:
-    """One Adam step each; every `target_update_period` steps the targets follow."""
-    actor, actor_optimizer = adam_step(
-        config.actor_learning_rate, actor_gradient, state.actor, state.actor_optimizer
-    )
-    critic, critic_optimizer = adam_step(
-        config.critic_learning_rate, critic_gradient, state.critic, state.critic_optimizer
-    )
-    step = state.step + 1
+    """The state with actor and critics after a step; every `target_update_period` steps the
+    targets follow them."""
+    step, target_actor = state.step + 1, state.target_actor
     rate = jnp.where(step % config.target_update_period == 0, config.target_update_rate, 0.0)
-    target_actor = state.target_actor
-    return AdvantageWeightedState(
-        step=step,
-        actor=actor,
-        target_actor=None if target_actor is None else polyak(target_actor, actor, rate),
-        critic=critic,
-        target_critic=polyak(state.target_critic, critic, rate),
-        actor_optimizer=actor_optimizer,
-        critic_optimizer=critic_optimizer,
-    )
+    if target_actor is not None:
+        target_actor = polyak(target_actor, actor.params, rate)
+    target_critic = polyak(state.target_critic, critic.params, rate)
+    return AdvantageWeightedState(step, actor, target_actor, critic, target_critic)
 
 
 def act(
-    config: Any,
-    state: AdvantageWeightedState,
-    observation: Float[Array, "B O"],
-    key: Key | None,
+    config: Any, state: AdvantageWeightedState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
     """The policy's mode, or a sample of it."""
-    policy = policy_of(config, state.actor, observation)
+    policy = policy_of(config, state.actor.params, observation)
     return policy.mode() if key is None else policy.sample(key)
 
 
 def critic_weighted_act(
-    config: Any,
-    state: AdvantageWeightedState,
-    observation: Float[Array, "B O"],
-    key: Key | None,
+    config: Any, state: AdvantageWeightedState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
     """One of `num_action_samples` actions of the policy, drawn with probability ∝ e^{Q}; without a
     key that of the largest Q. `act` where that number is 1.
@@ -241,10 +204,9 @@ def critic_weighted_act(
     if config.num_action_samples == 1:
         return act(config, state, observation, key)
     noise_key, choice_key = (None, None) if key is None else jax.random.split(key)
-    policy = policy_of(config, state.actor, observation)
-    shape = observation.shape[0], config.num_action_samples, policy.mean.shape[-1]
-    action = policy.actions(sample_noise(noise_key, *shape))
-    q = minimum_q(config, state.critic, observation, action)
+    policy = policy_of(config, state.actor.params, observation)
+    action = sampled_actions(policy, config.num_action_samples, noise_key)
+    q = minimum_q(config, state.critic.params, observation, action)
     if key is not None:
         q = q + jax.random.gumbel(choice_key, q.shape)
     return best_action(action, q)
@@ -254,4 +216,5 @@ def value(
     config: Any, state: AdvantageWeightedState, observation: Float[Array, "B O"]
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, π(s)) at the policy's mode."""
-    return minimum_q(config, state.critic, observation, act(config, state, observation, None))
+    action = act(config, state, observation, None)
+    return minimum_q(config, state.critic.params, observation, action)
