@@ -13,17 +13,20 @@ learns, the authors' its average; no exploration, for the data are fixed.
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from offrl_jax.algorithms.base import Algorithm
-from offrl_jax.algorithms.common import cross_entropy_method
+from offrl_jax.algorithms.common import critics, cross_entropy_method
 from offrl_jax.config import config, setting
 from offrl_jax.data.dataset import Data
 from offrl_jax.losses.td import cross_entropy_loss, ensemble_loss, polyak, td_target
-from offrl_jax.networks.modules import critic_values, init_critics
-from offrl_jax.networks.optimizers import OPTIMIZERS, optimizer_step
+from offrl_jax.networks.heads import init_critics
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import OPTIMIZERS, Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, InputError, Int, Key, Metrics, Spec, Transition
 
 
@@ -44,28 +47,27 @@ class QTOptConfig:
     num_lag_steps: int = setting(6000, "steps between two copies of Q̄_1 to Q̄_2", low=1)
     optimizer: str = setting("adam", "adam, or sgd with momentum 0.9", choices=tuple(OPTIMIZERS))
     critic_learning_rate: float = setting(3e-4, "the critic's step size", low=0)
-    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critic's hidden layers", low=1)
+    critic_network: nn.Module = network_setting(MLP(), "critic's network")
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
 class QTOptState(NamedTuple):
     step: Int[Array, ""]
-    critic: Any  # an ensemble of one, as the targets
+    critic: Trainable  # an ensemble of one, as the targets
     target_critic: Any  # Q̄_1
     lagged_target_critic: Any  # Q̄_2
-    critic_optimizer: Any
+    start: Float[Array, "A"]  # μ_0 of the cross-entropy method, the mean of its first Gaussian
 
 
 def init(config: QTOptConfig, spec: Spec, key: Key) -> QTOptState:
     """Fresh parameters, the targets equal to the critic."""
-    critic = init_critics(config.critic_hidden_sizes, 1, spec, key)
-    optimizer = OPTIMIZERS[config.optimizer](config.critic_learning_rate)
+    critic = init_critics(config.critic_network, 1, spec, key)
     return QTOptState(
         step=jnp.int32(0),
-        critic=critic,
+        critic=Trainable.create(critic, config.optimizer),
         target_critic=critic,
         lagged_target_critic=critic,
-        critic_optimizer=optimizer.init(critic),
+        start=jnp.zeros(spec.action_size),
     )
 
 
@@ -96,7 +98,7 @@ def head(
     config: QTOptConfig, critic: Any, observation: Float[Array, "B O"], action: Array
 ) -> Float[Array, "B *N"]:
     """What the network gives: Q, or its logit if the loss is cross-entropy."""
-    return critic_values(config.critic_hidden_sizes, critic, observation, action)[0]
+    return critics.q_values(config, critic, observation, action)[0]
 
 
 def q_of(config: QTOptConfig, head: Float[Array, "*B"]) -> Float[Array, "*B"]:
@@ -105,14 +107,17 @@ def q_of(config: QTOptConfig, head: Float[Array, "*B"]) -> Float[Array, "*B"]:
 
 
 def best_action(
-    config: QTOptConfig, critic: Any, observation: Float[Array, "B O"], key: Key | None
+    config: QTOptConfig,
+    critic: Any,
+    observation: Float[Array, "B O"],
+    *,
+    start: Float[Array, "A"],
+    key: Key | None,
 ) -> tuple[Float[Array, "B A"], Float[Array, "B"]]:
-    """argmax_a Q(s, a) by the cross-entropy method, and Q(s, a) there."""
-    num_states, observation_size = observation.shape
+    """argmax_a Q(s, a) by the cross-entropy method from μ_0 = `start`, and Q(s, a) there."""
     action, found = cross_entropy_method.maximize(
         partial(head, config, critic, observation),
-        num_states,
-        critic["params"]["kernel"].shape[-2] - observation_size,
+        jnp.broadcast_to(start, (observation.shape[0], *start.shape)),
         key,
         num_samples=config.num_samples,
         num_elites=config.num_elites,
@@ -128,13 +133,14 @@ def next_state_value(
 
     Source: Kalashnikov et al. 2018, arXiv:1806.10293, section 4.
     """
-    action, q_1 = best_action(config, state.target_critic, batch.next_observation, key)
-    lagged = head(config, state.lagged_target_critic, batch.next_observation, action)
+    observation = batch.next_observation
+    action, q_1 = best_action(config, state.target_critic, observation, start=state.start, key=key)
+    lagged = head(config, state.lagged_target_critic, observation, action)
     return jnp.minimum(q_1, q_of(config, lagged))
 
 
 def critic_loss(
-    critic: Any, batch: Transition, target: Float[Array, "B"], config: QTOptConfig
+    config: QTOptConfig, critic: Any, batch: Transition, target: Float[Array, "B"]
 ) -> tuple[Float[Array, ""], Metrics]:
     """mean_b ( Q(s, a) − y )², or mean_b −[ y log Q + (1 − y) log(1 − Q) ].
 
@@ -151,32 +157,32 @@ def update(
 ) -> tuple[QTOptState, Metrics]:
     next_value = next_state_value(config, state, batch, key)
     target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    gradient, metrics = jax.grad(critic_loss, has_aux=True)(state.critic, batch, target, config)
-    critic, optimizer = optimizer_step(
-        *(config.optimizer, config.critic_learning_rate, gradient),
-        *(state.critic, state.critic_optimizer),
+    critic, metrics = state.critic.minimize(
+        lambda critic: critic_loss(config, critic, batch, target),
+        config.critic_learning_rate,
+        config.optimizer,
     )
     step = state.step + 1
-    target_critic = polyak(state.target_critic, critic, config.target_update_rate)
+    target_critic = polyak(state.target_critic, critic.params, config.target_update_rate)
     is_copied = step % config.num_lag_steps == 0
     lagged = jax.tree.map(
         lambda new, old: jnp.where(is_copied, new, old), target_critic, state.lagged_target_critic
     )
-    return QTOptState(step, critic, target_critic, lagged, optimizer), metrics
+    return QTOptState(step, critic, target_critic, lagged, state.start), metrics
 
 
 def act(
     config: QTOptConfig, state: QTOptState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
     """argmax_a Q(s, a); without a key always by the same samples."""
-    return best_action(config, state.critic, observation, key)[0]
+    return best_action(config, state.critic.params, observation, start=state.start, key=key)[0]
 
 
 def value(
     config: QTOptConfig, state: QTOptState, observation: Float[Array, "B O"]
 ) -> Float[Array, "B"]:
     """Q(s, a) of the action taken."""
-    return best_action(config, state.critic, observation, None)[1]
+    return best_action(config, state.critic.params, observation, start=state.start, key=None)[1]
 
 
 def q_values(
@@ -186,7 +192,7 @@ def q_values(
     action: Float[Array, "B *N A"],
 ) -> Float[Array, "1 B *N"]:
     """Q(s, a)."""
-    return q_of(config, head(config, state.critic, observation, action))[None]
+    return q_of(config, head(config, state.critic.params, observation, action))[None]
 
 
 qt_opt = Algorithm(

@@ -6,7 +6,6 @@ whose samples are not clipped.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,7 @@ from offrl_jax.types import Array, Float, InputError, Key
 
 def maximize(
     score: Callable,
-    num_states: Any,
-    action_size: int,
+    start: Float[Array, "B A"],
     key: Key | None,
     *,
     num_samples: int = 64,
@@ -27,7 +25,7 @@ def maximize(
 ) -> tuple[Float[Array, "B A"], Float[Array, "B"]]:
     """argmax_a f(s, a) over [−1, 1]^A, roughly, for B states at once, and its f:
 
-    a_1 … a_M ~ clip( N(μ_i, σ_i²), −1, 1 ), from μ_0 = 0 and σ_0 = 1; then μ_{i+1} and σ_{i+1} are
+    a_1 … a_M ~ clip( N(μ_i, σ_i²), −1, 1 ), from μ_0 and σ_0 = 1; then μ_{i+1} and σ_{i+1} are
     mean and standard deviation (with m − 1) of the m of them with the largest f
 
     The best sample of the last round is the answer, as in the authors' code: its f is known, while
@@ -35,8 +33,7 @@ def maximize(
 
     Args:
       score: f, of actions (B, M, A) in [−1, 1] to (B, M).
-      num_states: B, an int, or symbolic while a policy is exported.
-      action_size: A.
+      start: μ_0 of each state.
       key: Of the samples; None: the same ones for every state and at every call.
       num_samples: M, of each round.
       num_elites: m.
@@ -46,8 +43,9 @@ def maximize(
       InputError: if the elites are more than the samples, or the numbers too small.
     """
     check_numbers(num_samples, num_elites, num_rounds)
+    num_states, action_size = start.shape
     noise = sample_noise(key, num_states, num_rounds * num_samples, action_size)
-    mean, std = jnp.zeros((num_states, 1, action_size)), 1.0
+    mean, std = start[:, None], 1.0
     for epsilon in jnp.split(noise, num_rounds, axis=1):
         action = jnp.clip(mean + std * epsilon, -1.0, 1.0)
         elite_score, index = jax.lax.top_k(score(action), num_elites)

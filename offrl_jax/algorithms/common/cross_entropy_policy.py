@@ -60,11 +60,11 @@ def by_cross_entropy(
             q = algorithm.q_values(config, state, observation, action)
             return REDUCTIONS[over_critics](q, axis=0)
 
-        num_states, action_size = jax.eval_shape(
-            algorithm.act, config, state, observation, None
-        ).shape
+        start = jnp.zeros(jax.eval_shape(algorithm.act, config, state, observation, None).shape)
         return cross_entropy_method.maximize(
-            *(score, num_states, action_size, key),
+            score,
+            start,
+            key,
             num_samples=num_samples,
             num_elites=num_elites,
             num_rounds=num_rounds,
