@@ -64,7 +64,7 @@ def constrained_greedy(
 
 
 def critic_loss(
-    critic: Any, state: DiscreteQState, batch: Transition, config: BCQDiscreteConfig
+    config: BCQDiscreteConfig, critic: Any, state: DiscreteQState, batch: Transition
 ) -> tuple[Float[Array, ""], Metrics]:
     """mean_b[ L_κ( y − Q(s, a) ) − log G(a|s) ] + λ mean i(s, ·)²,
 
@@ -73,7 +73,7 @@ def critic_loss(
     Source: Fujimoto et al. 2019, arXiv:1910.01708, discrete BCQ; λ from the authors' code.
     """
     next_action = constrained_greedy(
-        *q_and_logits(config, state.critic, batch.next_observation), config.support_threshold
+        *q_and_logits(config, state.critic.params, batch.next_observation), config.support_threshold
     )
     next_q, _ = q_and_logits(config, state.target_critic, batch.next_observation)
     next_value = discrete_q.of_action(next_q, next_action)
@@ -86,6 +86,7 @@ def critic_loss(
     loss = td_loss + imitation_loss + config.logit_penalty * jnp.mean(jnp.square(logits))
     support = jnp.sum(is_supported(logits, config.support_threshold), axis=-1)
     return loss, {
+        "critic/loss": loss,
         "critic/td_loss": td_loss,
         "critic/q": jnp.mean(taken),
         "behavior/loss": imitation_loss,
@@ -109,7 +110,7 @@ def act(
 ) -> Float[Array, "B A"]:
     """argmax of Q over the supported actions, with or without a key."""
     del key
-    q, logits = q_and_logits(config, state.critic, observation)
+    q, logits = q_and_logits(config, state.critic.params, observation)
     return constrained_greedy(q, logits, config.support_threshold)
 
 
@@ -126,7 +127,8 @@ def q_values(
     observation: Float[Array, "B O"],
     action: Float[Array, "B *N A"],
 ) -> Float[Array, "1 B *N"]:
-    return discrete_q.of_actions(q_and_logits(config, state.critic, observation)[0], action)
+    q, _ = q_and_logits(config, state.critic.params, observation)
+    return discrete_q.of_actions(q, action)
 
 
 bcq_discrete = Algorithm(

@@ -25,7 +25,7 @@ class CQLDiscreteConfig(QuantileQConfig):
 
 
 def critic_loss(
-    critic: Any, state: DiscreteQState, batch: Transition, config: CQLDiscreteConfig
+    config: CQLDiscreteConfig, critic: Any, state: DiscreteQState, batch: Transition
 ) -> tuple[Float[Array, ""], Metrics]:
     """TD loss + w mean_b[ log Σ_a exp Q(s, a) − Q(s, a_data) ].
 
@@ -33,9 +33,10 @@ def critic_loss(
 
     Source: Kumar et al. 2020, arXiv:2006.04779, eq. 4.
     """
-    td_loss, (metrics, q) = discrete_q.td_loss(critic, state, batch, config)
+    td_loss, (metrics, q) = discrete_q.td_loss(config, critic, state, batch)
     gap = jnp.mean(logsumexp(q) - discrete_q.of_action(q, batch.action))
-    return td_loss + config.conservative_weight * gap, metrics | {"critic/gap": gap}
+    loss = td_loss + config.conservative_weight * gap
+    return loss, metrics | {"critic/loss": loss, "critic/gap": gap}
 
 
 def update(

@@ -23,11 +23,11 @@ class DQNConfig(QuantileQConfig):
 
 
 def critic_loss(
-    critic: Any, state: DiscreteQState, batch: Transition, config: DQNConfig
+    config: DQNConfig, critic: Any, state: DiscreteQState, batch: Transition
 ) -> tuple[Float[Array, ""], Metrics]:
     """`discrete_q.td_loss` and nothing more."""
-    loss, (metrics, _) = discrete_q.td_loss(critic, state, batch, config)
-    return loss, metrics
+    loss, (metrics, _) = discrete_q.td_loss(config, critic, state, batch)
+    return loss, metrics | {"critic/loss": loss}
 
 
 def update(

@@ -6,14 +6,16 @@ Q is a network of the state with a head for every action; actions are one-hot ro
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import huber_loss, polyak, quantile_huber_loss, td_target
+from offrl_jax.networks import heads
 from offrl_jax.networks.modules import MLP
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.optimizers import Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -28,7 +30,7 @@ class DiscreteQConfig:
         1, "steps between two updates of the target; with rate 1 it is a copy", low=1
     )
     critic_learning_rate: float = setting(3e-4, "Adam's step size", low=0)
-    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critic's hidden layers", low=1)
+    critic_network: nn.Module = network_setting(MLP(), "critic's network, of the state")
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
@@ -42,17 +44,15 @@ class QuantileQConfig(DiscreteQConfig):
 
 class DiscreteQState(NamedTuple):
     step: Int[Array, ""]
-    critic: Any
+    critic: Trainable
     target_critic: Any
-    critic_optimizer: Any
 
 
 def init(config: DiscreteQConfig, spec: Spec, key: Key, outputs_per_action: int) -> DiscreteQState:
     """Fresh parameters, the target critic equal to the critic."""
-    network = MLP(config.critic_hidden_sizes, outputs_per_action * spec.action_size)
-    critic = network.init(key, jnp.zeros((1, spec.observation_size)))
-    optimizer = optax.adam(config.critic_learning_rate).init(critic)
-    return DiscreteQState(jnp.int32(0), critic, critic, optimizer)
+    num_outputs = outputs_per_action * spec.action_size
+    critic = heads.init_policy(config.critic_network, num_outputs, spec, key)
+    return DiscreteQState(jnp.int32(0), Trainable.create(critic), critic)
 
 
 def init_quantiles(config: QuantileQConfig, spec: Spec, key: Key) -> DiscreteQState:
@@ -63,9 +63,8 @@ def outputs(
     config: DiscreteQConfig, critic: Any, observation: Float[Array, "B O"], num: int
 ) -> Float[Array, "B num A"]:
     """The head's numbers, `num` of every action."""
-    size = critic["params"]["head"]["bias"].shape[-1]
-    flat = MLP(config.critic_hidden_sizes, size).apply(critic, observation)
-    return flat.reshape(*flat.shape[:-1], num, size // num)
+    flat = heads.outputs(config.critic_network, critic, observation)
+    return flat.reshape(*flat.shape[:-1], num, flat.shape[-1] // num)
 
 
 def quantiles(
@@ -79,7 +78,7 @@ def action_values(
     config: QuantileQConfig, state: DiscreteQState, observation: Float[Array, "B O"]
 ) -> Float[Array, "B A"]:
     """Q(s, ·)."""
-    return jnp.mean(quantiles(config, state.critic, observation), axis=1)
+    return jnp.mean(quantiles(config, state.critic.params, observation), axis=1)
 
 
 def greedy(q: Float[Array, "*B A"]) -> Float[Array, "*B A"]:
@@ -100,7 +99,7 @@ def of_actions(q: Float[Array, "B A"], action: Float[Array, "B *N A"]) -> Float[
 
 
 def td_loss(
-    critic: Any, state: DiscreteQState, batch: Transition, config: QuantileQConfig
+    config: QuantileQConfig, critic: Any, state: DiscreteQState, batch: Transition
 ) -> tuple[Float[Array, ""], tuple[Metrics, Float[Array, "B A"]]]:
     """mean_b L_κ( y − Q(s, a) ),   y = r + γ (1 − d) Q̄(s′, argmax_a′ Q(s′, a′)),
 
@@ -113,7 +112,7 @@ def td_loss(
     next_quantiles = quantiles(config, state.target_critic, batch.next_observation)
     chooser = next_quantiles
     if config.double:
-        chooser = quantiles(config, state.critic, batch.next_observation)
+        chooser = quantiles(config, state.critic.params, batch.next_observation)
     next_action = greedy(jnp.mean(chooser, axis=1))
     next_value = of_action(next_quantiles, next_action)  # (B, n)
     targets = jax.vmap(td_target, in_axes=(None, None, 1, None), out_axes=1)
@@ -132,25 +131,15 @@ def td_loss(
 def update(
     config: DiscreteQConfig, state: DiscreteQState, batch: Transition, loss: Callable
 ) -> tuple[DiscreteQState, Metrics]:
-    """One Adam step on the loss; every `target_update_period` steps the target follows.
-
-    Args:
-      config: The algorithm's.
-      state: Before the step.
-      batch: (B, ...).
-      loss: (critic, state, batch, config) -> (loss, metrics).
-    """
-    (total, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(
-        state.critic, state, batch, config
-    )
-    critic, optimizer = adam_step(
-        config.critic_learning_rate, gradient, state.critic, state.critic_optimizer
+    """One Adam step on `loss(config, critic, state, batch) -> (loss, metrics)`; every
+    `target_update_period` steps the target follows."""
+    critic, metrics = state.critic.minimize(
+        lambda critic: loss(config, critic, state, batch), config.critic_learning_rate
     )
     step = state.step + 1
     rate = jnp.where(step % config.target_update_period == 0, config.target_update_rate, 0.0)
-    target_critic = polyak(state.target_critic, critic, rate)
-    state = DiscreteQState(step, critic, target_critic, optimizer)
-    return state, metrics | {"critic/loss": total}
+    target_critic = polyak(state.target_critic, critic.params, rate)
+    return DiscreteQState(step, critic, target_critic), metrics
 
 
 def act(
