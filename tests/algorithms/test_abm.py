@@ -17,7 +17,8 @@ from offrl_jax.algorithms.abm import (
     softplus_inverse,
 )
 from offrl_jax.algorithms.common.advantage_weighted import policy_of
-from offrl_jax.networks.modules import critic_values
+from offrl_jax.networks.heads import critic_values
+from offrl_jax.networks.modules import MLP
 from tests.algorithms.common.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -35,7 +36,7 @@ from tests.networks.test_modules import filled, numpy_critics
 
 ABM = ALGORITHMS["abm"]
 KEY = jax.random.key(1)
-SIZES = (8,)
+NETWORK = MLP((8,))
 CONFIG = ABMConfig(
     discount=0.9,
     policy="tanh_gaussian",
@@ -53,13 +54,12 @@ CONFIG = ABMConfig(
     critic_learning_rate=0.1,
     target_update_rate=0.1,
     target_update_period=1,
-    actor_hidden_sizes=SIZES,
-    critic_hidden_sizes=SIZES,
+    actor_network=NETWORK,
+    critic_network=NETWORK,
 )
 RAW = {"temperature": np.log(np.expm1(0.7)), "multiplier": np.log(np.expm1(1.5))}
-STATE = started(lambda: ABM.init(CONFIG, DATASET.spec, KEY))._replace(
-    duals=jax.tree.map(jnp.float32, RAW)
-)
+STATE = started(lambda: ABM.init(CONFIG, DATASET.spec, KEY))
+STATE = STATE._replace(duals=STATE.duals._replace(params=jax.tree.map(jnp.float32, RAW)))
 weigh = jax.jit(prior_weight)
 
 
@@ -103,7 +103,7 @@ def test_the_prior_clones_actions_that_did_better_than_the_target_policy(prior_a
 def test_actions_as_good_as_the_policy_are_cloned(prior_advantage):
     """Critics of the value ½ everywhere, whose means are exact; returns at it and next to it."""
     critic = jax.tree.map(jnp.zeros_like, STATE.agent.target_critic)
-    head = critic["params"]["MLP_0"]["head"]
+    head = critic["members"]["head"]
     head["bias"] = jnp.full_like(head["bias"], 0.5)
     returns = jnp.tile(jnp.array([0.5, 0.5 - 1e-6, 0.5 + 1e-6]), 10)
     weight = weigh(
@@ -125,20 +125,26 @@ def test_a_uniform_prior_clones_all_actions():
 def test_actor_loss_equals_a_derivation_in_numpy(policy):
     """−mean_b Σ_j w_j log π(a_j|s) + α mean_b KL(π̄‖π)."""
     config = dataclasses.replace(CONFIG, policy=policy)
-    template = jax.eval_shape(lambda: ABM.init(config, DATASET.spec, KEY)).prior
-    actor, target = (filled(template, seed) for seed in (3, 4))
+    state = started(lambda: ABM.init(config, DATASET.spec, KEY))
+    actor, target = (filled(state.prior.params, seed) for seed in (3, 4))
+    raw = {"multiplier": jnp.float32(np.log(np.expm1(1.7)))}
+    state = state._replace(
+        agent=state.agent._replace(target_actor=target), duals=state.duals._replace(params=raw)
+    )
     rng = np.random.default_rng(0)
     action = rng.uniform(-0.9, 0.9, (30, 5, 3))
     weight = numpy_improved(rng.normal(size=(30, 5)), 1.0)
     log_prob = np.stack([numpy_log_prob(policy, actor, S, action[:, j]) for j in range(5)], axis=1)
     kl = numpy_kl(policy, target, actor).mean()
     assert abs(kl - numpy_kl(policy, actor, target).mean()) > 0.1
-    target_policy = policy_of(config, target, BATCH.observation)
-    arrays = (jnp.asarray(x, jnp.float32) for x in (action, weight, 1.7))
-    loss, shift = jax.jit(actor_loss)(actor, target_policy, BATCH, *arrays, config)
+    arrays = {
+        "action": jnp.asarray(action, jnp.float32),
+        "weight": jnp.asarray(weight, jnp.float32),
+    }
+    loss, metrics = jax.jit(actor_loss)(config, actor, state, BATCH, **arrays)
     expected = -np.mean(np.sum(weight * log_prob, axis=1)) + 1.7 * kl
     assert float(loss) == pytest.approx(expected, rel=1e-4)
-    assert float(shift) == pytest.approx(kl, rel=1e-4)
+    assert float(metrics["actor/shift_kl"]) == pytest.approx(kl, rel=1e-4)
 
 
 def numpy_dual(raw_temperature, q, epsilon):
@@ -152,8 +158,8 @@ def numpy_dual(raw_temperature, q, epsilon):
 def test_the_temperature_minimises_the_dual_and_the_multiplier_holds_the_trust_region(shift):
     q = np.random.default_rng(0).normal(size=(30, 5))
     raw = {"temperature": -0.4, "multiplier": 0.3}
-    gradient, of_shift = jax.grad(dual_loss, argnums=(0, 2))(
-        jax.tree.map(jnp.float32, raw), jnp.asarray(q, jnp.float32), jnp.float32(shift), CONFIG
+    (gradient, of_shift), _ = jax.grad(dual_loss, argnums=(1, 3), has_aux=True)(
+        CONFIG, jax.tree.map(jnp.float32, raw), jnp.asarray(q, jnp.float32), jnp.float32(shift)
     )
     slope = (numpy_dual(-0.4 + 1e-5, q, 0.2) - numpy_dual(-0.4 - 1e-5, q, 0.2)) / 2e-5
     assert float(gradient["temperature"]) == pytest.approx(slope, rel=1e-3)
@@ -173,7 +179,7 @@ def test_a_dual_starts_anywhere_without_overflow(start):
 def test_the_duals_start_at_their_settings():
     fresh = init(ABM, CONFIG, DATASET.spec, KEY)
     for name, raw in RAW.items():
-        assert float(fresh.duals[name]) == pytest.approx(raw, rel=1e-5)
+        assert float(fresh.duals.params[name]) == pytest.approx(raw, rel=1e-5)
 
 
 def test_a_whole_step_equals_one_written_out():
@@ -184,10 +190,10 @@ def test_a_whole_step_equals_one_written_out():
     target = numpy_target("tanh_gaussian", agent.target_actor, agent.target_critic, target_key, 4)
     cloned = numpy_prior_weight("monte_carlo", "mean", agent, value_key)
     noise = jax.random.normal(action_key, (30, 5, 3))
-    action = numpy_actions("tanh_gaussian", STATE.prior, S, noise)
+    action = numpy_actions("tanh_gaussian", STATE.prior.params, S, noise)
     q = numpy_critics(agent.target_critic, S, action).min(axis=0)
     improved = numpy_improved(q, 0.7)
-    kl = numpy_kl("tanh_gaussian", agent.target_actor, agent.actor).mean()
+    kl = numpy_kl("tanh_gaussian", agent.target_actor, agent.actor.params).mean()
     improvement = np.mean(np.sum(improved * np.log(5 * improved), axis=1))
     assert float(metrics["actor/improvement_kl"]) == pytest.approx(improvement, rel=1e-3)
     assert float(metrics["actor/shift_kl"]) == pytest.approx(kl, rel=1e-4)
@@ -198,7 +204,7 @@ def test_a_whole_step_equals_one_written_out():
     )
 
     def critic_objective(critic):
-        q = critic_values(SIZES, critic, BATCH.observation, BATCH.action)
+        q = critic_values(NETWORK, critic, BATCH.observation, BATCH.action)
         return sum(jnp.mean((q[k] - target) ** 2) for k in range(3))
 
     def prior_objective(prior):
@@ -206,20 +212,18 @@ def test_a_whole_step_equals_one_written_out():
         return -jnp.mean(cloned * log_prob)
 
     def actor_objective(actor):
-        target_policy = policy_of(CONFIG, agent.target_actor, BATCH.observation)
-        multiplier = jnp.float32(1.5)
-        return actor_loss(actor, target_policy, BATCH, action, improved, multiplier, CONFIG)[0]
+        return actor_loss(CONFIG, actor, STATE, BATCH, action=action, weight=improved)[0]
 
     def dual_objective(duals):
-        return dual_loss(duals, q, jnp.float32(kl), CONFIG)
+        return dual_loss(CONFIG, duals, q, jnp.float32(kl))[0]
 
-    critic, critic_optimizer = adam(critic_objective, agent.critic, agent.critic_optimizer, 0.1)
-    actor, actor_optimizer = adam(actor_objective, agent.actor, agent.actor_optimizer, 0.05)
-    prior, prior_optimizer = adam(prior_objective, STATE.prior, STATE.prior_optimizer, 0.03)
-    duals, dual_optimizer = adam(dual_objective, STATE.duals, STATE.dual_optimizer, 0.02)
+    critic = adam(critic_objective, agent.critic, 0.1)
+    actor = adam(actor_objective, agent.actor, 0.05)
+    prior = adam(prior_objective, STATE.prior, 0.03)
+    duals = adam(dual_objective, STATE.duals, 0.02)
     target_actor, target_critic = (
         jax.tree.map(lambda t, o: 0.9 * t + 0.1 * o, *pair)
-        for pair in ((agent.target_actor, actor), (agent.target_critic, critic))
+        for pair in ((agent.target_actor, actor.params), (agent.target_critic, critic.params))
     )
     agent = type(agent)(
         step=jnp.int32(1),
@@ -227,10 +231,8 @@ def test_a_whole_step_equals_one_written_out():
         target_actor=target_actor,
         critic=critic,
         target_critic=target_critic,
-        actor_optimizer=actor_optimizer,
-        critic_optimizer=critic_optimizer,
     )
-    assert_close(after, type(STATE)(agent, prior, duals, prior_optimizer, dual_optimizer))
+    assert_close(after, type(STATE)(agent, prior, duals))
     assert after.step == 1
 
 
@@ -252,8 +254,8 @@ def test_the_improvement_spends_its_epsilon_and_the_better_actions_are_taken():
             target_update_rate=0.2,
             target_update_period=1,
             num_critics=1,
-            actor_hidden_sizes=(16,),
-            critic_hidden_sizes=(16,),
+            actor_network=MLP((16,)),
+            critic_network=MLP((16,)),
             batch_size=16,
         )
         state = init(ABM, config, dataset.spec, KEY)

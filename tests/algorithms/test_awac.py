@@ -7,6 +7,7 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.awac import AWACConfig, weight_of
+from offrl_jax.networks.modules import MLP
 from tests.algorithms.common.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -57,18 +58,19 @@ def test_a_step_clones_with_these_weights():
         weight="softmax",
         advantage_temperature=0.3,
         num_baseline_samples=5,
-        actor_hidden_sizes=(8,),
-        critic_hidden_sizes=(8,),
+        actor_network=MLP((8,)),
+        critic_network=MLP((8,)),
         num_critics=3,
     )
     state = started(lambda: AWAC.init(config, DATASET.spec, KEY))
     assert state.target_actor is None
     _, metrics = jax.jit(AWAC.update)(config, state, BATCH, KEY)
     advantage_key = jax.random.split(KEY)[1]
-    gain = numpy_advantage("tanh_mean", "mean", state.actor, state.critic, advantage_key, 5)
+    actor, critic = state.actor.params, state.critic.params
+    gain = numpy_advantage("tanh_mean", "mean", actor, critic, advantage_key, 5)
     expected = np.exp(gain / 0.3)
     expected = expected / expected.mean()
-    log_prob = numpy_log_prob("tanh_mean", state.actor, S, BATCH.action)
+    log_prob = numpy_log_prob("tanh_mean", actor, S, BATCH.action)
     assert float(metrics["actor/loss"]) == pytest.approx(-np.mean(expected * log_prob), rel=1e-3)
     assert float(metrics["actor/weight"]) == pytest.approx(1, rel=1e-4)
 
@@ -83,8 +85,8 @@ def test_the_temperature_decides_between_the_datas_mean_and_its_better_action():
             advantage_temperature=temperature,
             actor_learning_rate=1e-2,
             critic_learning_rate=1e-2,
-            actor_hidden_sizes=(16,),
-            critic_hidden_sizes=(16,),
+            actor_network=MLP((16,)),
+            critic_network=MLP((16,)),
             batch_size=32,
         )
         state = init(AWAC, config, dataset.spec, KEY)

@@ -9,6 +9,7 @@ import pytest
 
 from offrl_jax import ALGORITHMS
 from offrl_jax.algorithms.crr import CRRConfig, weight_of
+from offrl_jax.networks.modules import MLP
 from tests.algorithms.common.test_advantage_weighted import (
     BATCH,
     DATASET,
@@ -27,10 +28,11 @@ CONFIG = CRRConfig(
     num_critics=3,
     num_baseline_samples=5,
     num_action_samples=6,
-    actor_hidden_sizes=(8,),
-    critic_hidden_sizes=(8,),
+    actor_network=MLP((8,)),
+    critic_network=MLP((8,)),
 )
 STATE = started(lambda: CRR.init(CONFIG, DATASET.spec, KEY))
+ACTOR, CRITIC = STATE.actor.params, STATE.critic.params
 update, act, value = (jax.jit(f) for f in (CRR.update, CRR.act, CRR.value))
 
 
@@ -45,7 +47,7 @@ def test_defaults_are_acmes():
     assert config.target_update_period == 100 and config.target_update_rate == 1.0
     assert config.num_critics == 1 and config.policy == "tanh_gaussian"
     assert config.actor_learning_rate == config.critic_learning_rate == 3e-4
-    assert config.actor_hidden_sizes == config.critic_hidden_sizes == (256, 256)
+    assert config.actor_network == config.critic_network == MLP((256, 256))
 
 
 def test_exponential_weights_are_clipped():
@@ -61,28 +63,28 @@ def test_binary_weights_ask_for_more_than_the_policys_own_value():
 
 
 def test_targets_have_an_actor_of_their_own():
-    assert jax.tree.structure(STATE.target_actor) == jax.tree.structure(STATE.actor)
+    assert jax.tree.structure(STATE.target_actor) == jax.tree.structure(ACTOR)
 
 
 def test_a_step_clones_the_better_actions_only():
     _, metrics = update(CONFIG, STATE, BATCH, KEY)
     advantage_key = jax.random.split(KEY)[1]
-    gain = numpy_advantage("tanh_gaussian", "mean", STATE.actor, STATE.critic, advantage_key, 5)
-    log_prob = numpy_log_prob("tanh_gaussian", STATE.actor, S, BATCH.action)
+    gain = numpy_advantage("tanh_gaussian", "mean", ACTOR, CRITIC, advantage_key, 5)
+    log_prob = numpy_log_prob("tanh_gaussian", ACTOR, S, BATCH.action)
     assert float(metrics["actor/loss"]) == pytest.approx(-np.mean((gain > 0) * log_prob), rel=1e-4)
     assert 0 < (gain > 0).sum() < 30
 
 
 def critic_that_knows_no_action():
-    params = STATE.critic["params"]
-    head = params["MLP_0"]["head"]
-    flat = params["MLP_0"] | {"head": head | {"kernel": jnp.zeros_like(head["kernel"])}}
-    return {"params": params | {"MLP_0": flat}}
+    members = CRITIC["members"]
+    kernel = jnp.zeros_like(members["head"]["kernel"])
+    critic = {"members": members | {"head": members["head"] | {"kernel": kernel}}}
+    return STATE.critic._replace(params=critic)
 
 
 def worst_actions():
-    action = np.random.default_rng(0).uniform(-1, 1, (30, 200, 3))
-    worst = numpy_critics(STATE.critic, S, action).min(axis=0).argmin(axis=1)
+    action = np.random.default_rng(0).uniform(-1, 1, (30, 2000, 3))
+    worst = numpy_critics(CRITIC, S, action).min(axis=0).argmin(axis=1)
     return jnp.asarray(action[np.arange(30), worst], jnp.float32)
 
 
@@ -96,8 +98,8 @@ def test_where_no_action_is_better_a_binary_actor_stays_where_it_is(gain):
     after, metrics = update(CONFIG, state, batch, KEY)
     assert (metrics["actor/advantage"] < -0.1) == (gain == "negative")
     assert metrics["actor/loss"] == 0.0 and metrics["actor/weight"] == 0.0
-    jax.tree.map(np.testing.assert_array_equal, after.actor, state.actor)
-    for moments in (after.actor_optimizer[0].mu, after.actor_optimizer[0].nu):
+    jax.tree.map(np.testing.assert_array_equal, after.actor.params, ACTOR)
+    for moments in (after.actor.opt_state[0].mu, after.actor.opt_state[0].nu):
         assert all((x == 0).all() for x in jax.tree.leaves(moments))
     assert all(jnp.isfinite(x).all() for x in jax.tree.leaves((after, metrics)))
 
@@ -106,7 +108,7 @@ def test_where_no_action_is_better_a_binary_actor_stays_where_it_is(gain):
 def test_the_value_is_of_the_action_taken(num_action_samples):
     config = dataclasses.replace(CONFIG, num_action_samples=num_action_samples)
     action = act(config, STATE, BATCH.observation, None)
-    expected = numpy_critics(STATE.critic, S, action).min(axis=0)
+    expected = numpy_critics(CRITIC, S, action).min(axis=0)
     np.testing.assert_allclose(value(config, STATE, BATCH.observation), expected, atol=1e-5)
-    mode = np.tanh(numpy_moments("tanh_gaussian", STATE.actor, S)[0])
+    mode = np.tanh(numpy_moments("tanh_gaussian", ACTOR, S)[0])
     assert np.allclose(action, mode, atol=1e-5) == (num_action_samples == 1)

@@ -13,7 +13,9 @@ from offrl_jax.algorithms.common import advantage_weighted
 from offrl_jax.algorithms.common.advantage_weighted import advantage, policy_of, value_target
 from offrl_jax.algorithms.crr import CRRConfig  # it adds `num_action_samples`
 from offrl_jax.losses.regression import softmax_weight
-from offrl_jax.networks.modules import critic_values
+from offrl_jax.networks.heads import critic_values
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
 from tests.arrays import random_dataset
 from tests.networks.test_modules import filled, numpy_critics, numpy_mlp, numpy_policy
 
@@ -21,7 +23,7 @@ DATASET = random_dataset()
 BATCH = jax.tree.map(lambda x: x[15:45], DATASET.transitions)  # a time-out and a true end
 S, NEXT_S = (np.asarray(x, np.float64) for x in (BATCH.observation, BATCH.next_observation))
 KEY = jax.random.key(1)
-SIZES = (8,)
+NETWORK = MLP((8,))
 POLICIES = ["tanh_mean", "tanh_gaussian"]
 CONFIGS = {
     policy: CRRConfig(
@@ -37,8 +39,8 @@ CONFIGS = {
         actor_learning_rate=0.05,
         critic_learning_rate=0.1,
         num_critics=3,
-        actor_hidden_sizes=SIZES,
-        critic_hidden_sizes=SIZES,
+        actor_network=NETWORK,
+        critic_network=NETWORK,
     )
     for policy in POLICIES
 }
@@ -54,7 +56,7 @@ def started(init):
     rng = np.random.default_rng(0)
 
     def leaf(path, shape):
-        if shape.dtype == jnp.int32 or "optimizer" in jax.tree_util.keystr(path):
+        if shape.dtype == jnp.int32 or "opt_state" in jax.tree_util.keystr(path):
             return jnp.zeros(shape.shape, shape.dtype)
         numbers = rng.normal(0, 0.5, shape.shape) if shape.ndim else 1.0
         return jnp.asarray(numbers, shape.dtype)
@@ -71,7 +73,7 @@ def numpy_moments(policy, actor, observation):
         mean = numpy_policy(actor["mean"], observation)
         log_std = np.broadcast_to(np.asarray(actor["log_std"], np.float64), mean.shape)
     else:
-        moments = numpy_mlp(actor["params"], np.asarray(observation, np.float64))
+        moments = numpy_mlp(actor, np.asarray(observation, np.float64))
         mean, log_std = np.split(moments, 2, axis=-1)
     return mean, np.exp(np.clip(log_std, -5, 2))
 
@@ -126,14 +128,17 @@ def assert_close(actual, expected):
     )
 
 
-def adam(objective, params, optimizer, rate):
-    """The moments are compared too: a first step of Adam's alone shows only the gradient's sign."""
+def adam(objective, trainable, rate):
+    """Parameters and moments after a step: a first step's parameters alone show only the gradient's
+    sign."""
 
-    def step(params, optimizer):
-        step, optimizer = optax.adam(rate).update(jax.grad(objective)(params), optimizer)
-        return optax.apply_updates(params, step), optimizer
+    def step(trainable):
+        change, moments = optax.adam(rate).update(
+            jax.grad(objective)(trainable.params), trainable.opt_state
+        )
+        return Trainable(optax.apply_updates(trainable.params, change), moments)
 
-    return jax.jit(step)(params, optimizer)
+    return jax.jit(step)(trainable)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +147,8 @@ def adam(objective, params, optimizer, rate):
 def test_the_target_is_the_mean_over_next_actions_of_the_least_target_critic(policy, source):
     """Of the target actor's actions, or of the actor's where there is no target actor."""
     state = STATES[policy]
-    expected = numpy_target(policy, getattr(state, source), state.target_critic, KEY, 4)
+    actor = {"actor": state.actor.params, "target_actor": state.target_actor}[source]
+    expected = numpy_target(policy, actor, state.target_critic, KEY, 4)
     if source == "actor":
         state = state._replace(target_actor=None)
     target = jax.jit(value_target)(CONFIGS[policy], state, BATCH, KEY)
@@ -155,7 +161,7 @@ def test_the_advantage_is_over_the_actors_own_value(baseline):
     policy = "tanh_gaussian"
     state = STATES[policy]
     config = dataclasses.replace(CONFIGS[policy], baseline=baseline)
-    expected = numpy_advantage(policy, baseline, state.actor, state.critic, KEY, 5)
+    expected = numpy_advantage(policy, baseline, state.actor.params, state.critic.params, KEY, 5)
     np.testing.assert_allclose(
         jax.jit(advantage)(config, state, BATCH, KEY), expected, rtol=1e-4, atol=1e-5
     )
@@ -163,9 +169,9 @@ def test_the_advantage_is_over_the_actors_own_value(baseline):
 
 def test_critic_loss_sums_mean_squared_errors_over_critics():
     target = np.random.default_rng(0).normal(size=30)
-    critic = STATES["tanh_mean"].critic
+    critic = STATES["tanh_mean"].critic.params
     loss, metrics = advantage_weighted.critic_loss(
-        critic, BATCH, jnp.asarray(target, jnp.float32), CONFIGS["tanh_mean"]
+        CONFIGS["tanh_mean"], critic, BATCH, jnp.asarray(target, jnp.float32)
     )
     q = numpy_critics(critic, S, BATCH.action)
     assert float(loss) == pytest.approx(sum(np.mean((q[k] - target) ** 2) for k in range(3)))
@@ -182,26 +188,27 @@ def test_a_whole_step_equals_one_written_out():
     )
     target_key, advantage_key = jax.random.split(KEY)
     target = numpy_target(policy, state.target_actor, state.target_critic, target_key, 4)
-    gain = numpy_advantage(policy, "mean", state.actor, state.critic, advantage_key, 5)
+    actor, critic = state.actor.params, state.critic.params
+    gain = numpy_advantage(policy, "mean", actor, critic, advantage_key, 5)
     weight = gain**2 + 0.1
-    log_prob = numpy_log_prob(policy, state.actor, S, BATCH.action)
+    log_prob = numpy_log_prob(policy, actor, S, BATCH.action)
     assert float(metrics["actor/loss"]) == pytest.approx(-np.mean(weight * log_prob), rel=1e-4)
     assert float(metrics["actor/advantage"]) == pytest.approx(gain.mean(), rel=1e-4)
     assert float(metrics["actor/weight"]) == pytest.approx(weight.mean(), rel=1e-4)
 
     def critic_objective(critic):
-        q = critic_values(SIZES, critic, BATCH.observation, BATCH.action)
+        q = critic_values(NETWORK, critic, BATCH.observation, BATCH.action)
         return sum(jnp.mean((q[k] - jnp.asarray(target, jnp.float32)) ** 2) for k in range(3))
 
     def actor_objective(actor):
         log_prob = policy_of(config, actor, BATCH.observation).log_prob(BATCH.action)
         return -jnp.mean(jnp.asarray(weight, jnp.float32) * log_prob)
 
-    critic, critic_optimizer = adam(critic_objective, state.critic, state.critic_optimizer, 0.1)
-    actor, actor_optimizer = adam(actor_objective, state.actor, state.actor_optimizer, 0.05)
+    critic = adam(critic_objective, state.critic, 0.1)
+    actor = adam(actor_objective, state.actor, 0.05)
     target_actor, target_critic = (
         jax.tree.map(lambda t, o: 0.9 * t + 0.1 * o, *pair)
-        for pair in ((state.target_actor, actor), (state.target_critic, critic))
+        for pair in ((state.target_actor, actor.params), (state.target_critic, critic.params))
     )
     assert_close(
         after,
@@ -211,8 +218,6 @@ def test_a_whole_step_equals_one_written_out():
             target_actor=target_actor,
             critic=critic,
             target_critic=target_critic,
-            actor_optimizer=actor_optimizer,
-            critic_optimizer=critic_optimizer,
         ),
     )
 
@@ -221,14 +226,16 @@ def test_no_gradient_of_the_actors_loss_reaches_weights_or_the_critics_behind_th
     config, state = CONFIGS["tanh_mean"], STATES["tanh_mean"]
 
     def loss(actor, critic, behind):
-        gain = advantage(config, state._replace(actor=behind, critic=critic), BATCH, KEY)
-        return advantage_weighted.actor_loss(actor, BATCH, softmax_weight(gain), config)
+        replaced = state._replace(
+            actor=state.actor._replace(params=behind), critic=state.critic._replace(params=critic)
+        )
+        gain = advantage(config, replaced, BATCH, KEY)
+        return advantage_weighted.actor_loss(config, actor, BATCH, softmax_weight(gain))[0]
 
-    own, *others = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(
-        state.actor, state.critic, state.actor
-    )
+    actor, critic = state.actor.params, state.critic.params
+    own, *others = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(actor, critic, actor)
     assert all(jnp.abs(x).max() > 0 for x in jax.tree.leaves(own))
-    assert_equal(others, jax.tree.map(jnp.zeros_like, [state.critic, state.actor]))
+    assert_equal(others, jax.tree.map(jnp.zeros_like, [critic, actor]))
 
 
 @pytest.mark.parametrize("has_target_actor", [True, False])
@@ -239,17 +246,16 @@ def test_targets_follow_only_every_period_and_with_rate_one_are_copies(rate, has
     )
     state = STATES["tanh_mean"]
     state = state if has_target_actor else state._replace(target_actor=None)
-    gradients = [filled(getattr(state, name), 7) for name in ("actor", "critic")]
     for step in range(1, 7):
-        before, state = state, apply_gradients(config, state, *gradients)
+        actor, critic = (
+            trainable._replace(params=filled(trainable.params, step))
+            for trainable in (state.actor, state.critic)
+        )
+        before, state = state, update_targets(config, state, actor, critic)
         assert state.step == step
-        assert moved(state.actor, before.actor) and moved(state.critic, before.critic)
-        for target, network in (("target_actor", "actor"), ("target_critic", "critic")):
-            old, new, online = (
-                getattr(before, target),
-                getattr(state, target),
-                getattr(state, network),
-            )
+        assert_equal((state.actor, state.critic), (actor, critic))
+        for target, network in (("target_actor", actor), ("target_critic", critic)):
+            old, new, online = getattr(before, target), getattr(state, target), network.params
             if step % 3:
                 assert_equal(new, old)
             elif old is not None:
@@ -258,31 +264,29 @@ def test_targets_follow_only_every_period_and_with_rate_one_are_copies(rate, has
     assert (state.target_actor is None) != has_target_actor
 
 
-apply_gradients = jax.jit(advantage_weighted.apply_gradients)
-
-
-def moved(after, before):
-    return any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), after, before)))
+update_targets = jax.jit(advantage_weighted.update_targets)
 
 
 def test_training_starts_with_targets_equal_to_their_networks_and_critics_apart():
     fresh = jax.jit(init)(CONFIGS["tanh_mean"])
-    assert_equal((fresh.target_actor, fresh.target_critic), (fresh.actor, fresh.critic))
-    q = numpy_critics(fresh.critic, S, BATCH.action)
+    actor, critic = fresh.actor.params, fresh.critic.params
+    assert_equal((fresh.target_actor, fresh.target_critic), (actor, critic))
+    q = numpy_critics(critic, S, BATCH.action)
     assert np.abs(q[0] - q[1]).min() > 0 and np.abs(q[1] - q[2]).min() > 0
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_acting_is_the_actors_mode_or_a_sample_and_its_value_the_least_critic(policy):
     config, state = CONFIGS[policy], STATES[policy]
-    mean, _ = numpy_moments(policy, state.actor, S)
+    actor, critic = state.actor.params, state.critic.params
+    mean, _ = numpy_moments(policy, actor, S)
     mode = mean if policy == "tanh_mean" else np.tanh(mean)
     act = jax.jit(advantage_weighted.act)
     np.testing.assert_allclose(act(config, state, BATCH.observation, None), mode, atol=1e-5)
-    drawn = numpy_actions(policy, state.actor, S, jax.random.normal(KEY, (30, 1, 3)))[:, 0]
+    drawn = numpy_actions(policy, actor, S, jax.random.normal(KEY, (30, 1, 3)))[:, 0]
     np.testing.assert_allclose(act(config, state, BATCH.observation, KEY), drawn, atol=1e-5)
     value = jax.jit(advantage_weighted.value)(config, state, BATCH.observation)
-    np.testing.assert_allclose(value, numpy_critics(state.critic, S, mode).min(axis=0), atol=1e-4)
+    np.testing.assert_allclose(value, numpy_critics(critic, S, mode).min(axis=0), atol=1e-4)
 
 
 choose = jax.jit(advantage_weighted.critic_weighted_act)
@@ -300,8 +304,8 @@ def test_without_a_key_the_best_candidate_is_taken_a_function_of_the_state_alone
     config = dataclasses.replace(CONFIGS[policy], num_action_samples=6)
     state = STATES[policy]
     noise = np.repeat(jax.random.normal(jax.random.key(0), (1, 6, 3)), 30, axis=0)
-    action = numpy_actions(policy, state.actor, S, noise)
-    best = numpy_critics(state.critic, S, action).min(axis=0).argmax(axis=1)
+    action = numpy_actions(policy, state.actor.params, S, noise)
+    best = numpy_critics(state.critic.params, S, action).min(axis=0).argmax(axis=1)
     assert len(set(best)) > 1
     chosen = choose(config, state, BATCH.observation, None)
     np.testing.assert_allclose(chosen, action[np.arange(30), best], atol=1e-5)
@@ -310,9 +314,10 @@ def test_without_a_key_the_best_candidate_is_taken_a_function_of_the_state_alone
 
 
 def with_larger_values(state):
-    params = state.critic["params"]
-    head = jax.tree.map(lambda x: 12 * x, params["MLP_0"]["head"])
-    return state._replace(critic={"params": params | {"MLP_0": params["MLP_0"] | {"head": head}}})
+    members = state.critic.params["members"]
+    head = jax.tree.map(lambda x: 8 * x, members["head"])
+    critic = {"members": members | {"head": head}}
+    return state._replace(critic=state.critic._replace(params=critic))
 
 
 def test_with_a_key_candidates_are_drawn_in_proportion_to_the_exponential_of_q():
@@ -322,8 +327,8 @@ def test_with_a_key_candidates_are_drawn_in_proportion_to_the_exponential_of_q()
     observation = jnp.repeat(BATCH.observation[:1], num_draws, axis=0)
     chosen = np.asarray(choose(config, state, observation, KEY))
     noise = jax.random.normal(jax.random.split(KEY)[0], (num_draws, 3, 3))
-    action = numpy_actions("tanh_gaussian", state.actor, observation, noise)
-    q = numpy_critics(state.critic, observation, action).min(axis=0)
+    action = numpy_actions("tanh_gaussian", state.actor.params, observation, noise)
+    q = numpy_critics(state.critic.params, observation, action).min(axis=0)
     distance = np.abs(action - chosen[:, None]).max(axis=-1)
     assert distance.min(axis=1).max() < 1e-5
 
