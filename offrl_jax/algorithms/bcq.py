@@ -9,18 +9,25 @@ Checked against: the authors' code (sfujim/BCQ at 4876f7e, continuous).
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.algorithms.common.behavior import cvae_loss, fit_behavior, init_cvae, sample_cvae
+from offrl_jax.algorithms.common.behavior import cvae_loss, init_cvae, sample_cvae
 from offrl_jax.algorithms.common.best_of_n import best_action, best_action_value
-from offrl_jax.algorithms.common.critics import critic_step, minimum_q, state_q_values
+from offrl_jax.algorithms.common.critics import (
+    critic_loss,
+    minimum_q,
+    q_values,
+    state_q_values,
+)
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks.modules import StateActionMLP, critic_values, first, init_critics
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.heads import first, init_critics, init_outputs, outputs
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -43,42 +50,35 @@ class BCQConfig:
     actor_learning_rate: float = setting(1e-3, "Adam's step size for the perturbation", low=0)
     critic_learning_rate: float = setting(1e-3, "Adam's step size for the critics", low=0)
     num_critics: int = setting(2, "E", low=1)
-    behavior_hidden_sizes: tuple[int, ...] = setting((750, 750), "model's hidden layers", low=1)
-    actor_hidden_sizes: tuple[int, ...] = setting((400, 300), "perturbation's layers", low=1)
-    critic_hidden_sizes: tuple[int, ...] = setting((400, 300), "critics' hidden layers", low=1)
+    behavior_network: nn.Module = network_setting(
+        MLP((750, 750)), "network of the model's encoder and of its decoder"
+    )
+    actor_network: nn.Module = network_setting(MLP((400, 300)), "perturbation's network")
+    critic_network: nn.Module = network_setting(MLP((400, 300)), "network of each critic")
     batch_size: int = setting(100, "transitions a step", low=1)
 
 
 class BCQState(NamedTuple):
     step: Int[Array, ""]
-    behavior: Any  # the CVAE
-    actor: Any  # the perturbation
+    behavior: Trainable  # the CVAE
+    actor: Trainable  # the perturbation
     target_actor: Any
-    critic: Any  # stacked over E
+    critic: Trainable  # stacked over E
     target_critic: Any
-    behavior_optimizer: Any
-    actor_optimizer: Any
-    critic_optimizer: Any
 
 
 def init(config: BCQConfig, spec: Spec, key: Key) -> BCQState:
     behavior_key, actor_key, critic_key = jax.random.split(key, 3)
-    behavior = init_cvae(config.behavior_hidden_sizes, spec, behavior_key)
     observation, action = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
-    actor = StateActionMLP(config.actor_hidden_sizes, spec.action_size).init(
-        actor_key, observation, action
-    )
-    critic = init_critics(config.critic_hidden_sizes, config.num_critics, spec, critic_key)
+    actor = init_outputs(config.actor_network, spec.action_size, actor_key, observation, action)
+    critic = init_critics(config.critic_network, config.num_critics, spec, critic_key)
     return BCQState(
         step=jnp.int32(0),
-        behavior=behavior,
-        actor=actor,
+        behavior=Trainable.create(init_cvae(config.behavior_network, spec, behavior_key)),
+        actor=Trainable.create(actor),
         target_actor=actor,
-        critic=critic,
+        critic=Trainable.create(critic),
         target_critic=critic,
-        behavior_optimizer=optax.adam(config.behavior_learning_rate).init(behavior),
-        actor_optimizer=optax.adam(config.actor_learning_rate).init(actor),
-        critic_optimizer=optax.adam(config.critic_learning_rate).init(critic),
     )
 
 
@@ -92,22 +92,25 @@ def perturbed(
 
     Source: Fujimoto et al. 2019, arXiv:1812.02900, eq. 11.
     """
-    network = StateActionMLP(config.actor_hidden_sizes, action.shape[-1])
-    shift = config.max_perturbation * jnp.tanh(network.apply(actor, observation, action))
-    return jnp.clip(action + shift, -1.0, 1.0)
+    shift = jnp.tanh(outputs(config.actor_network, actor, observation, action))
+    return jnp.clip(action + config.max_perturbation * shift, -1.0, 1.0)
 
 
 def candidates(
     config: BCQConfig,
-    behavior: Any,
+    state: BCQState,
     actor: Any,
     observation: Float[Array, "B O"],
+    *,
     num_candidates: int,
     key: Key | None,
 ) -> Float[Array, "B N A"]:
     """ξ(s, a_j) of N actions a_j of the behaviour model."""
-    model = sample_cvae(config.behavior_hidden_sizes, behavior, observation, num_candidates, key)
-    return perturbed(config, actor, observation, jnp.tanh(model))
+    cvae = state.behavior.params
+    pre_tanh = sample_cvae(
+        config.behavior_network, cvae, observation, num_samples=num_candidates, key=key
+    )
+    return perturbed(config, actor, observation, jnp.tanh(pre_tanh))
 
 
 def next_state_value(
@@ -115,73 +118,59 @@ def next_state_value(
 ) -> Float[Array, "B"]:
     """V̄(s′): `best_action_value` of the target critics and the target perturbation."""
     num, observation = config.num_target_actions, batch.next_observation
-    action = candidates(config, state.behavior, state.target_actor, observation, num, key)
+    action = candidates(config, state, state.target_actor, observation, num_candidates=num, key=key)
     return best_action_value(config, state.target_critic, observation, action)
 
 
 def actor_loss(
-    actor: Any, state: BCQState, batch: Transition, key: Key, config: BCQConfig
+    config: BCQConfig, actor: Any, state: BCQState, batch: Transition, key: Key
 ) -> tuple[Float[Array, ""], Metrics]:
     """−mean_b Q_1(s, ξ(s, a)), a one action of the behaviour model.
 
     Source: Fujimoto et al. 2019, arXiv:1812.02900, eq. 12.
     """
-    action = candidates(config, state.behavior, actor, batch.observation, 1, key)[:, 0]
-    q = critic_values(config.critic_hidden_sizes, first(state.critic), batch.observation, action)
-    loss = -jnp.mean(q)
+    action = candidates(config, state, actor, batch.observation, num_candidates=1, key=key)[:, 0]
+    loss = -jnp.mean(q_values(config, first(state.critic.params), batch.observation, action))
     return loss, {"actor/loss": loss}
-
-
-def behavior_loss(
-    behavior: Any, batch: Transition, key: Key, config: BCQConfig
-) -> tuple[Float[Array, ""], Metrics]:
-    """`cvae_loss`."""
-    return cvae_loss(behavior, batch, key, config.behavior_hidden_sizes)
 
 
 def behavior_update(
     config: BCQConfig, state: BCQState, batch: Transition, key: Key
 ) -> tuple[BCQState, Metrics]:
     """A step of the behaviour model alone."""
-    state, metrics = fit_behavior(config, state, batch, key, behavior_loss)
-    return state._replace(step=state.step + 1), metrics
-
-
-def constrained_update(
-    config: BCQConfig, state: BCQState, batch: Transition, key: Key
-) -> tuple[BCQState, Metrics]:
-    """A step of the critics, the perturbation and the targets, the behaviour model as it is."""
-    next_key, actor_key = jax.random.split(key)
-    next_value = next_state_value(config, state, batch, next_key)
-    target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    state, critic_metrics = critic_step(config, state, batch, target)
-    gradient, actor_metrics = jax.grad(actor_loss, has_aux=True)(
-        state.actor, state, batch, actor_key, config
+    behavior, metrics = state.behavior.minimize(
+        lambda cvae: cvae_loss(config, cvae, batch, key), config.behavior_learning_rate
     )
-    actor, actor_optimizer = adam_step(
-        config.actor_learning_rate, gradient, state.actor, state.actor_optimizer
-    )
-    rate = config.target_update_rate
-    state = state._replace(
-        step=state.step + 1,
-        actor=actor,
-        actor_optimizer=actor_optimizer,
-        target_actor=polyak(state.target_actor, actor, rate),
-        target_critic=polyak(state.target_critic, state.critic, rate),
-    )
-    return state, critic_metrics | actor_metrics
+    return state._replace(step=state.step + 1, behavior=behavior), metrics
 
 
 def update(
     config: BCQConfig, state: BCQState, batch: Transition, key: Key
 ) -> tuple[BCQState, Metrics]:
     """A step of everything, and of the behaviour model first unless a phase of its own fits it."""
-    behavior_metrics = {}
+    metrics = {}
     if config.num_behavior_steps == 0:
         behavior_key, key = jax.random.split(key)
-        state, behavior_metrics = fit_behavior(config, state, batch, behavior_key, behavior_loss)
-    state, metrics = constrained_update(config, state, batch, key)
-    return state, behavior_metrics | metrics
+        fitted, metrics = behavior_update(config, state, batch, behavior_key)
+        state = state._replace(behavior=fitted.behavior)
+    next_key, actor_key = jax.random.split(key)
+    next_value = next_state_value(config, state, batch, next_key)
+    target = td_target(batch.reward, batch.terminal, next_value, config.discount)
+    critic, critic_metrics = state.critic.minimize(
+        lambda critic: critic_loss(config, critic, batch, target), config.critic_learning_rate
+    )
+    state = state._replace(critic=critic)
+    actor, actor_metrics = state.actor.minimize(
+        lambda actor: actor_loss(config, actor, state, batch, actor_key),
+        config.actor_learning_rate,
+    )
+    state = state._replace(
+        step=state.step + 1,
+        actor=actor,
+        target_actor=polyak(state.target_actor, actor.params, config.target_update_rate),
+        target_critic=polyak(state.target_critic, critic.params, config.target_update_rate),
+    )
+    return state, metrics | critic_metrics | actor_metrics
 
 
 def phases(config: BCQConfig, update: Callable) -> tuple[Phase, ...]:
@@ -193,9 +182,8 @@ def act(
 ) -> Float[Array, "B A"]:
     """The candidate of highest Q_1; without a key always from the same latents."""
     num = config.num_action_samples
-    action = candidates(config, state.behavior, state.actor, observation, num, key)
-    q = critic_values(config.critic_hidden_sizes, state.critic, observation, action)
-    return best_action(action, q[0])
+    action = candidates(config, state, state.actor.params, observation, num_candidates=num, key=key)
+    return best_action(action, q_values(config, state.critic.params, observation, action)[0])
 
 
 def value(
@@ -203,7 +191,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, a) of the action taken."""
     action = act(config, state, observation, None)
-    return minimum_q(config, state.critic, observation, action)
+    return minimum_q(config, state.critic.params, observation, action)
 
 
 bcq = Algorithm(

@@ -9,27 +9,33 @@ variance; default learning rates, sizes and samples of their rlkit version for D
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.algorithms.common.behavior import (
     LATENT_LIMIT,
     MMDConfig,
     cvae_loss,
-    fit_behavior,
     init_cvae,
     likelihood_loss,
     mmd_penalty,
     sample_cvae,
 )
 from offrl_jax.algorithms.common.best_of_n import best_action, best_action_value, sample_noise
-from offrl_jax.algorithms.common.critics import critic_step, minimum_q, state_q_values
+from offrl_jax.algorithms.common.critics import (
+    critic_loss,
+    minimum_q,
+    q_values,
+    state_q_values,
+)
 from offrl_jax.config import config, setting
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks.modules import critic_values, gaussian_policy, init_critics, init_policy
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.heads import gaussian_policy, init_critics, init_policy
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 LOG_MULTIPLIER_RANGE = (-5.0, 10.0)
@@ -64,61 +70,54 @@ class BEARConfig(MMDConfig):
     actor_learning_rate: float = setting(1e-4, "Adam's step size for the actor", low=0)
     critic_learning_rate: float = setting(3e-4, "Adam's step size for the critics", low=0)
     num_critics: int = setting(2, "E", low=1)
-    behavior_hidden_sizes: tuple[int, ...] = setting((750, 750), "model's hidden layers", low=1)
-    actor_hidden_sizes: tuple[int, ...] = setting((256, 256), "actor's hidden layers", low=1)
-    critic_hidden_sizes: tuple[int, ...] = setting((256, 256), "critics' hidden layers", low=1)
+    behavior_network: nn.Module = network_setting(
+        MLP((750, 750)), "model's network, of a CVAE the encoder's and the decoder's"
+    )
+    actor_network: nn.Module = network_setting(MLP(), "actor's network")
+    critic_network: nn.Module = network_setting(MLP(), "network of each critic")
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
 class BEARState(NamedTuple):
     step: Int[Array, ""]
-    behavior: Any
-    actor: Any
+    behavior: Trainable
+    actor: Trainable
     target_actor: Any
-    critic: Any  # stacked over E
+    critic: Trainable  # stacked over E
     target_critic: Any
-    log_multiplier: Float[Array, ""]
-    behavior_optimizer: Any
-    actor_optimizer: Any
-    critic_optimizer: Any
-    multiplier_optimizer: Any
+    multiplier: Trainable  # log α
 
 
 def init(config: BEARConfig, spec: Spec, key: Key) -> BEARState:
     behavior_key, actor_key, critic_key = jax.random.split(key, 3)
-    sizes = spec.observation_size, 2 * spec.action_size
     if config.behavior == "cvae":
-        behavior = init_cvae(config.behavior_hidden_sizes, spec, behavior_key)
+        behavior = init_cvae(config.behavior_network, spec, behavior_key)
     else:
-        behavior = init_policy(config.behavior_hidden_sizes, *sizes, behavior_key)
-    actor = init_policy(config.actor_hidden_sizes, *sizes, actor_key)
-    critic = init_critics(config.critic_hidden_sizes, config.num_critics, spec, critic_key)
-    log_multiplier = jnp.float32(config.initial_log_multiplier)
+        behavior = init_policy(config.behavior_network, 2 * spec.action_size, spec, behavior_key)
+    actor = init_policy(config.actor_network, 2 * spec.action_size, spec, actor_key)
+    critic = init_critics(config.critic_network, config.num_critics, spec, critic_key)
     return BEARState(
         step=jnp.int32(0),
-        behavior=behavior,
-        actor=actor,
+        behavior=Trainable.create(behavior),
+        actor=Trainable.create(actor),
         target_actor=actor,
-        critic=critic,
+        critic=Trainable.create(critic),
         target_critic=critic,
-        log_multiplier=log_multiplier,
-        behavior_optimizer=optax.adam(config.behavior_learning_rate).init(behavior),
-        actor_optimizer=optax.adam(config.actor_learning_rate).init(actor),
-        critic_optimizer=optax.adam(config.critic_learning_rate).init(critic),
-        multiplier_optimizer=optax.adam(config.multiplier_learning_rate).init(log_multiplier),
+        multiplier=Trainable.create(jnp.float32(config.initial_log_multiplier)),
     )
 
 
 def sample_policy(
-    hidden_sizes: tuple[int, ...],
+    network: nn.Module,
     params: Any,
     observation: Float[Array, "B O"],
+    *,
     num_samples: int,
     key: Key | None,
 ) -> Float[Array, "B N A"]:
     """u = μ(s) + σ(s) clip(ε, −½, ½) of N actions tanh u of a Gaussian policy."""
-    policy = gaussian_policy(hidden_sizes, params, observation)
-    noise = sample_noise(key, *observation.shape[:1], num_samples, policy.mean.shape[-1])
+    policy = gaussian_policy(network, params, observation)
+    noise = sample_noise(key, observation.shape[0], num_samples, policy.mean.shape[-1])
     return policy.pre_tanh(jnp.clip(noise, -LATENT_LIMIT, LATENT_LIMIT))
 
 
@@ -127,7 +126,8 @@ def sample_behavior(
 ) -> Float[Array, "B N A"]:
     """u of actions tanh u of the behaviour model, its noise clipped like the actor's."""
     sample = sample_cvae if config.behavior == "cvae" else sample_policy
-    return sample(config.behavior_hidden_sizes, behavior, observation, config.num_mmd_samples, key)
+    num = config.num_mmd_samples
+    return sample(config.behavior_network, behavior, observation, num_samples=num, key=key)
 
 
 def next_state_value(
@@ -135,50 +135,63 @@ def next_state_value(
 ) -> Float[Array, "B"]:
     """V̄(s′): `best_action_value` of the target critics and the target actor."""
     num, observation = config.num_target_actions, batch.next_observation
-    hidden_sizes = config.actor_hidden_sizes
-    action = jnp.tanh(sample_policy(hidden_sizes, state.target_actor, observation, num, key))
-    return best_action_value(config, state.target_critic, observation, action)
+    pre_tanh = sample_policy(
+        config.actor_network, state.target_actor, observation, num_samples=num, key=key
+    )
+    return best_action_value(config, state.target_critic, observation, jnp.tanh(pre_tanh))
 
 
 def actor_loss(
-    actor: Any, state: BEARState, batch: Transition, key: Key, config: BEARConfig
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    config: BEARConfig, actor: Any, state: BEARState, batch: Transition, key: Key
+) -> tuple[Float[Array, ""], Metrics]:
     """mean_b [ −min_k mean_j Q_k(s, a_j) + α MMD(π, β)(s) ], the second term alone in the warm-up.
-
-    Returns the loss and the mean MMD.
 
     Source: Kumar et al. 2019, arXiv:1906.00949, eq. 4, as a Lagrangian.
     Departs from the paper: the mean over actions is inside the minimum, as in the authors' code.
     """
     policy_key, behavior_key = jax.random.split(key)
+    num, observation = config.num_mmd_samples, batch.observation
     pre_tanh = sample_policy(
-        config.actor_hidden_sizes, actor, batch.observation, config.num_mmd_samples, policy_key
+        config.actor_network, actor, observation, num_samples=num, key=policy_key
     )
-    behavior = sample_behavior(config, state.behavior, batch.observation, behavior_key)
+    behavior = sample_behavior(config, state.behavior.params, observation, behavior_key)
     mmd = mmd_penalty(config, pre_tanh, behavior)
-    q = critic_values(
-        config.critic_hidden_sizes, state.critic, batch.observation, jnp.tanh(pre_tanh)
-    )
+    q = q_values(config, state.critic.params, observation, jnp.tanh(pre_tanh))
     q = jnp.min(jnp.mean(q, axis=2), axis=0)
     started = state.step >= config.num_behavior_steps + config.num_warmup_steps
-    loss = jnp.mean(jnp.exp(state.log_multiplier) * mmd - started * q)
-    return loss, jnp.mean(mmd)
+    loss = jnp.mean(jnp.exp(state.multiplier.params) * mmd - started * q)
+    return loss, {"actor/loss": loss, "actor/mmd": jnp.mean(mmd)}
 
 
 def multiplier_loss(
-    log_multiplier: Float[Array, ""], mmd: Float[Array, ""], threshold: Float[Array, ""] | float
+    config: BEARConfig, log_multiplier: Float[Array, ""], mmd: Float[Array, ""]
 ) -> Float[Array, ""]:
     """−α ( MMD − ε ), whose descent is the ascent of the dual: α rises while MMD > ε."""
-    return -jnp.exp(log_multiplier) * (mmd - threshold)
+    return -jnp.exp(log_multiplier) * (mmd - config.mmd_threshold)
+
+
+def multiplier_step(
+    config: BEARConfig, multiplier: Trainable, mmd: Float[Array, ""]
+) -> tuple[Trainable, Metrics]:
+    """One step on `multiplier_loss`, and the clip of log α."""
+    gradient = jax.grad(multiplier_loss, argnums=1)(config, multiplier.params, mmd)
+    multiplier = multiplier.step(gradient, config.multiplier_learning_rate)
+    low, high = LOG_MULTIPLIER_RANGE
+    log_multiplier = jnp.clip(multiplier.params, low, high)
+    at_clip = (log_multiplier <= low) | (log_multiplier >= high)
+    return multiplier._replace(params=log_multiplier), {
+        "actor/multiplier": jnp.exp(log_multiplier),
+        "actor/multiplier_at_clip": at_clip.astype(jnp.float32),
+    }
 
 
 def behavior_loss(
-    behavior: Any, batch: Transition, key: Key, config: BEARConfig
+    config: BEARConfig, behavior: Any, batch: Transition, key: Key
 ) -> tuple[Float[Array, ""], Metrics]:
     """The CVAE's loss, or the Gaussian's negative log-likelihood."""
     if config.behavior == "cvae":
-        return cvae_loss(behavior, batch, key, config.behavior_hidden_sizes)
-    policy = gaussian_policy(config.behavior_hidden_sizes, behavior, batch.observation)
+        return cvae_loss(config, behavior, batch, key)
+    policy = gaussian_policy(config.behavior_network, behavior, batch.observation)
     loss = likelihood_loss(policy, batch.action)
     return loss, {"behavior/loss": loss}
 
@@ -187,59 +200,44 @@ def behavior_update(
     config: BEARConfig, state: BEARState, batch: Transition, key: Key
 ) -> tuple[BEARState, Metrics]:
     """A step of the behaviour model alone."""
-    state, metrics = fit_behavior(config, state, batch, key, behavior_loss)
-    return state._replace(step=state.step + 1), metrics
-
-
-def constrained_update(
-    config: BEARConfig, state: BEARState, batch: Transition, key: Key
-) -> tuple[BEARState, Metrics]:
-    """A step of critics, actor, multiplier and targets, the behaviour model as it is."""
-    next_key, actor_key = jax.random.split(key)
-    next_value = next_state_value(config, state, batch, next_key)
-    target = td_target(batch.reward, batch.terminal, next_value, config.discount)
-    state, metrics = critic_step(config, state, batch, target)
-    (loss, mmd), gradient = jax.value_and_grad(actor_loss, has_aux=True)(
-        state.actor, state, batch, actor_key, config
+    behavior, metrics = state.behavior.minimize(
+        lambda behavior: behavior_loss(config, behavior, batch, key),
+        config.behavior_learning_rate,
     )
-    actor, actor_optimizer = adam_step(
-        config.actor_learning_rate, gradient, state.actor, state.actor_optimizer
-    )
-    gradient = jax.grad(multiplier_loss)(state.log_multiplier, mmd, config.mmd_threshold)
-    log_multiplier, multiplier_optimizer = adam_step(
-        config.multiplier_learning_rate, gradient, state.log_multiplier, state.multiplier_optimizer
-    )
-    low, high = LOG_MULTIPLIER_RANGE
-    log_multiplier = jnp.clip(log_multiplier, low, high)
-    rate = config.target_update_rate
-    state = state._replace(
-        step=state.step + 1,
-        actor=actor,
-        actor_optimizer=actor_optimizer,
-        log_multiplier=log_multiplier,
-        multiplier_optimizer=multiplier_optimizer,
-        target_actor=polyak(state.target_actor, actor, rate),
-        target_critic=polyak(state.target_critic, state.critic, rate),
-    )
-    at_clip = (log_multiplier <= low) | (log_multiplier >= high)
-    return state, metrics | {
-        "actor/loss": loss,
-        "actor/mmd": mmd,
-        "actor/multiplier": jnp.exp(log_multiplier),
-        "actor/multiplier_at_clip": at_clip.astype(jnp.float32),
-    }
+    return state._replace(step=state.step + 1, behavior=behavior), metrics
 
 
 def update(
     config: BEARConfig, state: BEARState, batch: Transition, key: Key
 ) -> tuple[BEARState, Metrics]:
     """A step of everything, and of the behaviour model first unless a phase of its own fits it."""
-    behavior_metrics = {}
+    metrics = {}
     if config.num_behavior_steps == 0:
         behavior_key, key = jax.random.split(key)
-        state, behavior_metrics = fit_behavior(config, state, batch, behavior_key, behavior_loss)
-    state, metrics = constrained_update(config, state, batch, key)
-    return state, behavior_metrics | metrics
+        fitted, metrics = behavior_update(config, state, batch, behavior_key)
+        state = state._replace(behavior=fitted.behavior)
+    next_key, actor_key = jax.random.split(key)
+    next_value = next_state_value(config, state, batch, next_key)
+    target = td_target(batch.reward, batch.terminal, next_value, config.discount)
+    critic, critic_metrics = state.critic.minimize(
+        lambda critic: critic_loss(config, critic, batch, target), config.critic_learning_rate
+    )
+    state = state._replace(critic=critic)
+    actor, actor_metrics = state.actor.minimize(
+        lambda actor: actor_loss(config, actor, state, batch, actor_key),
+        config.actor_learning_rate,
+    )
+    multiplier, multiplier_metrics = multiplier_step(
+        config, state.multiplier, actor_metrics["actor/mmd"]
+    )
+    state = state._replace(
+        step=state.step + 1,
+        actor=actor,
+        target_actor=polyak(state.target_actor, actor.params, config.target_update_rate),
+        target_critic=polyak(state.target_critic, critic.params, config.target_update_rate),
+        multiplier=multiplier,
+    )
+    return state, metrics | critic_metrics | actor_metrics | multiplier_metrics
 
 
 def phases(config: BEARConfig, update: Callable) -> tuple[Phase, ...]:
@@ -250,10 +248,10 @@ def act(
     config: BEARConfig, state: BEARState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
     """The sampled action of highest Q_1; without a key always from the same noise."""
-    num = config.num_action_samples
-    action = jnp.tanh(sample_policy(config.actor_hidden_sizes, state.actor, observation, num, key))
-    q = critic_values(config.critic_hidden_sizes, state.critic, observation, action)
-    return best_action(action, q[0])
+    num, actor = config.num_action_samples, state.actor.params
+    pre_tanh = sample_policy(config.actor_network, actor, observation, num_samples=num, key=key)
+    action = jnp.tanh(pre_tanh)
+    return best_action(action, q_values(config, state.critic.params, observation, action)[0])
 
 
 def value(
@@ -261,7 +259,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, a) of the action taken."""
     action = act(config, state, observation, None)
-    return minimum_q(config, state.critic, observation, action)
+    return minimum_q(config, state.critic.params, observation, action)
 
 
 bear = Algorithm(

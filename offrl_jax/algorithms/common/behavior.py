@@ -3,9 +3,9 @@
 Two models: a conditional variational auto-encoder (BCQ, BEAR) and a tanh-Gaussian (BRAC).
 """
 
-from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -13,8 +13,7 @@ from offrl_jax.algorithms.common.best_of_n import sample_noise
 from offrl_jax.config import config, setting
 from offrl_jax.losses.divergences import SIGMA_SCALE, mmd_squared, root
 from offrl_jax.networks.distributions import TanhGaussian
-from offrl_jax.networks.modules import StateActionMLP
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.heads import init_outputs, outputs
 from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 LATENTS_PER_ACTION = 2
@@ -22,34 +21,31 @@ LATENT_LIMIT = 0.5  # samples keep to the middle of the prior, where the decoder
 LATENT_LOG_STD_RANGE = (-4.0, 15.0)
 
 
-def init_cvae(hidden_sizes: tuple[int, ...], spec: Spec, key: Key) -> Any:
+def init_cvae(network: nn.Module, spec: Spec, key: Key) -> Any:
     """Parameters of the encoder (s, a) → z and the decoder (s, z) → a, with 2A latents."""
     encoder_key, decoder_key = jax.random.split(key)
     latent_size = LATENTS_PER_ACTION * spec.action_size
     observation, action = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
-    encoder = StateActionMLP(hidden_sizes, 2 * latent_size)
-    decoder = StateActionMLP(hidden_sizes, spec.action_size)
+    latent = jnp.zeros((1, latent_size))
     return {
-        "encoder": encoder.init(encoder_key, observation, action),
-        "decoder": decoder.init(decoder_key, observation, jnp.zeros((1, latent_size))),
+        "encoder": init_outputs(network, 2 * latent_size, encoder_key, observation, action),
+        "decoder": init_outputs(network, spec.action_size, decoder_key, observation, latent),
     }
 
 
 def decode(
-    hidden_sizes: tuple[int, ...],
-    cvae: Any,
-    observation: Float[Array, "B O"],
-    latent: Float[Array, "... L"],
+    network: nn.Module, cvae: Any, observation: Float[Array, "B O"], latent: Float[Array, "... L"]
 ) -> Float[Array, "B ... A"]:
     """u of an action tanh u, for latents (B, L) or (B, N, L), or (1, N, L) shared by all states."""
-    decoder = StateActionMLP(hidden_sizes, _action_size(cvae))
-    return decoder.apply(cvae["decoder"], observation, latent)
+    latent = jnp.broadcast_to(latent, (observation.shape[0], *latent.shape[1:]))
+    return outputs(network, cvae["decoder"], observation, latent)
 
 
 def sample_cvae(
-    hidden_sizes: tuple[int, ...],
+    network: nn.Module,
     cvae: Any,
     observation: Float[Array, "B O"],
+    *,
     num_samples: int,
     key: Key | None,
 ) -> Float[Array, "B N A"]:
@@ -59,14 +55,14 @@ def sample_cvae(
 
     Source: Fujimoto et al. 2019 (BCQ), arXiv:1812.02900; the clip as in the authors' code.
     """
-    latent_size = LATENTS_PER_ACTION * _action_size(cvae)
+    latent_size = LATENTS_PER_ACTION * cvae["decoder"]["head"]["bias"].shape[-1]
     noise = sample_noise(key, observation.shape[0], num_samples, latent_size)
     latent = jnp.clip(noise, -LATENT_LIMIT, LATENT_LIMIT)
-    return decode(hidden_sizes, cvae, observation, latent)
+    return decode(network, cvae, observation, latent)
 
 
 def cvae_loss(
-    cvae: Any, batch: Transition, key: Key, hidden_sizes: tuple[int, ...]
+    config: Any, cvae: Any, batch: Transition, key: Key
 ) -> tuple[Float[Array, ""], Metrics]:
     """mean (â − a)² + ½ mean KL( N(m, σ²) ‖ N(0, 1) ),   z = m + σ ε,   â = tanh decoder(s, z).
 
@@ -75,13 +71,12 @@ def cvae_loss(
     Source: Fujimoto et al. 2019 (BCQ), arXiv:1812.02900, eq. 27, with the weights of the authors'
     code.
     """
-    latent_size = LATENTS_PER_ACTION * batch.action.shape[-1]
-    encoder = StateActionMLP(hidden_sizes, 2 * latent_size)
-    encoded = encoder.apply(cvae["encoder"], batch.observation, batch.action)
+    network = config.behavior_network
+    encoded = outputs(network, cvae["encoder"], batch.observation, batch.action)
     mean, log_std = jnp.split(encoded, 2, axis=-1)
     log_std = jnp.clip(log_std, *LATENT_LOG_STD_RANGE)
     latent = mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape)
-    action = jnp.tanh(decode(hidden_sizes, cvae, batch.observation, latent))
+    action = jnp.tanh(decode(network, cvae, batch.observation, latent))
     reconstruction = jnp.mean(jnp.square(action - batch.action))
     kl = jnp.mean(0.5 * (jnp.square(mean) + jnp.exp(2 * log_std) - 1) - log_std)
     loss = reconstruction + 0.5 * kl
@@ -91,22 +86,6 @@ def cvae_loss(
 def likelihood_loss(policy: TanhGaussian, action: Float[Array, "B A"]) -> Float[Array, ""]:
     """−mean_b log π(a|s): maximum likelihood of the data's actions."""
     return -jnp.mean(policy.log_prob(action))
-
-
-def _action_size(cvae: Any) -> int:
-    return cvae["decoder"]["params"]["MLP_0"]["head"]["bias"].shape[-1]
-
-
-def fit_behavior(
-    config: Any, state: Any, batch: Transition, key: Key, behavior_loss: Callable
-) -> tuple[Any, Metrics]:
-    """One step of the model alone on `behavior_loss(behavior, batch, key, config)`, which returns
-    the loss and metrics. Does not count the step."""
-    gradient, metrics = jax.grad(behavior_loss, has_aux=True)(state.behavior, batch, key, config)
-    behavior, optimizer = adam_step(
-        config.behavior_learning_rate, gradient, state.behavior, state.behavior_optimizer
-    )
-    return state._replace(behavior=behavior, behavior_optimizer=optimizer), metrics
 
 
 @config

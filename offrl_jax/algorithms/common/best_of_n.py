@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from offrl_jax.algorithms.common.critics import q_values
 from offrl_jax.losses.td import ensemble_mix
-from offrl_jax.networks.modules import critic_values
 from offrl_jax.types import Array, Float, Key
 
 
@@ -37,5 +37,5 @@ def best_action_value(
     Source: Fujimoto et al. 2019 (BCQ), arXiv:1812.02900, eq. 13; Kumar et al. 2019 (BEAR),
     arXiv:1906.00949, algorithm 1.
     """
-    q = critic_values(config.critic_hidden_sizes, critic, observation, action)
+    q = q_values(config, critic, observation, action)
     return jnp.max(ensemble_mix(q, config.minimum_weight), axis=1)
