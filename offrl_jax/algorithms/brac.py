@@ -2,9 +2,9 @@
 
 Citation: Wu et al. 2019, arXiv:1911.11361. KL-control (Jaques et al. 2019, arXiv:1907.00456) is
 variant v with divergence kl and a fixed weight.
-Update order: behaviour policy (a phase of its own, for the divergences that need one); then critics
-and actor from the same old parameters → target critics → critic of the divergence → its weight →
-temperature.
+Update order: behaviour policy (a phase of its own, for the divergences that need one); then
+actor, temperature and critics from the same old parameters → target critics → critic of the
+divergence → its weight.
 Checked against: the authors' code (google-research, behavior_regularized_offline_rl). Departures:
 theirs steps the target critics first, then one loss after the other, each at the parameters that
 the ones before have stepped; here all gradients are at the same old parameters. Each step of its
@@ -15,21 +15,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.base import Algorithm, Phase
 from offrl_jax.algorithms.common import soft_actor_critic
-from offrl_jax.algorithms.common.behavior import (
-    MMDConfig,
-    fit_behavior,
-    likelihood_loss,
-    mmd_penalty,
-)
+from offrl_jax.algorithms.common.agents import of_agent
+from offrl_jax.algorithms.common.behavior import MMDConfig, likelihood_loss, mmd_penalty
 from offrl_jax.algorithms.common.best_of_n import best_action, sample_noise
-from offrl_jax.algorithms.common.critics import agent_q_values, critic_loss, minimum_q, q_values
+from offrl_jax.algorithms.common.critics import (
+    critic_loss,
+    minimum_q,
+    q_values,
+    state_q_values,
+)
 from offrl_jax.algorithms.common.soft_actor_critic import (
+    Context,
     SoftActorCriticConfig,
     SoftActorCriticState,
     policy_of,
@@ -41,10 +43,11 @@ from offrl_jax.losses.divergences import (
     gaussian_kl,
     gradient_penalty,
 )
-from offrl_jax.losses.td import td_target
 from offrl_jax.networks.distributions import TanhGaussian
-from offrl_jax.networks.modules import StateActionMLP, gaussian_policy, init_policy
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.heads import gaussian_policy, init_outputs, init_policy, outputs
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 PRIMAL = ("kl", "reverse_kl", "mmd")
@@ -103,8 +106,10 @@ class BRACConfig(MMDConfig, SoftActorCriticConfig):
     )
     actor_learning_rate: float = setting(3e-5, "Adam's step size for the actor", low=0)
     critic_learning_rate: float = setting(1e-3, "Adam's step size for the critics", low=0)
-    actor_hidden_sizes: tuple[int, ...] = setting((200, 200), "actor's and β's layers", low=1)
-    critic_hidden_sizes: tuple[int, ...] = setting((300, 300), "all critics' hidden layers", low=1)
+    actor_network: nn.Module = network_setting(MLP((200, 200)), "network of the actor and of β")
+    critic_network: nn.Module = network_setting(
+        MLP((300, 300)), "network of each critic and of the divergence's"
+    )
     mmd_sigma_convention: str = setting(
         "brac", "bear: exp(−distance / 2σ); brac: exp(−distance / σ)", choices=("bear", "brac")
     )
@@ -114,10 +119,8 @@ class BRACConfig(MMDConfig, SoftActorCriticConfig):
 
 class BRACState(NamedTuple):
     agent: SoftActorCriticState
-    behavior: Any  # policy and log temperature of β; None for a dual divergence
-    behavior_optimizer: Any
-    divergence_critic: Any  # None for a primal one
-    divergence_critic_optimizer: Any
+    behavior: Trainable | None  # policy and log temperature of β; None for a dual divergence
+    divergence_critic: Trainable | None  # None for a primal one
     divergence_weight: Float[Array, ""]
 
     @property
@@ -128,25 +131,17 @@ class BRACState(NamedTuple):
 def init(config: BRACConfig, spec: Spec, key: Key) -> BRACState:
     """The soft actor-critic of the same key, with what the divergence needs beside it."""
     extra_key = jax.random.fold_in(key, 2)  # the agent splits off 0 and 1
-    observation, action = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
-    behavior = behavior_optimizer = critic = critic_optimizer = None
+    behavior = critic = None
     if config.divergence in PRIMAL:
-        behavior = {
-            "policy": init_policy(
-                config.actor_hidden_sizes, spec.observation_size, 2 * spec.action_size, extra_key
-            ),
-            "log_temperature": jnp.float32(0.0),
-        }
-        behavior_optimizer = optax.adam(config.behavior_learning_rate).init(behavior)
+        policy = init_policy(config.actor_network, 2 * spec.action_size, spec, extra_key)
+        behavior = Trainable.create({"policy": policy, "log_temperature": jnp.float32(0.0)})
     else:
-        critic = StateActionMLP(config.critic_hidden_sizes, 1).init(extra_key, observation, action)
-        critic_optimizer = optax.adam(config.divergence_critic_learning_rate).init(critic)
+        inputs = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
+        critic = Trainable.create(init_outputs(config.critic_network, 1, extra_key, *inputs))
     return BRACState(
         agent=soft_actor_critic.init(config, spec, key),
         behavior=behavior,
-        behavior_optimizer=behavior_optimizer,
         divergence_critic=critic,
-        divergence_critic_optimizer=critic_optimizer,
         divergence_weight=jnp.float32(config.divergence_weight),
     )
 
@@ -156,12 +151,15 @@ def behavior_policy(
 ) -> TanhGaussian:
     """β(·|s)."""
     return gaussian_policy(
-        config.actor_hidden_sizes, behavior["policy"], observation, BEHAVIOR_LOG_STD_RANGE
+        config.actor_network,
+        behavior["policy"],
+        observation,
+        log_std_range=BEHAVIOR_LOG_STD_RANGE,
     )
 
 
 def behavior_loss(
-    behavior: Any, batch: Transition, key: Key, config: BRACConfig
+    config: BRACConfig, behavior: Any, batch: Transition, key: Key
 ) -> tuple[Float[Array, ""], Metrics]:
     """mean_b [ −log β(a|s) + α log β(ã|s) ], ã ~ β, with α learnt so that β keeps entropy −A.
 
@@ -174,9 +172,7 @@ def behavior_loss(
     negative_log_likelihood = likelihood_loss(policy, batch.action)
     loss = negative_log_likelihood - jax.lax.stop_gradient(temperature) * entropy
     temperature_loss = soft_actor_critic.temperature_loss(
-        behavior["log_temperature"],
-        sampled_log_prob,
-        config.target_entropy_per_action * batch.action.shape[-1],
+        config, behavior["log_temperature"], sampled_log_prob, batch.action.shape[-1]
     )
     metrics = {"behavior/loss": negative_log_likelihood, "behavior/entropy": entropy}
     return loss + temperature_loss, metrics
@@ -186,14 +182,19 @@ def behavior_update(
     config: BRACConfig, state: BRACState, batch: Transition, key: Key
 ) -> tuple[BRACState, Metrics]:
     """A step of the pretraining phase: β alone learns."""
-    state, metrics = fit_behavior(config, state, batch, key, behavior_loss)
-    return state._replace(agent=state.agent._replace(step=state.step + 1)), metrics
+    behavior, metrics = state.behavior.minimize(
+        lambda behavior: behavior_loss(config, behavior, batch, key),
+        config.behavior_learning_rate,
+    )
+    agent = state.agent._replace(step=state.step + 1)
+    return state._replace(agent=agent, behavior=behavior), metrics
 
 
 def divergence(
     config: BRACConfig,
     state: BRACState,
     policy: TanhGaussian,
+    *,
     observation: Float[Array, "B O"],
     data_action: Float[Array, "B A"],
     key: Key,
@@ -208,7 +209,7 @@ def divergence(
     Departs from the paper: KL is exact where the authors' code samples it.
     """
     if config.divergence in PRIMAL:
-        behavior = behavior_policy(config, state.behavior, observation)
+        behavior = behavior_policy(config, state.behavior.params, observation)
         if config.divergence == "kl":
             return gaussian_kl(*policy, *behavior)
         if config.divergence == "reverse_kl":
@@ -217,21 +218,20 @@ def divergence(
         noise, behavior_noise = jax.random.normal(key, (2, *shape))
         return mmd_penalty(config, policy.pre_tanh(noise), behavior.pre_tanh(behavior_noise))
     action, _ = policy.sample_and_log_prob(key)
-    critic = divergence_critic(config, state.divergence_critic, observation)
+    critic = partial(divergence_critic, config, state.divergence_critic.params, observation)
     return dual_estimate(DUAL[config.divergence], critic(action), critic(data_action))
 
 
 def divergence_critic(
-    config: BRACConfig, params: Any, observation: Float[Array, "B O"]
-) -> Callable:
-    """a (B, A) -> c(s, a) (B,)."""
-    network = StateActionMLP(config.critic_hidden_sizes, 1)
-    return lambda action: network.apply(params, observation, action)[..., 0]
+    config: BRACConfig, critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B A"]
+) -> Float[Array, "B"]:
+    """c(s, a)."""
+    return outputs(config.critic_network, critic, observation, action)[..., 0]
 
 
 def divergence_critic_loss(
-    params: Any, policy: TanhGaussian, batch: Transition, key: Key, config: BRACConfig
-) -> Float[Array, ""]:
+    config: BRACConfig, critic: Any, policy: TanhGaussian, batch: Transition, key: Key
+) -> tuple[Float[Array, ""], Metrics]:
     """−mean_b D(π, β)(s) + w · gradient penalty: the critic makes the dual bound tight.
 
     Source: Wu et al. 2019, arXiv:1911.11361, section 4; weight and form of the penalty as in the
@@ -239,121 +239,122 @@ def divergence_critic_loss(
     """
     action_key, mix_key = jax.random.split(key)
     action, _ = policy.sample_and_log_prob(action_key)
-    critic = divergence_critic(config, params, batch.observation)
-    estimate = dual_estimate(DUAL[config.divergence], critic(action), critic(batch.action))
+    c = partial(divergence_critic, config, critic, batch.observation)
+    estimate = dual_estimate(DUAL[config.divergence], c(action), c(batch.action))
     mix = jax.random.uniform(mix_key, action.shape[:1])
-    penalty = gradient_penalty(critic, action, batch.action, mix)
-    return config.gradient_penalty_weight * penalty - jnp.mean(estimate)
+    penalty = gradient_penalty(c, action, batch.action, mix)
+    loss = config.gradient_penalty_weight * penalty - jnp.mean(estimate)
+    return loss, {"divergence_critic/loss": loss}
 
 
 def divergence_critic_steps(
-    config: BRACConfig, state: BRACState, policy: TanhGaussian, batch: Transition, key: Key
-) -> tuple[BRACState, Metrics]:
+    config: BRACConfig, critic: Trainable, policy: TanhGaussian, batch: Transition, key: Key
+) -> tuple[Trainable, Metrics]:
     """Several steps of the divergence's critic against the same policy and batch."""
-    params, optimizer = state.divergence_critic, state.divergence_critic_optimizer
     for step_key in jax.random.split(key, config.num_divergence_critic_steps):
-        loss, gradient = jax.value_and_grad(divergence_critic_loss)(
-            params, policy, batch, step_key, config
+        critic, metrics = critic.minimize(
+            lambda critic, key=step_key: divergence_critic_loss(config, critic, policy, batch, key),
+            config.divergence_critic_learning_rate,
         )
-        params, optimizer = adam_step(
-            config.divergence_critic_learning_rate, gradient, params, optimizer
-        )
-    state = state._replace(divergence_critic=params, divergence_critic_optimizer=optimizer)
-    return state, {"divergence_critic/loss": loss}
+    return critic, metrics
 
 
 def actor_loss(
-    actor: Any, state: BRACState, batch: Transition, keys: tuple[Key, Key], config: BRACConfig
-) -> tuple[Float[Array, ""], tuple]:
+    config: BRACConfig,
+    actor: Any,
+    state: BRACState,
+    batch: Transition,
+    *,
+    key: Key,
+    divergence_key: Key,
+) -> tuple[Float[Array, ""], tuple[Metrics, TanhGaussian, Float[Array, "B"]]]:
     """mean_b [ α_e log π(a|s) + α D(π, β)(s) − min_k Q_k(s, a) ], without Q in the warm-up.
 
-    Returns the loss, and π(·|s), the log-density of its sample and the mean divergence.
+    Returns what `soft_actor_critic.actor_loss` does.
 
     Source: Wu et al. 2019, arXiv:1911.11361, eq. 4 (α_e: the temperature of entropy).
     """
     policy = policy_of(config, actor, batch.observation)
-    action, log_prob = policy.sample_and_log_prob(keys[0])
-    q = minimum_q(config, state.agent.critic, batch.observation, action)
-    distance = divergence(config, state, policy, batch.observation, batch.action, keys[1])
+    action, log_prob = policy.sample_and_log_prob(key)
+    q = minimum_q(config, state.agent.critic.params, batch.observation, action)
+    distance = divergence(
+        config,
+        state,
+        policy,
+        observation=batch.observation,
+        data_action=batch.action,
+        key=divergence_key,
+    )
     started = state.step >= num_pretraining_steps(config) + config.num_warmup_steps
-    temperature = jnp.exp(state.agent.log_temperature)
+    temperature = jnp.exp(state.agent.temperature.params)
     loss = jnp.mean(temperature * log_prob + state.divergence_weight * distance - started * q)
-    return loss, (policy, log_prob, jnp.mean(distance))
+    metrics = {
+        "actor/loss": loss,
+        "actor/entropy": -jnp.mean(log_prob),
+        "actor/divergence": jnp.mean(distance),
+    }
+    return loss, (metrics, policy, log_prob)
 
 
-def value_target(
-    config: BRACConfig,
-    state: BRACState,
-    batch: Transition,
-    policy: TanhGaussian,
-    keys: tuple[Key, Key],
+def penalised_target(
+    config: BRACConfig, state: BRACState, context: Context, key: Key
 ) -> Float[Array, "B"]:
-    """p: y = r + γ (1 − d) V̄(s′);   v: y = r + γ (1 − d) ( V̄(s′) − α D(s′) ), or with
-    `penalty_position` state y = r − α D(s) + γ (1 − d) V̄(s′).
+    """p: y, soft actor-critic's r + γ (1 − d) V̄(s′);   v: y − γ (1 − d) α D(s′), or with
+    `penalty_position` state y − α D(s).
 
-    V̄ is that of soft actor-critic. A dual divergence needs the data's next action, so a cut episode
-    pays nothing at its last s′.
-
-    Args:
-      config: The algorithm's.
-      state: Before the step.
-      batch: (B, ...).
-      policy: π(·|s).
-      keys: For the next action and for the divergence.
+    A dual divergence needs the data's next action, so a cut episode pays nothing at its last s′.
 
     Source: Wu et al. 2019, arXiv:1911.11361, eq. 3; the lecture prints the other placement, whose
     fixed point differs.
     """
-    next_policy = policy_of(config, state.agent.actor, batch.next_observation)
-    next_value = soft_actor_critic.next_state_value(
-        config, state.agent, batch, next_policy, keys[0]
-    )
-    distance = partial(divergence, config, state, key=keys[1])
-    reward = batch.reward
-    if config.variant == "v" and config.penalty_position == "state":
-        penalty = distance(policy, batch.observation, batch.action)
-        reward = reward - state.divergence_weight * penalty
-    elif config.variant == "v":
-        penalty = distance(next_policy, batch.next_observation, batch.next_action)
+    if config.variant == "p":
+        return context.target
+    batch, distance = context.batch, partial(divergence, config, state, key=key)
+    if config.penalty_position == "state":
+        penalty = distance(context.policy, observation=batch.observation, data_action=batch.action)
+    else:
+        penalty = (
+            config.discount
+            * (1.0 - batch.terminal)
+            * distance(
+                context.next_policy,
+                observation=batch.next_observation,
+                data_action=batch.next_action,
+            )
+        )
         if config.divergence in DUAL:
             penalty = penalty * batch.next_action_valid
-        next_value = next_value - state.divergence_weight * penalty
-    return td_target(reward, batch.terminal, next_value, config.discount)
+    return context.target - jax.lax.stop_gradient(state.divergence_weight * penalty)
 
 
 def update(
     config: BRACConfig, state: BRACState, batch: Transition, key: Key
 ) -> tuple[BRACState, Metrics]:
-    actor_key, next_key, _ = jax.random.split(key, 3)  # soft actor-critic's, so α = 0 equals it
     distance_key, target_key, critic_key = jax.random.split(jax.random.fold_in(key, 3), 3)
-    (loss, (policy, log_prob, distance)), actor_gradient = jax.value_and_grad(
-        actor_loss, has_aux=True
-    )(state.agent.actor, state, batch, (actor_key, distance_key), config)
-    target = value_target(config, state, batch, policy, (next_key, target_key))
-    critic_gradient, metrics = jax.grad(critic_loss, has_aux=True)(
-        state.agent.critic, batch, target, config
+    agent, context, metrics = soft_actor_critic.policy_step(
+        config,
+        state.agent,
+        batch,
+        key,
+        lambda config, actor, agent, batch, key: actor_loss(
+            config, actor, state, batch, key=key, divergence_key=distance_key
+        ),
     )
-    temperature_gradient = jax.grad(soft_actor_critic.temperature_loss)(
-        state.agent.log_temperature,
-        log_prob,
-        config.target_entropy_per_action * batch.action.shape[-1],
+    target = penalised_target(config, state, context, target_key)
+    gradient, critic_metrics = jax.grad(critic_loss, argnums=1, has_aux=True)(
+        config, agent.critic.params, batch, target
     )
-    metrics |= {
-        "actor/loss": loss,
-        "actor/entropy": -jnp.mean(log_prob),
-        "actor/temperature": jnp.exp(state.agent.log_temperature),
-        "actor/divergence": distance,
-        "actor/divergence_weight": state.divergence_weight,
-    }
-    if config.divergence in DUAL:
-        state, critic_metrics = divergence_critic_steps(config, state, policy, batch, critic_key)
+    agent = soft_actor_critic.critic_step(config, agent, gradient)
+    metrics |= critic_metrics | {"actor/divergence_weight": state.divergence_weight}
+    critic = state.divergence_critic
+    if critic is not None:
+        critic, critic_metrics = divergence_critic_steps(
+            config, critic, context.policy, batch, critic_key
+        )
         metrics |= critic_metrics
-    agent = soft_actor_critic.apply_gradients(
-        config, state.agent, actor_gradient, critic_gradient, temperature_gradient
-    )
-    rate = config.divergence_weight_learning_rate
-    weight = state.divergence_weight + rate * (distance - config.divergence_threshold)
-    return state._replace(agent=agent, divergence_weight=jnp.clip(weight, *WEIGHT_RANGE)), metrics
+    growth = metrics["actor/divergence"] - config.divergence_threshold
+    weight = state.divergence_weight + config.divergence_weight_learning_rate * growth
+    return BRACState(agent, state.behavior, critic, jnp.clip(weight, *WEIGHT_RANGE)), metrics
 
 
 def num_pretraining_steps(config: BRACConfig) -> int:
@@ -370,10 +371,10 @@ def act(
     """The mode, or with `num_action_samples` the sample of highest Q_1."""
     if config.num_action_samples == 1:
         return soft_actor_critic.act(config, state.agent, observation, key)
-    policy = policy_of(config, state.agent.actor, observation)
+    policy = policy_of(config, state.agent.actor.params, observation)
     shape = observation.shape[0], config.num_action_samples, policy.mean.shape[-1]
     action = jnp.tanh(policy.pre_tanh(sample_noise(key, *shape)))
-    return best_action(action, q_values(config, state.agent.critic, observation, action)[0])
+    return best_action(action, q_values(config, state.agent.critic.params, observation, action)[0])
 
 
 def value(
@@ -381,7 +382,7 @@ def value(
 ) -> Float[Array, "B"]:
     """min_k Q_k(s, a) of the action taken."""
     action = act(config, state, observation, None)
-    return minimum_q(config, state.agent.critic, observation, action)
+    return minimum_q(config, state.agent.critic.params, observation, action)
 
 
 brac = Algorithm(
@@ -393,5 +394,5 @@ brac = Algorithm(
     value=value,
     citation="Wu et al. 2019, arXiv:1911.11361",
     phases=phases,
-    q_values=agent_q_values,
+    q_values=of_agent(state_q_values),
 )
