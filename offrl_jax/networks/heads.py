@@ -33,12 +33,6 @@ class Headed(nn.Module):
         key: Key | None = None,
     ) -> Float[Array, "... F"]:
         x = features(self.network, observation, action, key)
-        leading = (observation if action is None else action).shape[:-1]
-        if x.shape[:-1] != leading:
-            raise InputError(
-                f"{type(self.network).__name__} makes features of shape {x.shape}; it must return "
-                f"one vector for each input, {(*leading, 'F')}"
-            )
         return nn.Dense(self.output_size, kernel_init=INITIALIZERS["torch"], name="head")(x)
 
 
@@ -52,7 +46,8 @@ def init_outputs(
     """Parameters of a network with `output_size` outputs for inputs of these shapes.
 
     Raises:
-      InputError: if the network has other variables than parameters.
+      InputError: if the network has other variables than parameters, or makes anything else than
+        one vector of each input.
     """
     return _init(Headed(network, output_size), key, observation, action)
 

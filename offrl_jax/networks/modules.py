@@ -162,21 +162,29 @@ def features(
 
     A network without a parameter `action` takes [s, a] in place of s. One with a parameter `key`
     receives the key, which is for dropout and None in evaluation.
+
+    Raises:
+      InputError: if it takes an action and there is none, or makes no vector of each input.
     """
-    keyed = {"key": key} if takes(network, "key") else {}
-    if action is None:
-        if requires_action(network):
-            raise InputError(
-                f"{type(network).__name__} takes an action, but here it is a network of the state "
-                "alone; give one whose __call__ has no action, or action=None"
-            )
-        return network(observation, **keyed)
-    if takes(network, "action"):
-        return network(observation, action, **keyed)
-    if action.ndim > observation.ndim:
-        shape = (*action.shape[:-1], observation.shape[-1])
-        observation = jnp.broadcast_to(jnp.expand_dims(observation, -2), shape)
-    return network(jnp.concatenate([observation, action], axis=-1), **keyed)
+    if action is None and requires_action(network):
+        raise InputError(
+            f"{type(network).__name__} takes an action, but here it is a network of the state "
+            "alone; give one whose __call__ has no action, or action=None"
+        )
+    leading = (observation if action is None else action).shape[:-1]
+    inputs = (observation,) if action is None else (observation, action)
+    if action is not None and not takes(network, "action"):
+        if action.ndim > observation.ndim:
+            shape = (*leading, observation.shape[-1])
+            observation = jnp.broadcast_to(jnp.expand_dims(observation, -2), shape)
+        inputs = (jnp.concatenate([observation, action], axis=-1),)
+    x = network(*inputs, **({"key": key} if takes(network, "key") else {}))
+    if x.shape[:-1] != leading:
+        raise InputError(
+            f"{type(network).__name__} makes features of shape {x.shape} of inputs of shape "
+            f"{inputs[0].shape}; it must return one vector for each input"
+        )
+    return x
 
 
 def row(vector: Float[Array, "F"], ndim: int) -> jax.Array:
