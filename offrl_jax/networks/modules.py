@@ -135,7 +135,8 @@ class Encoded(nn.Module):
         action: Float[Array, "... A"] | None = None,
         key: Key | None = None,
     ) -> Float[Array, "... F"]:
-        encoded = features(self.encoder, observation, None, key)
+        encoder_key, key = (None, None) if key is None else jax.random.split(key)
+        encoded = features(self.encoder, observation, None, encoder_key)
         return features(self.network, encoded, action, key)
 
 
