@@ -12,8 +12,8 @@ from offrl_jax.types import Array, Bool, Float
 
 
 def is_piecewise_linear(network: nn.Module) -> bool:
-    """Whether the network is an MLP of ReLU layers alone."""
-    return isinstance(network, MLP) and network.activation == "relu" and not network.layer_norm
+    """Whether the network is an MLP of ReLU layers alone; a subclass may compute something else."""
+    return type(network) is MLP and network.activation == "relu" and not network.layer_norm
 
 
 def values_and_slopes(
