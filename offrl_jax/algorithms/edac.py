@@ -2,7 +2,8 @@
 smaller ensemble penalises unseen actions.
 
 Citation: An et al. 2021, arXiv:2110.01548.
-Update order: `soft_actor_critic.update`.
+Update order: actor, temperature and critics, all from the same old parameters; then the target
+critics.
 Checked against: the authors' code (snu-mllab/EDAC at 198d570). Departures: parameters start as
 everywhere here, not from biases of 0.1 and small last layers; a max backup asks the target critics,
 where theirs asks the online ones.

@@ -3,8 +3,8 @@ DisCor's weights of the TD loss as an option.
 
 Citation: Haarnoja et al. 2018, arXiv:1812.05905; SAC-N: An et al. 2021, arXiv:2110.01548; DisCor:
 Kumar et al. 2020, arXiv:2003.07305.
-Update order: `soft_actor_critic.update`; with DisCor the error networks too, on the same old
-critics, and their targets with the critics' targets.
+Update order: actor, temperature, critics and, with DisCor, error networks, all from the same old
+parameters; then the targets of critics and error networks.
 Checked against: the authors' EDAC code (`num_critics`, sum over critics of the mean squared error);
 DisCor: a public reimplementation (toshikwa/discor.pytorch at 24fca75).
 """
