@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax.networks.modules import (
-    BFLOAT16,
-    MLP,
-    StateActionMLP,
+from offrl_jax.devices import BFLOAT16
+from offrl_jax.networks.heads import (
     critic_values,
     init_critics,
-    init_tanh_mean_policy,
+    init_outputs,
     init_value,
+    outputs,
     state_value,
     tanh_mean_policy,
 )
+from offrl_jax.networks.modules import ACTIVATIONS, INITIALIZERS, MLP, Encoded
 from tests.arrays import random_dataset
 
 KEY = jax.random.key(0)
@@ -68,8 +68,8 @@ def filled(params, seed=0):
     return jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.5, x.shape), jnp.float32), params)
 
 
-def initial(network, *inputs):
-    return filled(jax.eval_shape(network.init, KEY, *inputs))
+def initial(network, *inputs, output_size=2):
+    return filled(jax.eval_shape(lambda: init_outputs(network, output_size, KEY, *inputs)))
 
 
 def _layer_norm(params, x):
@@ -81,19 +81,19 @@ def _layer_norm(params, x):
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_layers_come_in_the_order_dense_relu_layer_norm(layer_norm):
-    network = MLP((7, 6), 2, layer_norm)
+    network = MLP((7, 6), layer_norm=layer_norm)
     params = initial(network, OBSERVATION)
-    expected = numpy_mlp(params["params"], np.asarray(OBSERVATION, np.float64))
-    np.testing.assert_allclose(network.apply(params, OBSERVATION), expected, atol=1e-4)
+    expected = numpy_mlp(params, np.asarray(OBSERVATION, np.float64))
+    np.testing.assert_allclose(outputs(network, params, OBSERVATION), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_several_actions_a_state_equal_one_by_one(layer_norm):
-    network = StateActionMLP((8, 7), 2, layer_norm)
+    network = MLP((8, 7), layer_norm=layer_norm)
     params = initial(network, OBSERVATION, ACTIONS[:, 0])
-    together = network.apply(params, OBSERVATION, ACTIONS)
+    together = outputs(network, params, OBSERVATION, ACTIONS)
     for n in range(ACTIONS.shape[1]):
-        alone = network.apply(params, OBSERVATION, ACTIONS[:, n])
+        alone = outputs(network, params, OBSERVATION, ACTIONS[:, n])
         np.testing.assert_allclose(together[:, n], alone, rtol=1e-4, atol=1e-5)
     expected = numpy_state_action_mlp(params, OBSERVATION, ACTIONS)
     np.testing.assert_allclose(together, expected, atol=1e-4)
@@ -101,73 +101,53 @@ def test_several_actions_a_state_equal_one_by_one(layer_norm):
 
 def test_layer_norm_has_a_scale_and_a_bias_after_every_hidden_layer_only_if_asked_for():
     plain, normed = (
-        jax.eval_shape(lambda n=n: init_critics((8, 7, 6), 2, SPEC, KEY, layer_norm=n))
+        jax.eval_shape(lambda n=n: init_critics(MLP((8, 7, 6), layer_norm=n), 2, SPEC, KEY))
         for n in (False, True)
     )
     assert "LayerNorm" not in str(jax.tree.structure(plain))
-    first, deeper = normed["params"]["LayerNorm_0"], normed["params"]["MLP_0"]
-    for norm, size in ((first, 8), (deeper["LayerNorm_0"], 7), (deeper["LayerNorm_1"], 6)):
+    members = normed["members"]
+    for i, size in enumerate((8, 7, 6)):
+        norm = members["network"][f"LayerNorm_{i}"]
         assert norm["scale"].shape == norm["bias"].shape == (2, size)
-    assert "LayerNorm_2" not in deeper  # not after the head
+    assert "LayerNorm" not in str(jax.tree.structure(members["head"]))
 
 
 def test_layer_norm_forgets_the_size_of_its_input():
     """Without biases, ReLU layers scale with their input, and a LayerNorm takes the scale out."""
     for layer_norm in (False, True):
-        network = MLP((8,), 1, layer_norm)
-        params = jax.jit(network.init)(KEY, OBSERVATION)
-        outputs = [network.apply(params, scale * OBSERVATION) for scale in (1.0, 3.0)]
-        assert np.allclose(*outputs, atol=1e-4) == layer_norm
+        network = MLP((8,), layer_norm=layer_norm)
+        params = jax.jit(lambda network=network: init_outputs(network, 1, KEY, OBSERVATION))()
+        found = [outputs(network, params, scale * OBSERVATION) for scale in (1.0, 3.0)]
+        assert np.allclose(*found, atol=1e-4) == layer_norm
 
 
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_critics_are_independent_networks(layer_norm):
-    params = jax.jit(lambda: init_critics((8, 8), 3, SPEC, KEY, layer_norm=layer_norm))()
-    values = critic_values((8, 8), params, OBSERVATION, ACTIONS, layer_norm=layer_norm)
-    assert values.shape == (3, 4, 6)
-    assert len({float(q) for q in values[:, 0, 0]}) == 3
-    np.testing.assert_allclose(values, numpy_critics(params, OBSERVATION, ACTIONS), atol=1e-4)
-
-    other = jax.tree.map(lambda x: x.at[1].add(0.5), params)
-    after = critic_values((8, 8), other, OBSERVATION, ACTIONS, layer_norm=layer_norm)
-    np.testing.assert_array_equal(after[::2], values[::2])
-    assert (after[1] != values[1]).all()
-
-
-# The policy and the value of IQL
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_each_layer_is_followed_by_its_activation(activation):
+    network = MLP((8, 7), activation)
+    params = initial(network, OBSERVATION)
+    x = OBSERVATION
+    for layer in (params["network"][f"Dense_{i}"] for i in range(2)):
+        x = getattr(jax.nn, activation)(x @ layer["kernel"] + layer["bias"][None])
+    expected = x @ params["head"]["kernel"] + params["head"]["bias"][None]
+    np.testing.assert_allclose(
+        outputs(network, params, OBSERVATION), expected, rtol=1e-4, atol=1e-5
+    )
 
 
-def test_the_means_of_a_tanh_mean_policy_are_a_network_of_the_state():
-    params = filled(jax.eval_shape(lambda: init_tanh_mean_policy((8, 7), SPEC, KEY)))
-    policy = tanh_mean_policy((8, 7), params, OBSERVATION)
-    expected = numpy_policy(params["mean"], OBSERVATION)
-    assert policy.mean.shape == (4, 3)
-    np.testing.assert_allclose(policy.mean, expected, atol=1e-4)
-
-
-def test_the_deviations_of_a_tanh_mean_policy_are_clipped_and_the_same_in_all_states():
-    params = filled(jax.eval_shape(lambda: init_tanh_mean_policy((8, 7), SPEC, KEY)))
-    params["log_std"] = jnp.array([-9.0, 0.3, 4.0])
-    policy = tanh_mean_policy((8, 7), params, OBSERVATION)
-    np.testing.assert_allclose(policy.log_std, np.tile([-5.0, 0.3, 2.0], (4, 1)), rtol=1e-6)
-
-
-def test_a_new_tanh_mean_policy_has_unit_deviations_and_means_by_its_key():
-    def create(key):
-        return init_tanh_mean_policy((8, 7), SPEC, key)
-
-    first, other = (jax.jit(create)(jax.random.key(seed)) for seed in (0, 1))
-    np.testing.assert_array_equal(first["log_std"], np.zeros(3))
-    kernels = [p["mean"]["params"]["Dense_0"]["kernel"] for p in (first, other)]
-    assert kernels[0].shape == (5, 8) and (kernels[0] != kernels[1]).all()
-
-
-def test_the_value_is_a_network_of_the_state():
-    params = filled(jax.eval_shape(lambda: init_value((8, 7), SPEC, KEY)))
-    expected = numpy_mlp(params["params"], np.asarray(OBSERVATION, np.float64))
-    value = state_value((8, 7), params, OBSERVATION)
-    assert value.shape == (4,)
-    np.testing.assert_allclose(value, expected[:, 0], atol=1e-4)
+@pytest.mark.parametrize("initializer", INITIALIZERS)
+def test_weights_start_as_the_initializer_says_and_biases_at_zero(initializer):
+    network = MLP((64, 96), initializer=initializer)
+    params = jax.jit(lambda: init_outputs(network, 2, KEY, jnp.zeros((1, 80))))()
+    assert all((np.asarray(layer["bias"]) == 0).all() for layer in params["network"].values())
+    kernel = np.asarray(params["network"]["Dense_1"]["kernel"], np.float64)
+    if initializer == "orthogonal":
+        np.testing.assert_allclose(kernel @ kernel.T, 2 * np.eye(64), atol=1e-5)
+    else:
+        bound = 1 / np.sqrt(64) if initializer == "torch" else np.sqrt(6 / (64 + 96))
+        assert np.abs(kernel).max() == pytest.approx(bound, rel=0.01)
+        assert kernel.std() == pytest.approx(bound / np.sqrt(3), rel=0.02)
+    bound = 1 / np.sqrt(96)  # the head's, whatever the network's
+    assert np.abs(params["head"]["kernel"]).max() == pytest.approx(bound, rel=0.05)
 
 
 # Dropout
@@ -178,12 +158,13 @@ def transparent(depth, width):
     copy = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
     ones = {"kernel": jnp.zeros((5, width)), "bias": jnp.ones(width)}
     deeper = {f"Dense_{i}": copy for i in range(1, depth)}
-    return {"params": {"Dense_0": ones, **deeper, "head": copy}}
+    return {"network": {"Dense_0": ones, **deeper}, "head": copy}
 
 
 def units(depth, rate, key, *, rows=50, width=400):
-    network = MLP((width,) * depth, width, dropout=rate)
-    return np.asarray(network.apply(transparent(depth, width), jnp.ones((rows, 5)), key))
+    network = MLP((width,) * depth, dropout=rate)
+    params = transparent(depth, width)
+    return np.asarray(outputs(network, params, jnp.ones((rows, 5)), key=key))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5])
@@ -207,49 +188,62 @@ def test_layers_and_keys_drop_different_units():
 
 
 def test_units_are_dropped_after_the_layer_norm():
-    network, width = MLP((6,), 6, layer_norm=True, dropout=0.5), 6
+    network, width = MLP((6,), layer_norm=True, dropout=0.5), 6
     params = transparent(1, width)
-    params["params"]["LayerNorm_0"] = {"scale": jnp.ones(width), "bias": jnp.ones(width)}
-    output = network.apply(params, jnp.ones((50, 5)), KEY)
+    params["network"]["LayerNorm_0"] = {"scale": jnp.ones(width), "bias": jnp.ones(width)}
+    output = outputs(network, params, jnp.ones((50, 5)), key=KEY)
     assert np.unique(output) == pytest.approx([0.0, 2.0], abs=1e-6)
 
 
-def by_mlp(params, key, rate):
-    return MLP((8, 7), 1, dropout=rate).apply(params, OBSERVATION, key)
+def test_an_encoder_and_its_network_drop_different_units():
+    width = 400
+    ones = {"kernel": jnp.zeros((5, width)), "bias": jnp.ones(width)}
+    copy = {"kernel": jnp.eye(width), "bias": jnp.zeros(width)}
+    params = {"encoder": {"Dense_0": ones}, "network": {"Dense_0": copy}}
+    network = Encoded(MLP((width,), dropout=0.5), MLP((width,), dropout=0.5))
+    found = network.apply({"params": params}, jnp.ones((50, 5)), key=KEY)
+    assert (np.asarray(found) > 0).mean() == pytest.approx(0.25, abs=0.02)
 
 
-def by_value(params, key, rate):
-    return state_value((8, 7), params, OBSERVATION, dropout=rate, key=key)[:, None]
+def by_mlp(network, params, key):
+    return outputs(network, params, OBSERVATION, key=key)
 
 
-def by_policy(params, key, rate):
+def by_value(network, params, key):
+    return state_value(network, params, OBSERVATION, key=key)[:, None]
+
+
+def by_policy(network, params, key):
     params = {"mean": params, "log_std": jnp.zeros(1)}
-    return jnp.arctanh(tanh_mean_policy((8, 7), params, OBSERVATION, dropout=rate, key=key).mean)
+    return jnp.arctanh(tanh_mean_policy(network, params, OBSERVATION, key=key).mean)
 
 
-@pytest.mark.parametrize("network", [by_mlp, by_value, by_policy])
-def test_only_calls_with_a_key_and_a_rate_drop_units(network):
-    params = jax.jit(lambda: init_value((8, 7), SPEC, KEY))()
-    plain = network(params, None, 0.0)
-    for key, rate in ((None, 0.5), (KEY, 0.0)):
-        np.testing.assert_array_equal(network(params, key, rate), plain)
-    dropped = network(params, KEY, 0.5)
+@pytest.mark.parametrize("call", [by_mlp, by_value, by_policy])
+def test_only_calls_with_a_key_and_a_rate_drop_units(call):
+    steady, dropping = (MLP((8, 7), dropout=rate) for rate in (0.0, 0.5))
+    params = jax.jit(lambda: init_value(steady, SPEC, KEY))()
+    plain = call(steady, params, None)
+    for network, key in ((dropping, None), (steady, KEY)):
+        np.testing.assert_array_equal(call(network, params, key), plain)
+    dropped = call(dropping, params, KEY)
     assert (dropped != plain).any()
-    np.testing.assert_allclose(dropped, by_mlp(params, KEY, 0.5), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(dropped, by_mlp(dropping, params, KEY), rtol=1e-4, atol=1e-6)
 
 
 def test_dropout_adds_no_parameters():
     plain, dropping = (
-        jax.eval_shape(MLP((8, 7), 2, dropout=rate).init, KEY, OBSERVATION) for rate in (0.0, 0.5)
+        jax.eval_shape(lambda rate=rate: init_value(MLP((8, 7), dropout=rate), SPEC, KEY))
+        for rate in (0.0, 0.5)
     )
     assert jax.tree.structure(plain) == jax.tree.structure(dropping)
 
 
 def test_bfloat16_is_of_hidden_layers_alone():
-    params = init_critics((64, 64), 2, SPEC, KEY, layer_norm=True)
+    network = MLP((64, 64), layer_norm=True)
+    params = init_critics(network, 2, SPEC, KEY)
 
     def values(params, action=ACTIONS):
-        return critic_values((64, 64), params, OBSERVATION, action, layer_norm=True)
+        return critic_values(network, params, OBSERVATION, action)
 
     exact = values(params)
     with jax.default_matmul_precision(BFLOAT16):
