@@ -15,7 +15,15 @@ which follow acme's MPO; the paper has no tasks of these domains; nor are reward
 AntMaze, since cut episodes end in zero.
 """
 
-from offrl_jax.presets.common import QUICK, QUICK_ANT, SMALL, pointmaze, quick, quick_antmaze
+from offrl_jax.presets.common import (
+    MLP_128,
+    QUICK,
+    QUICK_ANT,
+    SMALL,
+    pointmaze,
+    quick,
+    quick_antmaze,
+)
 from offrl_jax.presets.preset import Preset
 
 BRIEF = {"num_baseline_samples": 8, "num_target_actions": 4, "prior_learning_rate": 1e-3}
@@ -35,8 +43,8 @@ RECIPES = {
         | {
             "improvement_epsilon": 0.01,
             "target_update_period": 1,
-            "actor_hidden_sizes": (128, 128),
-            "critic_hidden_sizes": (128, 128),
+            "actor_network": MLP_128,
+            "critic_network": MLP_128,
             "batch_size": 128,
         }
     ),

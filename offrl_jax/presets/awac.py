@@ -16,7 +16,9 @@ for Kitchen, which takes Adroit's. rlkit is the authors' setting for MuJoCo (exa
 at ac45a9d).
 """
 
+from offrl_jax.networks.modules import MLP
 from offrl_jax.presets.common import (
+    MLP_256,
     QUICK,
     QUICK_ANT,
     SMALL,
@@ -42,8 +44,8 @@ RECIPES = {
         "config": {
             "weight": "softmax",
             "advantage_temperature": 2.0,
-            "actor_hidden_sizes": (256, 256, 256, 256),
-            "critic_hidden_sizes": (256, 256),
+            "actor_network": MLP((256,) * 4),
+            "critic_network": MLP_256,
             "batch_size": 1024,
             "actor_learning_rate": 3e-4,
             "critic_learning_rate": 3e-4,

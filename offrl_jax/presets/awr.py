@@ -17,11 +17,11 @@ at 831442f): momentum SGD, 5e-5 for the actor (HalfCheetah, Ant; Hopper 1e-4, Wa
 rewards.
 """
 
-from offrl_jax.presets.common import pointmaze, quick, quick_antmaze
+from offrl_jax.presets.common import MLP_128, MLP_256, pointmaze, quick, quick_antmaze
 from offrl_jax.presets.preset import Preset
 
 BRIEF = {"optimizer": "adam", "actor_learning_rate": 1e-3, "critic_learning_rate": 1e-3}
-SIZES = {"actor_hidden_sizes": (128, 128), "critic_hidden_sizes": (128, 128), "batch_size": 128}
+SIZES = {"actor_network": MLP_128, "value_network": MLP_128, "batch_size": 128}
 AUTHORS = {
     "optimizer": "sgd",
     "actor_learning_rate": 5e-5,
@@ -37,6 +37,6 @@ PRESETS = {
 }
 
 RECIPES = {
-    "quick": quick(BRIEF | {"actor_hidden_sizes": (256, 256), "critic_hidden_sizes": (256, 256)}),
+    "quick": quick(BRIEF | {"actor_network": MLP_256, "value_network": MLP_256}),
     "quick_antmaze": quick_antmaze(BRIEF | SIZES | {"batch_size": 256}),
 }

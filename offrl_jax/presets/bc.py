@@ -12,10 +12,10 @@ BUILD_NOTES.md. The others are CORL's (configs/offline/bc at eeeeef2; Kitchen ha
 takes Gym's); give --best_fraction=0.1 for its 10% BC.
 """
 
-from offrl_jax.presets.common import discrete, quick, quick_antmaze
+from offrl_jax.presets.common import MLP_128, MLP_256, discrete, quick, quick_antmaze
 from offrl_jax.presets.preset import Preset
 
-SMALL = {"learning_rate": 1e-3, "hidden_sizes": (128, 128), "batch_size": 128}
+SMALL = {"learning_rate": 1e-3, "network": MLP_128, "batch_size": 128}
 CORL = Preset(config={"policy": "deterministic"}, normalize_observations=True)
 
 PRESETS = {
@@ -32,7 +32,7 @@ RECIPES = {
         {
             "policy": "gaussian",
             "learning_rate": 1e-3,
-            "hidden_sizes": (256, 256),
+            "network": MLP_256,
             "batch_size": 256,
         }
     ),

@@ -14,11 +14,11 @@ authors' (sfujim/BCQ at 4876f7e), who publish one setting for all: the defaults.
 Φ = .15 and an actor rate of 3e-5.
 """
 
-from offrl_jax.presets.common import SMALL, pointmaze, quick
+from offrl_jax.presets.common import MLP_128, MLP_256, SMALL, pointmaze, quick
 from offrl_jax.presets.preset import Preset
 
 MODEL = {
-    "behavior_hidden_sizes": (128, 128),
+    "behavior_network": MLP_128,
     "behavior_learning_rate": 1e-3,
     "num_behavior_steps": 5_000,
 }
@@ -34,7 +34,7 @@ PRESETS = {
 
 QUICK_MODEL = {
     "actor_learning_rate": 1e-3,
-    "behavior_hidden_sizes": (256, 256),
+    "behavior_network": MLP_256,
     "num_behavior_steps": 20_000,
 }
 

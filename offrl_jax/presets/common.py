@@ -1,14 +1,16 @@
 """What the presets of several algorithms share."""
 
+from offrl_jax.networks.modules import MLP
 from offrl_jax.presets.preset import Preset
 
-WIDE = {"actor_hidden_sizes": (256, 256, 256), "critic_hidden_sizes": (256, 256, 256)}
+MLP_128, MLP_256 = MLP((128, 128)), MLP((256, 256))
+WIDE = {"actor_network": MLP((256, 256, 256)), "critic_network": MLP((256, 256, 256))}
 SMALL = {  # ours, for two CPU cores
     "actor_learning_rate": 3e-4,
     "critic_learning_rate": 1e-3,
     "target_update_rate": 0.02,
-    "actor_hidden_sizes": (128, 128),
-    "critic_hidden_sizes": (128, 128),
+    "actor_network": MLP_128,
+    "critic_network": MLP_128,
     "batch_size": 128,
 }
 SMALL_SOFT = SMALL | {"temperature_learning_rate": 1e-3, "initial_temperature": 0.1}
@@ -21,8 +23,8 @@ def pointmaze(config: dict) -> Preset:
 
 QUICK = SMALL | {
     "actor_learning_rate": 1e-3,
-    "actor_hidden_sizes": (256, 256),
-    "critic_hidden_sizes": (256, 256),
+    "actor_network": MLP_256,
+    "critic_network": MLP_256,
     "batch_size": 256,
 }
 
@@ -44,7 +46,7 @@ def quick_antmaze(config: dict, num_steps: int = 60_000) -> dict:
 DISCRETE = {  # ours, for two CPU cores
     "target_update_rate": 0.005,
     "critic_learning_rate": 3e-4,
-    "critic_hidden_sizes": (128, 128),
+    "critic_network": MLP_128,
     "batch_size": 128,
 }
 

@@ -25,13 +25,13 @@ deviations less 1 (constant in JaxCQL's AntMaze), nor the clip of the data's act
 PointMaze's and quick are ours. For Kitchen nobody published verified settings: Adroit's.
 """
 
-import dataclasses
 from typing import Any
 
-from offrl_jax.presets.common import SMALL_SOFT, pointmaze, quick
+from offrl_jax.networks.modules import MLP
+from offrl_jax.presets.common import MLP_256, SMALL_SOFT, pointmaze, quick
 from offrl_jax.presets.preset import Preset
 
-DEEP, WIDE = (256, 256, 256), (256, 256)
+DEEP = MLP((256, 256, 256))
 PLAIN = {  # every field in which a recipe below may differ from the next
     "variant": "h",
     "conservative_weight": 5.0,
@@ -49,8 +49,8 @@ PLAIN = {  # every field in which a recipe below may differ from the next
     "temperature_learning_rate": 3e-4,
     "initial_temperature": 1.0,
     "target_update_rate": 0.005,
-    "actor_hidden_sizes": WIDE,
-    "critic_hidden_sizes": WIDE,
+    "actor_network": MLP_256,
+    "critic_network": MLP_256,
     "batch_size": 256,
 }
 
@@ -64,13 +64,13 @@ def published(actor_learning_rate: float, config: dict[str, Any], **preset: Any)
     return Preset(config=PLAIN | rates | config, **preset)
 
 
-AUTHORS = {"actor_hidden_sizes": DEEP, "critic_hidden_sizes": DEEP, "num_warmup_steps": 40_000}
+AUTHORS = {"actor_network": DEEP, "critic_network": DEEP, "num_warmup_steps": 40_000}
 JAXCQL_LAGRANGE = {
     "lagrange": "jaxcql",
     "initial_log_multiplier": 1.0,
     "backup": "max_min",
 }
-CORL = {"actor_hidden_sizes": DEEP, "critic_hidden_sizes": DEEP}
+CORL = {"actor_network": DEEP, "critic_network": DEEP}
 ANTMAZE_REWARDS = {"reward_scale": 10.0, "reward_bias": -5.0}
 
 PUBLISHED = {
@@ -89,7 +89,7 @@ PUBLISHED = {
         | {
             "lagrange_threshold": 0.2,
             "min_difference": -200.0,
-            "critic_hidden_sizes": DEEP,
+            "critic_network": DEEP,
             "num_warmup_steps": 40_000,
         },
         num_steps=1_200_000,
@@ -103,7 +103,7 @@ PUBLISHED = {
         | {
             "lagrange_threshold": 0.8,
             "min_difference": -200.0,
-            "critic_hidden_sizes": (256,) * 5,
+            "critic_network": MLP((256,) * 5),
         },
         **ANTMAZE_REWARDS,
     ),
@@ -128,7 +128,7 @@ PUBLISHED = {
             "calibrated": True,
             "cut_return": "last_reward",
             "lagrange_threshold": 0.8,
-            "critic_hidden_sizes": (256,) * 4,
+            "critic_network": MLP((256,) * 4),
         },
         **ANTMAZE_REWARDS,
     ),
@@ -139,8 +139,8 @@ PUBLISHED = {
             "cut_return": "last_reward",
             "conservative_weight": 1.0,
             "backup": "max_min",
-            "actor_hidden_sizes": (512, 512),
-            "critic_hidden_sizes": (512, 512, 512),
+            "actor_network": MLP((512, 512)),
+            "critic_network": MLP((512, 512, 512)),
         },
         num_steps=20_000,
         reward_scale=10.0,
@@ -158,5 +158,5 @@ PRESETS = {
 
 RECIPES = {
     "quick": quick(PLAIN | SMALL_SOFT | {"conservative_weight": 10.0, "num_sampled_actions": 4}),
-    **{name: dataclasses.asdict(preset) for name, preset in PUBLISHED.items()},
+    **{name: vars(preset) for name, preset in PUBLISHED.items()},
 }

@@ -21,7 +21,10 @@ name for that one (umaze-diverse takes other temperatures: 5, 3 and 5). EQL's we
 V) / α}.
 """
 
+from offrl_jax.networks.modules import MLP
 from offrl_jax.presets.common import (
+    MLP_128,
+    MLP_256,
     QUICK,
     QUICK_ANT,
     SMALL,
@@ -32,15 +35,16 @@ from offrl_jax.presets.common import (
 )
 from offrl_jax.presets.preset import Preset
 
-DROPOUT = {"expectile": 0.7, "inverse_temperature": 0.5, "actor_dropout_percent": 10}
+VALUE = {"value_network": MLP_128}
+DROPOUT = {"expectile": 0.7, "inverse_temperature": 0.5, "actor_network": MLP(dropout=0.1)}
 
 PRESETS = {
-    "pointmaze": pointmaze(SMALL | {"num_decay_steps": 10_000}),
+    "pointmaze": pointmaze(SMALL | VALUE | {"num_decay_steps": 10_000}),
     "gym": Preset(scale_rewards_by_return_range=True),
     "antmaze": Preset(config={"expectile": 0.9, "inverse_temperature": 10.0}, reward_bias=-1.0),
     "adroit": Preset(config=DROPOUT),
     "kitchen": Preset(config=DROPOUT),
-    "discrete": discrete(SMALL | {"policy": "categorical", "num_decay_steps": 30_000}),
+    "discrete": discrete(SMALL | VALUE | {"policy": "categorical", "num_decay_steps": 30_000}),
 }
 
 XQL = {"value_loss": "gumbel", "max_exponent": 7.0}
@@ -62,6 +66,7 @@ RECIPES = {
     "eql_kitchen": {"config": EQL | {"value_temperature": 2.0, "inverse_temperature": 5.0}},
     "quick_antmaze": quick_antmaze(
         QUICK_ANT
+        | VALUE
         | {
             "discount": 0.995,
             "expectile": 0.7,
@@ -69,5 +74,7 @@ RECIPES = {
             "num_decay_steps": 60_000,
         }
     ),
-    "quick": quick(QUICK | {"num_decay_steps": 20_000, "inverse_temperature": 0.5}),
+    "quick": quick(
+        QUICK | {"value_network": MLP_256, "num_decay_steps": 20_000, "inverse_temperature": 0.5}
+    ),
 }

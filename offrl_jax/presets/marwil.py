@@ -12,11 +12,11 @@ and the quick ones are ours: the norm c follows the data. The others are RLlib's
 know no domains; rewards are not shifted for AntMaze, since cut episodes end in zero.
 """
 
-from offrl_jax.presets.common import pointmaze, quick, quick_antmaze
+from offrl_jax.presets.common import MLP_128, pointmaze, quick, quick_antmaze
 from offrl_jax.presets.preset import Preset
 
 BRIEF = {"learning_rate": 1e-3, "norm_update_rate": 1e-3}
-SIZES = {"actor_hidden_sizes": (128, 128), "critic_hidden_sizes": (128, 128), "batch_size": 128}
+SIZES = {"actor_network": MLP_128, "value_network": MLP_128, "batch_size": 128}
 
 PRESETS = {
     "pointmaze": pointmaze(BRIEF | SIZES),

@@ -16,13 +16,21 @@ hopper-medium's, AntMaze large-play's, Adroit door-human's, PointMaze CORL's for
 for which there are none, Adroit's. quick is ours, with much more cloning.
 """
 
+from offrl_jax.networks.modules import MLP
 from offrl_jax.presets.common import QUICK, SMALL, pointmaze, quick
 from offrl_jax.presets.preset import Preset
 
 ADROIT = Preset(config={"actor_bc_weight": 0.1, "critic_bc_weight": 0.1})
 
 PRESETS = {
-    "pointmaze": pointmaze(SMALL | {"actor_bc_weight": 0.003, "critic_bc_weight": 0.001}),
+    "pointmaze": pointmaze(
+        SMALL
+        | {
+            "critic_network": MLP((128, 128), layer_norm=True),
+            "actor_bc_weight": 0.003,
+            "critic_bc_weight": 0.001,
+        }
+    ),
     "gym": Preset(
         config={
             "actor_learning_rate": 1e-3,
@@ -43,4 +51,8 @@ PRESETS = {
     "kitchen": ADROIT,
 }
 
-RECIPES = {"quick": quick(QUICK | {"actor_bc_weight": 1.0})}
+RECIPES = {
+    "quick": quick(
+        QUICK | {"critic_network": MLP((256, 256), layer_norm=True), "actor_bc_weight": 1.0}
+    )
+}

@@ -13,16 +13,20 @@ SAC-N with CORL's settings (configs/offline/sac_n at eeeeef2); its E for Gym is 
 --config.num_critics=20 for Walker2d and 200 to 500 for Hopper.
 """
 
-from offrl_jax.presets.common import SMALL_SOFT, WIDE, pointmaze, quick
+from offrl_jax.networks.modules import MLP
+from offrl_jax.presets.common import MLP_256, SMALL_SOFT, WIDE, pointmaze, quick
 from offrl_jax.presets.preset import Preset
 
 
 def sac_n(num_critics: int) -> Preset:
-    return Preset(config=WIDE | {"num_critics": num_critics}, num_steps=3_000_000)
+    return Preset(
+        config=WIDE | {"num_critics": num_critics, "error_network": MLP((256,) * 4)},
+        num_steps=3_000_000,
+    )
 
 
 PRESETS = {
-    "pointmaze": pointmaze(SMALL_SOFT),
+    "pointmaze": pointmaze(SMALL_SOFT | {"error_network": MLP((128,) * 3)}),
     "gym": sac_n(10),
     "antmaze": sac_n(25),
     "adroit": sac_n(100),
@@ -31,6 +35,11 @@ PRESETS = {
 RECIPES = {
     "discor": {"config": {"td_weighting": "discor"}},
     "quick": quick(
-        {"num_critics": 2, "actor_hidden_sizes": (256, 256), "critic_hidden_sizes": (256, 256)}
+        {
+            "num_critics": 2,
+            "actor_network": MLP_256,
+            "critic_network": MLP_256,
+            "error_network": MLP((256,) * 3),
+        }
     ),
 }

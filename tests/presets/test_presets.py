@@ -13,10 +13,12 @@ from offrl_jax.runs.schedule import schedule
 from offrl_jax.types import InputError
 from tests.few import CORE
 
+PACKAGE = "offrl_jax.presets."
+
 
 @pytest.mark.parametrize("name", CORE)
 def test_every_preset_and_recipe_is_one_that_can_run(name):
-    module = importlib.import_module(f"offrl_jax.presets.{name}")
+    module = importlib.import_module(PACKAGE + name)
     assert set(module.PRESETS) <= set(DOMAINS)
     for domain in DOMAINS:
         for recipes in [(), *((recipe,) for recipe in getattr(module, "RECIPES", {}))]:
@@ -44,6 +46,27 @@ def test_quick_recipes_bring_their_own_optimizer_and_rewards():
     assert ant.config["expectile"] == 0.7 != find_preset("iql", "antmaze").config["expectile"]
 
 
+def test_presets_and_recipes_keep_what_defines_a_methods_networks():
+    """Critics of ReBRAC have a LayerNorm; DisCor's errors one layer more than the critics; V of IQL
+    the critics' sizes."""
+    cases = [
+        (name, find_preset(name, domain, recipes).config)
+        for name in ("rebrac", "sac", "iql")
+        for domain in DOMAINS
+        for recipes in [(), *((r,) for r in importlib.import_module(PACKAGE + name).RECIPES)]
+    ]
+    for name, settings in cases:
+        config = ALGORITHMS[name].Config(**settings)
+        critic = config.critic_network
+        if name == "rebrac":
+            assert critic.layer_norm
+        elif name == "sac":
+            sizes = critic.hidden_sizes
+            assert config.error_network.hidden_sizes == (*sizes, sizes[-1])
+        else:
+            assert config.value_network == critic
+
+
 def test_what_public_code_runs_is_the_same_on_every_domain():
     """A published recipe leaves nothing of the domain's preset behind."""
     for recipe, preset in PUBLISHED.items():
@@ -60,7 +83,7 @@ def test_the_public_settings_of_cql_differ_where_their_code_does():
     assert (authors.lagrange, jaxcql.lagrange, corl.lagrange) == ("authors", "jaxcql", "jaxcql")
     assert (authors.lagrange_threshold, jaxcql.lagrange_threshold) == (5.0, 0.2)
     assert (authors.backup, corl.backup) == ("deterministic", "max_min")
-    assert len(corl.critic_hidden_sizes) == 5 and corl.min_difference == -200.0
+    assert len(corl.critic_network.hidden_sizes) == 5 and corl.min_difference == -200.0
     assert config("cal_ql").calibrated and not corl.calibrated
 
 
