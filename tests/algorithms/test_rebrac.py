@@ -37,7 +37,7 @@ CONFIG = ReBRACConfig(
     critic_network=MLP((8,), layer_norm=True),
 )
 START = init(REBRAC, CONFIG, DATASET.spec, jax.random.key(0))
-ACTOR, CRITIC = filled(START.actor.params, 0), filled(START.critic.params, 2)
+ACTOR, CRITIC = filled(START.actor.params, 0), filled(START.critic.params, 11)
 STATE = START._replace(
     actor=START.actor._replace(params=ACTOR),
     target_actor=filled(START.target_actor, 1),

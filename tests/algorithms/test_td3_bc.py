@@ -24,7 +24,7 @@ BATCH = jax.tree.map(lambda x: x[:9], DATASET.transitions)
 NETWORK = MLP((8,))
 CONFIG = TD3BCConfig(q_weight=1.7, actor_network=NETWORK, critic_network=NETWORK, batch_size=9)
 KEY = jax.random.key(1)
-STATE = init(TD3_BC, CONFIG, DATASET.spec, jax.random.key(0))
+STATE = init(TD3_BC, CONFIG, DATASET.spec, jax.random.key(5))
 ACTOR, CRITIC = STATE.actor.params, STATE.critic.params
 critic_step, whole_step = jax.jit(critic_update), jax.jit(TD3_BC.update)
 gradient_of = jax.jit(jax.grad(lambda *args: actor_loss(*args)[0], argnums=1))

@@ -8,14 +8,16 @@ import pytest
 
 from offrl_jax.algorithms.common import twin_delayed
 from offrl_jax.algorithms.common.twin_delayed import TwinDelayedConfig
-from offrl_jax.networks.modules import critic_values, deterministic_policy
+from offrl_jax.networks.heads import critic_values, deterministic_policy
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
 from tests.arrays import random_dataset
 from tests.networks.test_modules import filled, numpy_critics, numpy_policy
 
 DATASET = random_dataset()
 BATCH = jax.tree.map(lambda x: x[15:45], DATASET.transitions)  # a time-out and a true end
 KEY = jax.random.key(1)
-SIZES = (8,)
+NETWORK = MLP((8,))
 CONFIG = TwinDelayedConfig(
     discount=0.9,
     target_update_rate=0.1,
@@ -24,8 +26,8 @@ CONFIG = TwinDelayedConfig(
     target_noise=0.5,
     target_noise_clip=0.4,
     num_critics=3,
-    actor_hidden_sizes=SIZES,
-    critic_hidden_sizes=SIZES,
+    actor_network=NETWORK,
+    critic_network=NETWORK,
 )
 
 
@@ -37,9 +39,11 @@ def fresh():
 @pytest.fixture(scope="module")
 def state(fresh):
     """Four different networks, the target actor's actions near the bounds at many states."""
-    networks = ("actor", "target_actor", "critic", "target_critic")
     return fresh._replace(
-        **{name: filled(getattr(fresh, name), seed) for seed, name in enumerate(networks)}
+        actor=fresh.actor._replace(params=filled(fresh.actor.params, 0)),
+        target_actor=filled(fresh.target_actor, 1),
+        critic=fresh.critic._replace(params=filled(fresh.critic.params, 2)),
+        target_critic=filled(fresh.target_critic, 3),
     )
 
 
@@ -74,7 +78,7 @@ def test_critics_step_towards_the_least_target_value_where_the_episode_goes_on(s
     next_action = numpy_target_action(state.target_actor)
     next_q = numpy_critics(state.target_critic, BATCH.next_observation, next_action).min(axis=0)
     target = np.asarray(BATCH.reward) + 0.9 * np.where(terminal, 0.0, next_q)
-    q = numpy_critics(state.critic, BATCH.observation, BATCH.action)
+    q = numpy_critics(state.critic.params, BATCH.observation, BATCH.action)
 
     after, metrics = jax.jit(twin_delayed.critic_step)(CONFIG, state, BATCH, KEY)
     expected = sum(np.mean((q[k] - target) ** 2) for k in range(3))
@@ -82,63 +86,57 @@ def test_critics_step_towards_the_least_target_value_where_the_episode_goes_on(s
     assert float(metrics["critic/q"]) == pytest.approx(q.mean(), rel=1e-4)
 
     def objective(critic):
-        q = critic_values(SIZES, critic, BATCH.observation, BATCH.action)
+        q = critic_values(NETWORK, critic, BATCH.observation, BATCH.action)
         return sum(jnp.mean((q[k] - jnp.asarray(target, jnp.float32)) ** 2) for k in range(3))
 
-    critic, optimizer = adam(objective, state.critic, state.critic_optimizer, 2e-3)
-    assert_close((after.critic, after.critic_optimizer), (critic, optimizer))
+    critic = adam(objective, state.critic, 2e-3)
+    assert_close(after.critic, critic)
     assert after.step == state.step + 1
-    unmoved = {"step": after.step, "critic": critic, "critic_optimizer": optimizer}
-    assert_equal(after._replace(**unmoved), state._replace(**unmoved))
+    moved = {"step": after.step, "critic": critic}
+    assert_equal(after._replace(**moved), state._replace(**moved))
 
 
 def test_the_actor_steps_and_both_targets_follow_the_networks_and_nothing_else_moves(state):
-    def loss(actor, critic, batch, config):
-        action = deterministic_policy(SIZES, actor, batch.observation)
-        q = critic_values(SIZES, critic, batch.observation, action)
+    def loss(config, actor, critic, batch):
+        action = deterministic_policy(NETWORK, actor, batch.observation)
+        q = critic_values(NETWORK, critic, batch.observation, action)
         return -jnp.mean(q[1]), {"actor/q": jnp.mean(q)}
 
     after, metrics = jax.jit(twin_delayed.actor_step, static_argnums=3)(CONFIG, state, BATCH, loss)
     assert list(metrics) == ["actor/q"]
-    actor, optimizer = adam(
-        lambda actor: loss(actor, state.critic, BATCH, CONFIG)[0],
-        state.actor,
-        state.actor_optimizer,
-        1e-3,
+    actor = adam(
+        lambda actor: loss(CONFIG, actor, state.critic.params, BATCH)[0], state.actor, 1e-3
     )
-    averaged = [
+    target_actor, target_critic = (
         jax.tree.map(lambda t, o: 0.9 * t + 0.1 * o, *pair)
-        for pair in ((state.target_actor, actor), (state.target_critic, state.critic))
-    ]
+        for pair in ((state.target_actor, actor.params), (state.target_critic, state.critic.params))
+    )
     assert_close(
         after,
-        state._replace(
-            actor=actor,
-            actor_optimizer=optimizer,
-            target_actor=averaged[0],
-            target_critic=averaged[1],
-        ),
+        state._replace(actor=actor, target_actor=target_actor, target_critic=target_critic),
     )
-    assert_equal((after.critic, after.critic_optimizer), (state.critic, state.critic_optimizer))
+    assert_equal(after.critic, state.critic)
 
 
-def adam(objective, params, optimizer, rate):
+def adam(objective, trainable, rate):
     """The moments are compared too: a first step of Adam's alone shows only the gradient's sign."""
-    step, optimizer = optax.adam(rate).update(jax.jit(jax.grad(objective))(params), optimizer)
-    return optax.apply_updates(params, step), optimizer
+    gradient = jax.jit(jax.grad(objective))(trainable.params)
+    change, moments = optax.adam(rate).update(gradient, trainable.opt_state)
+    return Trainable(optax.apply_updates(trainable.params, change), moments)
 
 
 def test_training_starts_with_targets_equal_to_their_networks_and_critics_apart(fresh):
-    assert_equal((fresh.target_actor, fresh.target_critic), (fresh.actor, fresh.critic))
-    q = numpy_critics(fresh.critic, BATCH.observation, BATCH.action)
+    targets = fresh.target_actor, fresh.target_critic
+    assert_equal(targets, (fresh.actor.params, fresh.critic.params))
+    q = numpy_critics(fresh.critic.params, BATCH.observation, BATCH.action)
     assert np.abs(q[0] - q[1]).min() > 0 and np.abs(q[1] - q[2]).min() > 0
 
 
 def test_acting_is_the_actor_and_its_value_the_least_critic(state):
-    action = numpy_policy(state.actor, BATCH.observation)
+    action = numpy_policy(state.actor.params, BATCH.observation)
     for key in (None, KEY):
         acted = twin_delayed.act(CONFIG, state, BATCH.observation, key)
         np.testing.assert_allclose(acted, action, atol=1e-5)
-    expected = numpy_critics(state.critic, BATCH.observation, action).min(axis=0)
+    expected = numpy_critics(state.critic.params, BATCH.observation, action).min(axis=0)
     value = twin_delayed.value(CONFIG, state, BATCH.observation)
     np.testing.assert_allclose(value, expected, atol=1e-5)
