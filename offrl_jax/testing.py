@@ -330,6 +330,10 @@ def check_act(algorithm: Algorithm, config: Any, dataset: Dataset) -> None:
         if spec.discrete:
             is_one_hot = (np.sort(action, axis=1) == np.eye(spec.action_size)[-1]).all()
             _check(is_one_hot, f"discrete actions of {name} are not one-hot")
+    if algorithm.chunk is not None:
+        chunk = jax.eval_shape(algorithm.chunk, config, state, observation, key).shape
+        is_chunk = len(chunk) == 3 and (chunk[0], chunk[2]) == shape
+        _check(is_chunk, f"chunks of {name} have shape {chunk}, not (B, h, A)")
     once, again = (np.asarray(act(config, state, observation, None)) for _ in range(2))
     _check(np.array_equal(once, again), f"the mode of {name} differs from call to call")
 

@@ -19,7 +19,7 @@ def written(network: nn.Module) -> str:
     """The network as `parse_network` reads it: 256x256, or MLP(hidden_sizes=64x64,layer_norm=True).
     Fields at their default are left out."""
     if isinstance(network, MLP) and network == MLP(network.hidden_sizes):
-        return _text(network.hidden_sizes)
+        return "x".join(map(str, network.hidden_sizes))
     changed = [
         f"{f.name}={_text(value)}"
         for f in fields_of(network)
