@@ -18,9 +18,11 @@ from offrl_jax.algorithms.cql_discrete import CQLDiscreteConfig
 from offrl_jax.algorithms.cql_discrete import critic_loss as cql_loss
 from offrl_jax.algorithms.dqn import DQNConfig
 from offrl_jax.data import dataset_from_arrays, sample
+from offrl_jax.networks.modules import MLP
 from tests.arrays import random_dataset
+from tests.networks.test_modules import numpy_mlp
 
-SMALL = {"critic_hidden_sizes": (32,), "batch_size": 64, "critic_learning_rate": 3e-3}
+SMALL = {"critic_network": MLP((32,)), "batch_size": 64, "critic_learning_rate": 3e-3}
 DATASET = random_dataset(discrete=True)
 BATCH = sample(DATASET, jax.random.key(3), 16)
 
@@ -29,7 +31,7 @@ def two_states(name, config):
     """A state whose target critic is another one."""
     keys = jax.random.split(jax.random.key(0))
     states = [init(ALGORITHMS[name], config, DATASET.spec, key) for key in keys]
-    return states[0]._replace(target_critic=states[1].critic)
+    return states[0]._replace(target_critic=states[1].critic.params)
 
 
 def trained(name, config, dataset, num_steps=1500):
@@ -39,10 +41,8 @@ def trained(name, config, dataset, num_steps=1500):
 
 
 def numpy_values(config, critic, observation):
-    """Q(s, ·) (B, n, A) of one ReLU layer, in NumPy."""
-    p = jax.tree.map(np.float64, critic["params"])
-    hidden = np.maximum(observation @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"], 0)
-    out = hidden @ p["head"]["kernel"] + p["head"]["bias"]
+    """Q(s, ·) (B, n, A), in NumPy."""
+    out = numpy_mlp(critic, observation)
     return out.reshape(len(out), config.num_quantiles, -1)
 
 
@@ -53,18 +53,19 @@ def test_the_td_loss_is_that_of_numpy(double, num_quantiles):
     state = two_states("dqn", config)
     s, a, r, s2, d = (np.asarray(x, np.float64) for x in BATCH[:5])
     target_q = numpy_values(config, state.target_critic, s2)
-    chooser = numpy_values(config, state.critic, s2) if double else target_q
+    chooser = numpy_values(config, state.critic.params, s2) if double else target_q
     chosen = chooser.mean(1).argmax(1)
     y = r[:, None] + 0.99 * (1 - d)[:, None] * target_q[np.arange(16), :, chosen]
-    theta = numpy_values(config, state.critic, s)[np.arange(16), :, a.argmax(1)]
+    theta = numpy_values(config, state.critic.params, s)[np.arange(16), :, a.argmax(1)]
     u = y[:, None, :] - theta[:, :, None]
     huber = np.where(np.abs(u) <= 1, 0.5 * u**2, np.abs(u) - 0.5)
     level = ((np.arange(num_quantiles) + 0.5) / num_quantiles)[None, :, None]
     weight = 1.0 if num_quantiles == 1 else np.abs(level - (u < 0))
     expected = (weight * huber).mean(2).sum(1).mean()
-    loss, (_, q) = td_loss(state.critic, state, BATCH, config)
+    loss, (_, q) = td_loss(config, state.critic.params, state, BATCH)
     assert loss == pytest.approx(expected, rel=1e-4)
-    np.testing.assert_allclose(q, numpy_values(config, state.critic, s).mean(1), atol=1e-5)
+    expected_q = numpy_values(config, state.critic.params, s).mean(1)
+    np.testing.assert_allclose(q, expected_q, atol=1e-5)
 
 
 def test_no_gradient_reaches_the_target():
@@ -72,7 +73,8 @@ def test_no_gradient_reaches_the_target():
     state = two_states("dqn", config)
 
     def loss(target_critic):
-        return td_loss(state.critic, state._replace(target_critic=target_critic), BATCH, config)[0]
+        other = state._replace(target_critic=target_critic)
+        return td_loss(config, state.critic.params, other, BATCH)[0]
 
     gradient = jax.grad(loss)(state.target_critic)
     assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(gradient))
@@ -101,7 +103,7 @@ def test_dqn_finds_the_optimal_values_of_a_corridor_from_random_data(settings):
     """Q* = γ^k of the steps k to the end after this one; all states are walked from at random."""
     config = DQNConfig(discount=0.5, target_update_rate=0.05, **SMALL, **settings)
     state, _ = trained("dqn", config, corridor())
-    q = quantiles(config, state.critic, jnp.eye(3)).mean(1)
+    q = quantiles(config, state.critic.params, jnp.eye(3)).mean(1)
     np.testing.assert_allclose(q, [[0.125, 0.25], [0.125, 0.5], [0.25, 1.0]], atol=0.03)
 
 
@@ -115,18 +117,19 @@ def test_quantiles_are_those_of_the_rewards():
     )
     config = DQNConfig(num_quantiles=4, huber_threshold=0.05, **SMALL)
     state, _ = trained("dqn", config, dataset)
-    found = quantiles(config, state.critic, jnp.zeros((1, 2)))[0]
+    found = quantiles(config, state.critic.params, jnp.zeros((1, 2)))[0]
     np.testing.assert_allclose(found, [[0, 0], [0, 0], [1, 1], [1, 1]], atol=0.08)
 
 
 def test_cql_adds_its_gap():
     config = CQLDiscreteConfig(conservative_weight=2.5, **SMALL)
     state = two_states("cql_discrete", config)
-    q = numpy_values(config, state.critic, np.asarray(BATCH.observation))[:, 0]
+    critic = state.critic.params
+    q = numpy_values(config, critic, np.asarray(BATCH.observation))[:, 0]
     taken = (q * np.asarray(BATCH.action)).sum(1)
     gap = np.mean(np.log(np.exp(q).sum(1)) - taken)
-    loss, metrics = cql_loss(state.critic, state, BATCH, config)
-    plain, _ = td_loss(state.critic, state, BATCH, config)
+    loss, metrics = cql_loss(config, critic, state, BATCH)
+    plain, _ = td_loss(config, critic, state, BATCH)
     assert metrics["critic/gap"] == pytest.approx(gap, rel=1e-4)
     assert loss - plain == pytest.approx(2.5 * gap, rel=1e-4)
 
@@ -148,10 +151,12 @@ def test_cql_is_stationary_at_its_fixed_point():
     state = init(ALGORITHMS["cql_discrete"], config, dataset.spec, jax.random.key(0))
 
     def gradient(q):
-        critic = jax.tree.map(jnp.zeros_like, state.critic)
-        critic["params"]["head"]["bias"] = jnp.asarray(q, jnp.float32)
-        of_critic = jax.grad(cql_loss, has_aux=True)(critic, state, dataset.transitions, config)[0]
-        return of_critic["params"]["head"]["bias"]
+        critic = jax.tree.map(jnp.zeros_like, state.critic.params)
+        critic["head"]["bias"] = jnp.asarray(q, jnp.float32)
+        of_critic, _ = jax.grad(cql_loss, argnums=1, has_aux=True)(
+            config, critic, state, dataset.transitions
+        )
+        return of_critic["head"]["bias"]
 
     np.testing.assert_allclose(gradient(q), 0.0, atol=1e-6)
     assert np.abs(gradient(reward)).max() > 0.01
@@ -173,7 +178,7 @@ def test_bcq_is_dqn_at_threshold_0_and_cloning_at_1():
     for threshold in (0.0, 1.0):
         config = BCQDiscreteConfig(support_threshold=threshold, **SMALL)
         state = two_states("bcq_discrete", config)
-        q, logits = q_and_logits(config, state.critic, BATCH.observation)
+        q, logits = q_and_logits(config, state.critic.params, BATCH.observation)
         chosen = ALGORITHMS["bcq_discrete"].act(config, state, BATCH.observation, None).argmax(1)
         assert (chosen == (logits if threshold else q).argmax(1)).all()
     assert (logits.argmax(1) != q.argmax(1)).any()
@@ -184,8 +189,8 @@ def test_bcqs_loss_is_that_of_numpy():
     state = two_states("bcq_discrete", config)
     both = DQNConfig(num_quantiles=2, **SMALL)  # the same head, read as two numbers an action
     s, a, r, s2, d = (np.asarray(x, np.float64) for x in BATCH[:5])
-    q, logits = numpy_values(both, state.critic, s).swapaxes(0, 1)
-    next_q, next_logits = numpy_values(both, state.critic, s2).swapaxes(0, 1)
+    q, logits = numpy_values(both, state.critic.params, s).swapaxes(0, 1)
+    next_q, next_logits = numpy_values(both, state.critic.params, s2).swapaxes(0, 1)
     share = np.exp(next_logits) / np.exp(next_logits).max(1, keepdims=True)
     chosen = np.where(share > 0.3, next_q, -np.inf).argmax(1)
     target_q = numpy_values(both, state.target_critic, s2)[np.arange(16), 0, chosen]
@@ -193,7 +198,7 @@ def test_bcqs_loss_is_that_of_numpy():
     huber = np.where(np.abs(u) <= 1, 0.5 * u**2, np.abs(u) - 0.5).mean()
     log_g = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     expected = huber - (log_g * a).sum(1).mean() + 0.3 * (logits**2).mean()
-    loss, _ = bcq_loss(state.critic, state, BATCH, config)
+    loss, _ = bcq_loss(config, state.critic.params, state, BATCH)
     assert loss == pytest.approx(expected, rel=1e-4)
 
 
@@ -226,9 +231,10 @@ def test_only_the_naive_learner_picks_an_action_that_no_data_show():
         "cql_discrete": CQLDiscreteConfig(conservative_weight=1.0, **SMALL),
         "iql": ALGORITHMS["iql"].Config(
             policy="categorical",
-            actor_hidden_sizes=(32,),
+            actor_network=MLP((32,)),
             actor_learning_rate=3e-3,
-            critic_hidden_sizes=(32,),
+            value_network=MLP((32,)),
+            critic_network=MLP((32,)),
             critic_learning_rate=3e-3,
             batch_size=64,
         ),

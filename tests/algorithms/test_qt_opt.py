@@ -11,6 +11,7 @@ from offrl_jax import ALGORITHMS, grid, init, learn, stack
 from offrl_jax.algorithms.common import cross_entropy_method
 from offrl_jax.algorithms.qt_opt import QTOptConfig, critic_loss, next_state_value
 from offrl_jax.cli import train
+from offrl_jax.networks.modules import MLP
 from offrl_jax.types import InputError
 from tests import commands
 from tests.arrays import bandit, chain, random_dataset
@@ -21,15 +22,16 @@ DATASET = random_dataset()
 BATCH = jax.tree.map(lambda x: x[35:44], DATASET.transitions)  # a true end is among them
 KEY = jax.random.key(1)
 CONFIG = QTOptConfig(
-    critic_hidden_sizes=(8,), batch_size=9, num_samples=16, num_elites=3, discount=0.9
+    critic_network=MLP((8,)), batch_size=9, num_samples=16, num_elites=3, discount=0.9
 )
 PROBABILITY = dataclasses.replace(CONFIG, loss="cross_entropy")
 STATE = init(QT_OPT, CONFIG, DATASET.spec, KEY)
-CRITICS = [filled(STATE.critic, seed) for seed in range(3)]
+CRITICS = [filled(STATE.critic.params, seed) for seed in range(3)]
 STATE = STATE._replace(
-    critic=CRITICS[0],
+    critic=STATE.critic._replace(params=CRITICS[0]),
     target_critic=CRITICS[1],
     lagged_target_critic=jax.tree.map(lambda x, y: x + 0.1 * y, *CRITICS[1:]),
+    start=jnp.array([0.5, -0.3, 0.1]),
 )
 update, next_value = jax.jit(QT_OPT.update), jax.jit(next_state_value)
 
@@ -50,7 +52,11 @@ def numpy_next_value(config):
         return jnp.asarray(numpy_critics(STATE.target_critic, s, action)[0], jnp.float32)
 
     action, _ = cross_entropy_method.maximize(
-        score, 9, 3, KEY, num_samples=config.num_samples, num_elites=config.num_elites
+        score,
+        jnp.tile(STATE.start, (9, 1)),
+        KEY,
+        num_samples=config.num_samples,
+        num_elites=config.num_elites,
     )
     both = [
         numpy_critics(critic, s, action)[0]
@@ -85,17 +91,19 @@ def test_a_step_is_one_of_adam_on_the_loss_in_numpy(config):
         return -np.mean(target * np.log(q) + (1 - target) * np.log(1 - q))
 
     after, metrics = update(config, STATE, batch, KEY)
-    assert float(metrics["critic/loss"]) == pytest.approx(loss(STATE.critic), rel=1e-4)
+    np.testing.assert_array_equal(after.start, STATE.start)
+    assert float(metrics["critic/loss"]) == pytest.approx(loss(CRITICS[0]), rel=1e-4)
     rng = np.random.default_rng(0)
-    direction = jax.tree.map(lambda x: rng.normal(size=x.shape), STATE.critic)
+    direction = jax.tree.map(lambda x: rng.normal(size=x.shape), CRITICS[0])
     ahead, behind = (
-        loss(jax.tree.map(lambda x, d, h=h: np.asarray(x) + h * d, STATE.critic, direction))
+        loss(jax.tree.map(lambda x, d, h=h: np.asarray(x) + h * d, CRITICS[0], direction))
         for h in (1e-5, -1e-5)
     )
-    moment = after.critic_optimizer[0].mu  # a tenth of the gradient
+    moment = after.critic.opt_state[0].mu  # a tenth of the gradient
     along = sum(jax.tree.leaves(jax.tree.map(lambda g, d: 10 * np.sum(g * d), moment, direction)))
     assert along == pytest.approx((ahead - behind) / 2e-5, rel=1e-3)
-    expected = jax.tree.map(lambda t, c: t + 1e-4 * (c - t), STATE.target_critic, after.critic)
+    critic = after.critic.params
+    expected = jax.tree.map(lambda t, c: t + 1e-4 * (c - t), STATE.target_critic, critic)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.target_critic, expected
     )
@@ -104,11 +112,11 @@ def test_a_step_is_one_of_adam_on_the_loss_in_numpy(config):
 def test_the_cross_entropys_gradient_in_the_logit_is_q_less_y():
     """The head's bias moves every logit alike."""
     target = jnp.linspace(0.0, 1.0, 9)
-    gradient = jax.grad(lambda *args: critic_loss(*args)[0])(
-        STATE.critic, BATCH, target, PROBABILITY
+    gradient, _ = jax.grad(critic_loss, argnums=1, has_aux=True)(
+        PROBABILITY, CRITICS[0], BATCH, target
     )
-    q = sigmoid(numpy_critics(STATE.critic, BATCH.observation, BATCH.action)[0])
-    bias = gradient["params"]["MLP_0"]["head"]["bias"]
+    q = sigmoid(numpy_critics(CRITICS[0], BATCH.observation, BATCH.action)[0])
+    bias = gradient["members"]["head"]["bias"]
     assert float(bias[0, 0]) == pytest.approx(np.mean(q - np.asarray(target)), rel=1e-4)
 
 
@@ -132,7 +140,7 @@ def same(a, b):
 def fitted(dataset, num_steps, **settings):
     quick = {"critic_learning_rate": 1e-2, "target_update_rate": 0.1, "num_lag_steps": 10}
     config = QTOptConfig(
-        **{"critic_hidden_sizes": (16,), "batch_size": 32, "num_samples": 8, "num_elites": 2}
+        **{"critic_network": MLP((16,)), "batch_size": 32, "num_samples": 8, "num_elites": 2}
         | quick
         | settings
     )
@@ -158,6 +166,11 @@ def test_both_losses_learn_the_probability_of_a_reward(loss):
     np.testing.assert_allclose(q[0], [0.25, 0.75], atol=0.07)
 
 
+def test_the_search_starts_at_the_middle_of_the_actions():
+    start = init(QT_OPT, CONFIG, DATASET.spec, KEY).start
+    np.testing.assert_array_equal(start, np.zeros(3))
+
+
 def test_acting_maximises_the_critic_and_the_value_is_what_it_finds():
     lattice = np.stack(np.meshgrid(*[np.linspace(-1, 1, 21)] * 3), -1).reshape(1, -1, 3)
     lattice = jnp.asarray(np.repeat(lattice, 9, axis=0))
@@ -165,7 +178,7 @@ def test_acting_maximises_the_critic_and_the_value_is_what_it_finds():
         settings = dataclasses.replace(of_loss, num_samples=256, num_elites=8, num_rounds=4)
         action = jax.jit(QT_OPT.act)(settings, STATE, BATCH.observation, None)
         q, on_grid = (
-            link(settings)(numpy_critics(STATE.critic, BATCH.observation, a)[0])
+            link(settings)(numpy_critics(CRITICS[0], BATCH.observation, a)[0])
             for a in (action, lattice)
         )
         spread = on_grid.max(axis=1) - on_grid.min(axis=1)

@@ -16,18 +16,20 @@ CENTER = jax.random.uniform(jax.random.key(1), (500, 4), minval=-1.0)
 
 
 @functools.partial(jax.jit, static_argnames=("num_samples", "num_elites", "num_rounds"))
-def nearest(center, key, **numbers):
-    """The maximiser of −‖a − c‖², one c a state, and what is found there."""
+def nearest(center, key, start=None, **numbers):
+    """The maximiser of −‖a − c‖², one c a state, and what is found there; μ_0 = 0 by default."""
 
     def score(action):
         return -jnp.sum(jnp.square(action - center[:, None]), axis=-1)
 
-    return cross_entropy_method.maximize(score, *center.shape, key, **numbers)
+    return cross_entropy_method.maximize(
+        score, jnp.zeros_like(center) if start is None else start, key, **numbers
+    )
 
 
-def numpy_rounds(score, noise, num_elites):
+def numpy_rounds(score, noise, num_elites, mean=0.0):
     """One state: every round's samples from the best down, by the recursion as it is written."""
-    mean, std, rounds = 0.0, 1.0, []
+    std, rounds = 1.0, []
     for epsilon in np.asarray(noise, np.float64):
         action = np.clip(mean + std * epsilon, -1, 1)
         action = action[np.argsort(-score(action), kind="stable")]
@@ -40,9 +42,9 @@ def numpy_rounds(score, noise, num_elites):
 @pytest.mark.parametrize("numbers", [(64, 6, 2), (20, 3, 4)])
 def test_it_is_the_recursion_in_numpy(numbers):
     num_samples, num_elites, num_rounds = numbers
-    center = CENTER[:7]
+    center, start = CENTER[:7], CENTER[7:14]
     action, found = nearest(
-        center, KEY, num_samples=num_samples, num_elites=num_elites, num_rounds=num_rounds
+        center, KEY, start, num_samples=num_samples, num_elites=num_elites, num_rounds=num_rounds
     )
     noise = sample_noise(KEY, 7, num_rounds * num_samples, 4)
     for b, c in enumerate(np.asarray(center, np.float64)):
@@ -50,6 +52,7 @@ def test_it_is_the_recursion_in_numpy(numbers):
             lambda a, c=c: -((a - c) ** 2).sum(-1),
             noise[b].reshape(num_rounds, num_samples, 4),
             num_elites,
+            np.asarray(start[b], np.float64),
         )
         best = rounds[-1][0]
         np.testing.assert_allclose(action[b], best, atol=1e-5)
@@ -96,7 +99,7 @@ def test_between_two_maxima_the_answer_is_one_of_them():
     def score(action):
         return -jnp.square(jnp.abs(action[..., 0]) - 0.7)
 
-    action, found = cross_entropy_method.maximize(score, 300, 1, KEY)
+    action, found = cross_entropy_method.maximize(score, jnp.zeros((300, 1)), KEY)
     assert (jnp.abs(jnp.abs(action) - 0.7) < 0.1).all()
     assert (action > 0).any() and (action < 0).any()
     np.testing.assert_allclose(found, score(action), atol=1e-6)

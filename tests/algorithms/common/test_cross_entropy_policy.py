@@ -11,6 +11,7 @@ from offrl_jax import ALGORITHMS, init
 from offrl_jax.algorithms.common.cross_entropy_policy import by_cross_entropy
 from offrl_jax.evaluation import fqe
 from offrl_jax.evaluation.rollouts import Evaluator
+from offrl_jax.networks.modules import MLP
 from offrl_jax.runs.load import Trained
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
@@ -20,7 +21,7 @@ from tests.toy import rule, toy_dataset
 KEY = jax.random.key(0)
 OBSERVATION = jax.random.normal(KEY, (9, 5))
 GRID = np.linspace(-1, 1, 101)
-SMALL = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "batch_size": 8}
+SMALL = {"actor_network": MLP((8,)), "critic_network": MLP((8,)), "batch_size": 8}
 
 
 def grid_of(action_size):
@@ -28,11 +29,17 @@ def grid_of(action_size):
 
 
 def started(name, dataset):
-    """The state of an algorithm whose parameters are random, and its config."""
+    """An algorithm, its config, and a state whose critics are random."""
     algorithm = ALGORITHMS[name]
     config = algorithm.Config(**SMALL)
     state = init(algorithm, config, dataset.spec, KEY)
-    return algorithm, config, state._replace(critic=filled(state.critic))
+    if name == "cql":
+        return algorithm, config, state._replace(agent=with_random_critics(state.agent))
+    return algorithm, config, with_random_critics(state)
+
+
+def with_random_critics(state):
+    return state._replace(critic=state.critic._replace(params=filled(state.critic.params)))
 
 
 PEAKS = jnp.array([0.2, 0.6])
