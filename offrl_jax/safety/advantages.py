@@ -10,6 +10,7 @@ def generalized_advantages(
     reward: Float[Array, "T N"],
     value: Float[Array, "T N"],
     next_value: Float[Array, "T N"],
+    *,
     terminal: Float[Array, "T N"],
     end: Float[Array, "T N"],
     discount: Scalar,

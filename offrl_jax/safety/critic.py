@@ -8,29 +8,28 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.losses.conservative import logmeanexp
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks.modules import critic_values, init_critics
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.heads import critic_values, init_critics
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
 from offrl_jax.safety.replay import Experience
 from offrl_jax.safety.settings import SafetyConfig
 from offrl_jax.types import Array, Float, Key, Metrics, Spec
 
 
 class AccidentCritic(NamedTuple):
-    """Q_C with what its training needs."""
+    """Q_C, an ensemble of one, and the parameters of Q̄_C."""
 
-    params: Any  # an ensemble of one
-    target: Any
-    optimizer: Any
+    network: Trainable
+    target_network: Any
 
 
 def init_accident_critic(config: SafetyConfig, spec: Spec, key: Key) -> AccidentCritic:
     """A fresh critic, its target equal to it."""
-    params = init_critics(config.hidden_sizes, 1, spec, key)
-    return AccidentCritic(params, params, optax.adam(config.critic_learning_rate).init(params))
+    network = init_critics(MLP(config.hidden_sizes), 1, spec, key)
+    return AccidentCritic(Trainable.create(network), network)
 
 
 def accident_q(
@@ -40,7 +39,7 @@ def accident_q(
     action: Float[Array, "B *N A"],
 ) -> Float[Array, "B *N"]:
     """Q̂_C(s, a), for one action a state or several."""
-    return critic_values(config.hidden_sizes, params, observation, action)[0]
+    return critic_values(MLP(config.hidden_sizes), params, observation, action)[0]
 
 
 def bellman_loss(q: Float[Array, "B"], target: Float[Array, "B"]) -> Float[Array, ""]:
@@ -79,7 +78,7 @@ def conservative_penalty(
 
 
 def accident_target(
-    batch: Experience, next_q: Float[Array, "B N"], config: SafetyConfig
+    config: SafetyConfig, batch: Experience, next_q: Float[Array, "B N"]
 ) -> Float[Array, "B"]:
     """y = C + γ (1 − d) E_{a′~π} Q̄_C(s′, a′), in [0, 1] if `clip_accidents`.
 
@@ -92,13 +91,14 @@ def accident_target(
 
 
 def critic_loss(
-    params: Any,
-    target_params: Any,
+    config: SafetyConfig,
+    critic: Any,
     batch: Experience,
+    *,
+    target_critic: Any,
     policy_action: Float[Array, "B N A"],
     next_action: Float[Array, "B N A"],
     key: Key,
-    config: SafetyConfig,
 ) -> tuple[Float[Array, ""], Metrics]:
     """½ E_D ( Q_C − B^π Q̄_C )² + α · `conservative_penalty`, with N uniform actions a state.
 
@@ -106,19 +106,19 @@ def critic_loss(
     probability is: off the data nothing else would stop it.
 
     Args:
-      params: Of Q_C.
-      target_params: Of Q̄_C.
+      config: The settings.
+      critic: Parameters of Q_C.
       batch: Of D.
+      target_critic: Parameters of Q̄_C.
       policy_action: Of π at s.
       next_action: Of π at s′.
       key: Of the uniform actions.
-      config: The settings.
     """
     uniform = jax.random.uniform(key, policy_action.shape, minval=-1.0, maxval=1.0)
-    next_q = accident_q(config, target_params, batch.next_observation, next_action)
-    target = accident_target(batch, next_q, config)
+    next_q = accident_q(config, target_critic, batch.next_observation, next_action)
+    target = accident_target(config, batch, next_q)
     actions = jnp.concatenate([batch.action[:, None], policy_action, uniform], axis=1)
-    q = accident_q(config, params, batch.observation, actions)
+    q = accident_q(config, critic, batch.observation, actions)
     q_data, (q_policy, q_uniform) = q[:, 0], jnp.split(q[:, 1:], 2, axis=1)
     bellman = bellman_loss(q_data, target)
     penalty = conservative_penalty(config.penalty, *_pushable(config, q_data, q_policy, q_uniform))
@@ -146,16 +146,23 @@ def critic_step(
     config: SafetyConfig,
     critic: AccidentCritic,
     batch: Experience,
+    *,
     policy_action: Float[Array, "B N A"],
     next_action: Float[Array, "B N A"],
     key: Key,
 ) -> tuple[AccidentCritic, Metrics]:
     """One step of Adam on `critic_loss`, after which the target follows."""
-    gradient, metrics = jax.grad(critic_loss, has_aux=True)(
-        critic.params, critic.target, batch, policy_action, next_action, key, config
+    network, metrics = critic.network.minimize(
+        lambda network: critic_loss(
+            config,
+            network,
+            batch,
+            target_critic=critic.target_network,
+            policy_action=policy_action,
+            next_action=next_action,
+            key=key,
+        ),
+        config.critic_learning_rate,
     )
-    params, optimizer = adam_step(
-        config.critic_learning_rate, gradient, critic.params, critic.optimizer
-    )
-    target = polyak(critic.target, params, config.target_update_rate)
-    return AccidentCritic(params, target, optimizer), metrics
+    target_network = polyak(critic.target_network, network.params, config.target_update_rate)
+    return AccidentCritic(network, target_network), metrics

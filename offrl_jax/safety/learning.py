@@ -15,19 +15,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax.flatten_util import ravel_pytree
 
 from offrl_jax.config import validate
 from offrl_jax.losses.divergences import gaussian_kl
 from offrl_jax.networks.distributions import Gaussian
-from offrl_jax.networks.modules import (
+from offrl_jax.networks.heads import (
     init_tanh_mean_policy,
     init_value,
     state_value,
     tanh_mean_policy,
 )
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
 from offrl_jax.safety import replay, shield, trust_region
 from offrl_jax.safety.advantages import generalized_advantages
 from offrl_jax.safety.critic import (
@@ -47,10 +47,8 @@ Actor = Callable[..., Choice]  # (config, state, observation, key) -> Choice
 
 class SafetyState(NamedTuple):
     step: Int[Array, ""]  # iterations
-    actor: Any  # of `networks.tanh_mean_policy`
-    actor_optimizer: Any
-    value: Any
-    value_optimizer: Any
+    actor: Trainable  # of `heads.tanh_mean_policy`
+    value: Trainable
     critic: AccidentCritic
     multiplier: Float[Array, ""]  # λ
     accident_value: Float[Array, ""]  # V̂_C at first states, of the last iteration
@@ -67,15 +65,13 @@ def init(config: SafetyConfig, spec: Spec, key: Key) -> SafetyState:
     """
     validate(config)
     actor_key, value_key, critic_key = jax.random.split(key, 3)
-    actor = init_tanh_mean_policy(config.hidden_sizes, spec, actor_key)
+    network = MLP(config.hidden_sizes)
+    actor = init_tanh_mean_policy(network, spec, actor_key)
     actor["log_std"] = actor["log_std"] + config.initial_log_std
-    value = init_value(config.hidden_sizes, spec, value_key)
     return SafetyState(
         step=jnp.int32(0),
-        actor=actor,
-        actor_optimizer=optax.adam(config.policy_learning_rate).init(actor),
-        value=value,
-        value_optimizer=optax.adam(config.value_learning_rate).init(value),
+        actor=Trainable.create(actor),
+        value=Trainable.create(init_value(network, spec, value_key)),
         critic=init_accident_critic(config, spec, critic_key),
         multiplier=jnp.float32(config.initial_multiplier),
         accident_value=jnp.float32(config.accident_limit),
@@ -85,7 +81,14 @@ def init(config: SafetyConfig, spec: Spec, key: Key) -> SafetyState:
 
 def policy_of(config: SafetyConfig, actor: Any, observation: Float[Array, "B O"]) -> Gaussian:
     """π(·|s) before actions are clipped."""
-    return tanh_mean_policy(config.hidden_sizes, actor, observation)
+    return tanh_mean_policy(MLP(config.hidden_sizes), actor, observation)
+
+
+def value_of(
+    config: SafetyConfig, value: Any, observation: Float[Array, "B O"]
+) -> Float[Array, "B"]:
+    """V(s)."""
+    return state_value(MLP(config.hidden_sizes), value, observation)
 
 
 def act(
@@ -105,13 +108,13 @@ def act(
       key: Of the draws.
       mode_first: Whether π's mode takes the place of the first draw, as evaluation does.
     """
-    policy = policy_of(config, state.actor, observation)
+    policy = policy_of(config, state.actor.params, observation)
     action = _draws(policy, key, config.num_shield_actions if config.shielded else 1)
     if mode_first:
         action = action.at[:, 0].set(policy.mode())
     if not config.shielded:
         return shield.choose(action, jnp.zeros(action.shape[:2]), 0.0)
-    q = accident_q(config, state.critic.params, observation, jnp.clip(action, -1.0, 1.0))
+    q = accident_q(config, state.critic.network.params, observation, jnp.clip(action, -1.0, 1.0))
     return shield.choose(action, q, _threshold(config, state))
 
 
@@ -119,7 +122,7 @@ def act_at_random(
     config: SafetyConfig, state: SafetyState, observation: Float[Array, "B O"], key: Key
 ) -> Choice:
     """Uniform actions, which fill the replay buffer before the first iteration."""
-    shape = observation.shape[0], 1, state.actor["log_std"].shape[-1]
+    shape = observation.shape[0], 1, state.actor.params["log_std"].shape[-1]
     action = jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
     return shield.choose(action, jnp.zeros(action.shape[:2]), 0.0)
 
@@ -139,12 +142,17 @@ def update(
         state = state._replace(accident_value=estimate)
         metrics["policy/accident_value"] = estimate
     value, next_value = (
-        state_value(config.hidden_sizes, state.value, flat(x)).reshape(rollout.reward.shape)
+        value_of(config, state.value.params, flat(x)).reshape(rollout.reward.shape)
         for x in (rollout.observation, rollout.next_observation)
     )
     advantage = generalized_advantages(
-        *(rollout.reward, value, next_value, rollout.terminal, rollout.end),
-        *(config.discount, config.advantage_decay),
+        rollout.reward,
+        value,
+        next_value,
+        terminal=rollout.terminal,
+        end=rollout.end,
+        discount=config.discount,
+        decay=config.advantage_decay,
     )
     state, found = policy_step(config, state, rollout, flat(advantage), policy_key)
     metrics |= found
@@ -173,7 +181,8 @@ def accident_value(
         weight, found = rollout.end, rollout.cost
     else:
         observation = flat(rollout.observation)
-        action = _draws(policy_of(config, state.actor, observation), key, config.num_policy_actions)
+        policy = policy_of(config, state.actor.params, observation)
+        action = _draws(policy, key, config.num_policy_actions)
         q = _clipped_q(config, state, observation, action)
         weight, found = rollout.is_first, jnp.mean(q, axis=1).reshape(rollout.reward.shape)
     total = jnp.sum(weight)
@@ -202,14 +211,14 @@ def policy_step(
     those that were carried out are the shield's.
     """
     observation, action = flat(rollout.observation), flat(rollout.action)
-    old = policy_of(config, state.actor, observation)
+    old = policy_of(config, state.actor.params, observation)
     fresh = _draws(old, key, config.num_policy_actions)
     advantage = (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + 1e-6)
     q = _clipped_q(config, state, observation, fresh)
     unbiased = config.num_policy_actions / (config.num_policy_actions - 1)
     accident_advantage = unbiased * (q - jnp.mean(q, axis=1, keepdims=True))
     old_log_prob, old_fresh = old.log_prob(action), _log_probs(old, fresh)
-    params, unravel = ravel_pytree(state.actor)
+    params, unravel = ravel_pytree(state.actor.params)
 
     def surrogates(params: Float[Array, "P"]) -> tuple[Array, Array]:
         """E[ratio A_R] and E[ratio A_C] / (1 − γ_C)."""
@@ -230,7 +239,7 @@ def policy_step(
         mean, log_std = old.mean[::every], old.log_std[::every]
         return jnp.mean(gaussian_kl(mean, log_std, policy.mean, policy.log_std))
 
-    gradient, optimizer = jax.grad(objective)(params), state.actor_optimizer
+    gradient = jax.grad(objective)(params)
     if config.policy_step == "trust_region":
         product = partial(
             trust_region.fisher_product, partial(kl, every=stride), params, damping=config.damping
@@ -250,22 +259,20 @@ def policy_step(
             params, step, allowed, config.backtracking, config.num_backtracks
         )
         new, accepted = line.params, line.accepted
+        actor = state.actor._replace(params=unravel(new))
     else:
-        actor, optimizer = adam_step(
-            config.policy_learning_rate, unravel(-gradient), state.actor, optimizer
-        )
-        new, accepted = ravel_pytree(actor)[0], jnp.asarray(True)
+        actor = state.actor.step(unravel(-gradient), config.policy_learning_rate)
+        new, accepted = ravel_pytree(actor.params)[0], jnp.asarray(True)
     excess = state.accident_value + surrogates(new)[1] - config.accident_limit
     multiplier = raised_multiplier(config, state.multiplier, excess)
     state = state._replace(
-        actor=unravel(new),
-        actor_optimizer=optimizer,
+        actor=actor,
         multiplier=multiplier if config.constrained else state.multiplier,
     )
     return state, {
         "policy/kl": kl(new),
         "policy/accepted": accepted.astype(jnp.float32),
-        "policy/std": jnp.mean(jnp.exp(state.actor["log_std"])),
+        "policy/std": jnp.mean(jnp.exp(actor.params["log_std"])),
         "policy/multiplier": state.multiplier,
     }
 
@@ -280,14 +287,18 @@ def raised_multiplier(
 def _critic_phase(
     config: SafetyConfig, state: SafetyState, key: Key, num_steps: int
 ) -> tuple[SafetyState, Metrics]:
+    actor = state.actor.params
+
     def step(critic: AccidentCritic, key: Key) -> tuple[AccidentCritic, Metrics]:
         batch_key, here_key, next_key, uniform_key = jax.random.split(key, 4)
         batch = replay.sample(state.replay, batch_key, config.batch_size)
         here, there = (
-            jnp.clip(_draws(policy_of(config, state.actor, x), k, config.num_policy_actions), -1, 1)
+            jnp.clip(_draws(policy_of(config, actor, x), k, config.num_policy_actions), -1, 1)
             for x, k in ((batch.observation, here_key), (batch.next_observation, next_key))
         )
-        return critic_step(config, critic, batch, here, there, uniform_key)
+        return critic_step(
+            config, critic, batch, policy_action=here, next_action=there, key=uniform_key
+        )
 
     keys = jax.random.split(key, num_steps)
     critic, metrics = jax.lax.scan(step, state.critic, keys)
@@ -304,20 +315,17 @@ def _value_phase(
     """V on batches of (s, A + V_old(s))."""
     observation = flat(rollout.observation)
 
-    def loss(params: Any, index: Int[Array, "b"]) -> Float[Array, ""]:
-        found = state_value(config.hidden_sizes, params, observation[index])
-        return jnp.mean(jnp.square(found - target[index]))
+    def loss(value: Any, index: Int[Array, "b"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        error = jnp.mean(jnp.square(value_of(config, value, observation[index]) - target[index]))
+        return error, error
 
-    def step(carry: tuple, key: Key) -> tuple[tuple, Array]:
-        params, optimizer = carry
+    def step(value: Trainable, key: Key) -> tuple[Trainable, Array]:
         index = jax.random.randint(key, (config.batch_size,), 0, target.shape[0])
-        error, gradient = jax.value_and_grad(loss)(params, index)
-        return adam_step(config.value_learning_rate, gradient, params, optimizer), error
+        return value.minimize(lambda value: loss(value, index), config.value_learning_rate)
 
     keys = jax.random.split(key, config.num_value_steps)
-    (value, optimizer), errors = jax.lax.scan(step, (state.value, state.value_optimizer), keys)
-    state = state._replace(value=value, value_optimizer=optimizer)
-    return state, {"value/loss": jnp.mean(errors)}
+    value, errors = jax.lax.scan(step, state.value, keys)
+    return state._replace(value=value), {"value/loss": jnp.mean(errors)}
 
 
 def _threshold(config: SafetyConfig, state: SafetyState) -> Float[Array, ""]:
@@ -330,7 +338,7 @@ def _clipped_q(
     observation: Float[Array, "B O"],
     action: Float[Array, "B N A"],
 ) -> Float[Array, "B N"]:
-    q = accident_q(config, state.critic.params, observation, jnp.clip(action, -1.0, 1.0))
+    q = accident_q(config, state.critic.network.params, observation, jnp.clip(action, -1.0, 1.0))
     return jnp.clip(q, 0.0, 1.0) if config.clip_accidents else q
 
 

@@ -130,7 +130,9 @@ def _learned(
         batch = jax.tree.map(lambda x: x[index], data)
         here = drawn(batch.observation, here_key)
         there = drawn(batch.next_observation, next_key)
-        return critic_step(config, critic, batch, here, there, uniform_key)
+        return critic_step(
+            config, critic, batch, policy_action=here, next_action=there, key=uniform_key
+        )
 
     init_key, key = jax.random.split(key)
     critic = init_accident_critic(config, spec, init_key)
@@ -144,12 +146,12 @@ class Shielded(NamedTuple):
 
     step: Int[Array, ""]
     policy: Any
-    accident: Any  # `AccidentCritic.params`
+    accident: Any  # parameters of Q_C
 
 
 def shielded_state(state: Any, critic: AccidentCritic) -> Shielded:
     """What the algorithm that `shielded` makes takes for its state."""
-    return Shielded(state.step, state, critic.params)
+    return Shielded(state.step, state, critic.network.params)
 
 
 def shielded(

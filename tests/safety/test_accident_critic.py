@@ -128,10 +128,10 @@ def test_targets_stop_at_ends_and_stay_probabilities():
     next_q = jnp.full((64, 3), 5.0)
     loose = dataclasses.replace(CONFIG, clip_accidents=False)
     expected = rows.cost + 0.9 * (1 - rows.terminal) * 5.0
-    np.testing.assert_allclose(accident_target(rows, next_q, loose), expected, rtol=1e-6)
-    clipped = accident_target(rows, next_q, CONFIG)
+    np.testing.assert_allclose(accident_target(loose, rows, next_q), expected, rtol=1e-6)
+    clipped = accident_target(CONFIG, rows, next_q)
     np.testing.assert_allclose(clipped, jnp.clip(expected, 0, 1), rtol=1e-6)
-    assert not jax.grad(lambda q: accident_target(rows, q, loose).sum())(next_q).any()
+    assert not jax.grad(lambda q: accident_target(loose, rows, q).sum())(next_q).any()
 
 
 @pytest.mark.parametrize("form", ["value", "ordinary", "pointwise"])
@@ -149,15 +149,21 @@ def test_a_network_moves_the_way_that_its_form_says(form):
         critic = init_accident_critic(settings, SPEC, key)
         step = jax.jit(
             lambda critic, key, settings=settings: critic_step(
-                settings, critic, rows, policy_action, policy_action, key
+                settings,
+                critic,
+                rows,
+                policy_action=policy_action,
+                next_action=policy_action,
+                key=key,
             )
         )
         for i in range(150):
             critic, _ = step(critic, jax.random.fold_in(key, i))
-        q = accident_q(config, critic.params, rows.observation, policy_action)
-        q_data = accident_q(config, critic.params, rows.observation, rows.action)
+        q = accident_q(config, critic.network.params, rows.observation, policy_action)
+        q_data = accident_q(config, critic.network.params, rows.observation, rows.action)
         moved[name] = np.array([q.mean(), q_data.mean()])
-        assert not np.allclose(critic.target["params"]["bias"], critic.params["params"]["bias"])
+        equal = jax.tree.map(np.allclose, critic.target_network, critic.network.params)
+        assert not any(jax.tree.leaves(equal))
     shift_policy, shift_data = moved["with"] - moved["without"]
     if form == "ordinary":
         assert shift_policy < -0.05 and shift_data > 0.01
@@ -171,9 +177,15 @@ def test_the_loss_has_no_gradient_in_its_target():
     actions = jnp.zeros((64, 3, 1))
     slope = jax.grad(
         lambda target: critic_loss(
-            critic.params, target, batch(), actions, actions, jax.random.key(1), CONFIG
+            CONFIG,
+            critic.network.params,
+            batch(),
+            target_critic=target,
+            policy_action=actions,
+            next_action=actions,
+            key=jax.random.key(1),
         )[0]
-    )(critic.target)
+    )(critic.target_network)
     assert not any(leaf.any() for leaf in jax.tree.leaves(slope))
 
 

@@ -50,7 +50,7 @@ def test_the_critic_learns_which_actions_failed(learned):
     dataset, _, _, critic, metrics = learned
     observation = dataset.transitions.observation[:3]
     action = jnp.tile(jnp.array([[[0.8, 0.0], [-0.8, 0.0]]]), (3, 1, 1))
-    q = offline.accident_q(CONFIG, critic.params, observation, action)
+    q = offline.accident_q(CONFIG, critic.network.params, observation, action)
     assert (q[:, 0] > 0.8).all() and (q[:, 1] < 0.2).all()
     assert float(metrics["critic/bellman_loss"]) < 0.05
 
@@ -66,7 +66,7 @@ def test_a_shielded_policy_acts_as_before_where_that_is_safe_and_else_otherwise(
     careful = offline.shielded(toy.rule, CONFIG, epsilon=0.3, spread=0.5)
     action = careful.act(config, guarded, observation, None)
     assert (action[:, 0] < 0.1).all()  # the rule's own is +0.5
-    q = offline.accident_q(CONFIG, critic.params, observation, action)
+    q = offline.accident_q(CONFIG, critic.network.params, observation, action)
     assert (q <= 0.3).mean() > 0.9
     np.testing.assert_array_equal(action, careful.act(config, guarded, observation, None))
     drawn = careful.act(config, guarded, observation, jax.random.key(5))
@@ -90,8 +90,8 @@ def test_several_seeds_learn_as_one_does(learned):
     alone, first, second = (
         offline.accident_q(CONFIG, params, observation, action)
         for params in (
-            critic.params,
-            *(jax.tree.map(lambda x, i=i: x[i], critics.params) for i in range(2)),
+            critic.network.params,
+            *(jax.tree.map(lambda x, i=i: x[i], critics.network.params) for i in range(2)),
         )
     )
     np.testing.assert_allclose(first, alone, atol=1e-3)

@@ -63,7 +63,9 @@ def test_advantages_are_those_of_the_sum():
     terminal = jnp.array([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
     end = jnp.array([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
     g, w = 0.9, 0.5
-    found = generalized_advantages(reward, value, next_value, terminal, end, g, w)
+    found = generalized_advantages(
+        reward, value, next_value, terminal=terminal, end=end, discount=g, decay=w
+    )
     delta = np.asarray(reward + g * (1 - terminal) * next_value - value)
     expected = np.array(
         [
@@ -106,8 +108,8 @@ def test_the_policys_step_stays_within_the_limit_and_improves(collected):
         )
         assert found["policy/accepted"] == 1
         assert 0.05 * limit < found["policy/kl"] <= limit
-        old = learning.policy_of(config, state.actor, rollout.observation.reshape(32, -1))
-        policy = learning.policy_of(config, new.actor, rollout.observation.reshape(32, -1))
+        old = learning.policy_of(config, state.actor.params, rollout.observation.reshape(32, -1))
+        policy = learning.policy_of(config, new.actor.params, rollout.observation.reshape(32, -1))
         action = rollout.action.reshape(32, -1)
         gain = (policy.log_prob(action) - old.log_prob(action)) * (advantage - advantage.mean())
         assert float(gain.mean()) > 0
@@ -132,10 +134,12 @@ def test_a_step_that_would_bring_accidents_is_refused(collected):
     config = dataclasses.replace(config, accident_limit=0.0)
     state = state._replace(accident_value=jnp.float32(0.0), multiplier=jnp.float32(0.0))
     observation = rollout.observation.reshape(32, -1)
-    policy = learning.policy_of(config, state.actor, observation)
+    policy = learning.policy_of(config, state.actor.params, observation)
     # What pays is what Q_C calls dangerous.
     action = rollout.action.reshape(32, -1)
-    q = learning.accident_q(config, state.critic.params, observation, jnp.clip(action, -1, 1))
+    q = learning.accident_q(
+        config, state.critic.network.params, observation, jnp.clip(action, -1, 1)
+    )
     dangerous = q - learning._clipped_q(config, state, observation, policy.mode()[:, None])[:, 0]
     config = dataclasses.replace(config, clip_accidents=False, num_policy_actions=64)
     new, found = kl_after(config, state, rollout, dangerous)
@@ -164,7 +168,7 @@ def test_the_accident_value_is_that_of_first_states_or_of_episodes(collected):
     first = rollout._replace(is_first=0 * cost + 1.0)
     many = dataclasses.replace(config, num_policy_actions=64, clip_accidents=False)
     observation = rollout.observation.reshape(32, -1)
-    policy = learning.policy_of(config, state.actor, observation)
+    policy = learning.policy_of(config, state.actor.params, observation)
     q = learning._clipped_q(many, state, observation, policy.mode()[:, None])
     found = learning.accident_value(many, state, first, key)
     assert float(found) == pytest.approx(float(q.mean()), abs=0.03)
@@ -203,7 +207,7 @@ def test_the_loop_runs_in_one_program_for_all_seeds(trained):
         assert rows.shape == (2, 2), label
         assert np.isfinite(rows).all(), label
     assert (metrics["policy/kl"] <= config.kl_limit * 1.001).all()
-    for leaf in jax.tree.leaves(session.state.actor):
+    for leaf in jax.tree.leaves(session.state.actor.params):
         assert not np.allclose(leaf[0], leaf[1])
     found = training.evaluate(config, TASK, session.state, KEYS, num_episodes=3)
     assert found["return"].shape == (2,)
