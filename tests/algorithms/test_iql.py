@@ -20,7 +20,6 @@ from tests.algorithms.common.test_advantage_weighted import (
     adam,
     assert_close,
     assert_equal,
-    moved,
     numpy_log_prob,
     numpy_moments,
     started,
@@ -60,6 +59,10 @@ update = jax.jit(IQL.update)
 
 def numpy_value(params, observation):
     return numpy_mlp(params, observation)[:, 0]
+
+
+def moved(after, before):
+    return any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), after, before)))
 
 
 def float32(x):
