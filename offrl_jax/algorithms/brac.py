@@ -12,7 +12,6 @@ divergence's critic draws a batch of its own.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from offrl_jax.algorithms.base import Algorithm, Phase
-from offrl_jax.algorithms.common import soft_actor_critic
+from offrl_jax.algorithms.common import divergence_critic, soft_actor_critic
 from offrl_jax.algorithms.common.agents import of_agent
 from offrl_jax.algorithms.common.behavior import MMDConfig, likelihood_loss, mmd_penalty
 from offrl_jax.algorithms.common.best_of_n import best_action, sample_noise
@@ -30,6 +29,7 @@ from offrl_jax.algorithms.common.critics import (
     q_values,
     state_q_values,
 )
+from offrl_jax.algorithms.common.divergence_critic import DUAL
 from offrl_jax.algorithms.common.soft_actor_critic import (
     Context,
     SoftActorCriticConfig,
@@ -37,21 +37,15 @@ from offrl_jax.algorithms.common.soft_actor_critic import (
     policy_of,
 )
 from offrl_jax.config import config, setting
-from offrl_jax.losses.divergences import (
-    DUAL_DIVERGENCES,
-    dual_estimate,
-    gaussian_kl,
-    gradient_penalty,
-)
+from offrl_jax.losses.divergences import gaussian_kl
 from offrl_jax.networks.distributions import TanhGaussian
-from offrl_jax.networks.heads import gaussian_policy, init_outputs, init_policy, outputs
+from offrl_jax.networks.heads import gaussian_policy, init_policy
 from offrl_jax.networks.modules import MLP
 from offrl_jax.networks.optimizers import Trainable
 from offrl_jax.networks.values import network_setting
-from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
+from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 PRIMAL = ("kl", "reverse_kl", "mmd")
-DUAL = {"dual_kl" if name == "kl" else name: name for name in DUAL_DIVERGENCES}
 WEIGHT_RANGE = (0.0, 500.0)
 BEHAVIOR_LOG_STD_RANGE = (-5.0, 0.0)  # a narrow β makes the KL divergence explode
 
@@ -124,7 +118,7 @@ class BRACState(NamedTuple):
     divergence_weight: Float[Array, ""]
 
     @property
-    def step(self) -> Array:
+    def step(self) -> Int[Array, ""]:
         return self.agent.step
 
 
@@ -136,8 +130,7 @@ def init(config: BRACConfig, spec: Spec, key: Key) -> BRACState:
         policy = init_policy(config.actor_network, 2 * spec.action_size, spec, extra_key)
         behavior = Trainable.create({"policy": policy, "log_temperature": jnp.float32(0.0)})
     else:
-        inputs = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
-        critic = Trainable.create(init_outputs(config.critic_network, 1, extra_key, *inputs))
+        critic = divergence_critic.init(config, spec, extra_key)
     return BRACState(
         agent=soft_actor_critic.init(config, spec, key),
         behavior=behavior,
@@ -150,12 +143,8 @@ def behavior_policy(
     config: BRACConfig, behavior: Any, observation: Float[Array, "B O"]
 ) -> TanhGaussian:
     """β(·|s)."""
-    return gaussian_policy(
-        config.actor_network,
-        behavior["policy"],
-        observation,
-        log_std_range=BEHAVIOR_LOG_STD_RANGE,
-    )
+    network, policy = config.actor_network, behavior["policy"]
+    return gaussian_policy(network, policy, observation, log_std_range=BEHAVIOR_LOG_STD_RANGE)
 
 
 def behavior_loss(
@@ -194,69 +183,28 @@ def divergence(
     config: BRACConfig,
     state: BRACState,
     policy: TanhGaussian,
-    *,
-    observation: Float[Array, "B O"],
-    data_action: Float[Array, "B A"],
+    batch: Transition,
     key: Key,
 ) -> Float[Array, "B"]:
-    """D(π, β)(s).
+    """D(π, β)(s) at the batch's states.
 
     kl, reverse_kl: in closed form, as squashing changes neither. mmd: from samples of π and of the
-    model of β. Otherwise, of the divergence's critic c: an estimate from an action of π and the
-    data's, whose mean is D.
+    model of β. Otherwise the `estimate` of the divergence's critic.
 
     Source: Wu et al. 2019, arXiv:1911.11361, section 4.
     Departs from the paper: KL is exact where the authors' code samples it.
     """
-    if config.divergence in PRIMAL:
-        behavior = behavior_policy(config, state.behavior.params, observation)
-        if config.divergence == "kl":
-            return gaussian_kl(*policy, *behavior)
-        if config.divergence == "reverse_kl":
-            return gaussian_kl(*behavior, *policy)
-        shape = policy.mean.shape[0], config.num_mmd_samples, policy.mean.shape[1]
-        noise, behavior_noise = jax.random.normal(key, (2, *shape))
-        return mmd_penalty(config, policy.pre_tanh(noise), behavior.pre_tanh(behavior_noise))
-    action, _ = policy.sample_and_log_prob(key)
-    critic = partial(divergence_critic, config, state.divergence_critic.params, observation)
-    return dual_estimate(DUAL[config.divergence], critic(action), critic(data_action))
-
-
-def divergence_critic(
-    config: BRACConfig, critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B A"]
-) -> Float[Array, "B"]:
-    """c(s, a)."""
-    return outputs(config.critic_network, critic, observation, action)[..., 0]
-
-
-def divergence_critic_loss(
-    config: BRACConfig, critic: Any, policy: TanhGaussian, batch: Transition, key: Key
-) -> tuple[Float[Array, ""], Metrics]:
-    """−mean_b D(π, β)(s) + w · gradient penalty: the critic makes the dual bound tight.
-
-    Source: Wu et al. 2019, arXiv:1911.11361, section 4; weight and form of the penalty as in the
-    authors' code.
-    """
-    action_key, mix_key = jax.random.split(key)
-    action, _ = policy.sample_and_log_prob(action_key)
-    c = partial(divergence_critic, config, critic, batch.observation)
-    estimate = dual_estimate(DUAL[config.divergence], c(action), c(batch.action))
-    mix = jax.random.uniform(mix_key, action.shape[:1])
-    penalty = gradient_penalty(c, action, batch.action, mix)
-    loss = config.gradient_penalty_weight * penalty - jnp.mean(estimate)
-    return loss, {"divergence_critic/loss": loss}
-
-
-def divergence_critic_steps(
-    config: BRACConfig, critic: Trainable, policy: TanhGaussian, batch: Transition, key: Key
-) -> tuple[Trainable, Metrics]:
-    """Several steps of the divergence's critic against the same policy and batch."""
-    for step_key in jax.random.split(key, config.num_divergence_critic_steps):
-        critic, metrics = critic.minimize(
-            lambda critic, key=step_key: divergence_critic_loss(config, critic, policy, batch, key),
-            config.divergence_critic_learning_rate,
-        )
-    return critic, metrics
+    if config.divergence in DUAL:
+        action, _ = policy.sample_and_log_prob(key)
+        return divergence_critic.estimate(config, state.divergence_critic.params, batch, action)
+    behavior = behavior_policy(config, state.behavior.params, batch.observation)
+    if config.divergence == "kl":
+        return gaussian_kl(*policy, *behavior)
+    if config.divergence == "reverse_kl":
+        return gaussian_kl(*behavior, *policy)
+    shape = policy.mean.shape[0], config.num_mmd_samples, policy.mean.shape[1]
+    noise, behavior_noise = jax.random.normal(key, (2, *shape))
+    return mmd_penalty(config, policy.pre_tanh(noise), behavior.pre_tanh(behavior_noise))
 
 
 def actor_loss(
@@ -277,14 +225,7 @@ def actor_loss(
     policy = policy_of(config, actor, batch.observation)
     action, log_prob = policy.sample_and_log_prob(key)
     q = minimum_q(config, state.agent.critic.params, batch.observation, action)
-    distance = divergence(
-        config,
-        state,
-        policy,
-        observation=batch.observation,
-        data_action=batch.action,
-        key=divergence_key,
-    )
+    distance = divergence(config, state, policy, batch, divergence_key)
     started = state.step >= num_pretraining_steps(config) + config.num_warmup_steps
     temperature = jnp.exp(state.agent.temperature.params)
     loss = jnp.mean(temperature * log_prob + state.divergence_weight * distance - started * q)
@@ -307,23 +248,17 @@ def penalised_target(
     Source: Wu et al. 2019, arXiv:1911.11361, eq. 3; the lecture prints the other placement, whose
     fixed point differs.
     """
+    batch = context.batch
     if config.variant == "p":
         return context.target
-    batch, distance = context.batch, partial(divergence, config, state, key=key)
     if config.penalty_position == "state":
-        penalty = distance(context.policy, observation=batch.observation, data_action=batch.action)
+        penalty = divergence(config, state, context.policy, batch, key)
     else:
-        penalty = (
-            config.discount
-            * (1.0 - batch.terminal)
-            * distance(
-                context.next_policy,
-                observation=batch.next_observation,
-                data_action=batch.next_action,
-            )
-        )
+        after = batch._replace(observation=batch.next_observation, action=batch.next_action)
+        penalty = divergence(config, state, context.next_policy, after, key)
         if config.divergence in DUAL:
             penalty = penalty * batch.next_action_valid
+        penalty = config.discount * (1.0 - batch.terminal) * penalty
     return context.target - jax.lax.stop_gradient(state.divergence_weight * penalty)
 
 
@@ -348,7 +283,7 @@ def update(
     metrics |= critic_metrics | {"actor/divergence_weight": state.divergence_weight}
     critic = state.divergence_critic
     if critic is not None:
-        critic, critic_metrics = divergence_critic_steps(
+        critic, critic_metrics = divergence_critic.steps(
             config, critic, context.policy, batch, critic_key
         )
         metrics |= critic_metrics
