@@ -18,7 +18,9 @@ from offrl_jax.algorithms.bcq import (
     perturbed,
 )
 from offrl_jax.algorithms.common.behavior import cvae_loss, sample_cvae
-from offrl_jax.networks.modules import StateActionMLP, critic_values
+from offrl_jax.networks.heads import critic_values, outputs
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
 from tests.arrays import bandit, random_dataset
 from tests.networks.test_modules import filled, numpy_critics, numpy_state_action_mlp
 
@@ -26,7 +28,7 @@ BCQ = ALGORITHMS["bcq"]
 DATASET = random_dataset()
 BATCH = jax.tree.map(lambda x: x[30:42], DATASET.transitions)  # has a true end
 KEY = jax.random.key(2)
-SIZES = (8,)
+NETWORK = MLP((8,))
 CONFIG = BCQConfig(
     discount=0.9,
     target_update_rate=0.1,
@@ -39,21 +41,21 @@ CONFIG = BCQConfig(
     actor_learning_rate=0.1,
     critic_learning_rate=0.1,
     num_critics=3,
-    behavior_hidden_sizes=SIZES,
-    actor_hidden_sizes=SIZES,
-    critic_hidden_sizes=SIZES,
+    behavior_network=NETWORK,
+    actor_network=NETWORK,
+    critic_network=NETWORK,
     batch_size=8,
 )
 START = init(BCQ, CONFIG, DATASET.spec, jax.random.key(0))
 # Every network another one, with outputs of order 1.
 STATE = START._replace(
-    **{
-        name: filled(getattr(START, name), seed)
-        for seed, name in enumerate(
-            ("behavior", "actor", "target_actor", "critic", "target_critic")
-        )
-    }
+    behavior=START.behavior._replace(params=filled(START.behavior.params, 0)),
+    actor=START.actor._replace(params=filled(START.actor.params, 1)),
+    target_actor=filled(START.target_actor, 2),
+    critic=START.critic._replace(params=filled(START.critic.params, 3)),
+    target_critic=filled(START.target_critic, 4),
 )
+BEHAVIOR, ACTOR, CRITIC = STATE.behavior.params, STATE.actor.params, STATE.critic.params
 update, act = jax.jit(BCQ.update), jax.jit(BCQ.act)
 
 
@@ -89,15 +91,15 @@ def numpy_next_value(behavior, key):
 
 def test_without_perturbation_the_models_actions_stay_exactly_as_they_are():
     config = dataclasses.replace(CONFIG, max_perturbation=0.0)
-    own = candidates(config, STATE.behavior, STATE.actor, BATCH.observation, 5, KEY)
-    model = jnp.tanh(sample_cvae(SIZES, STATE.behavior, BATCH.observation, 5, KEY))
-    assert_equal(own, model)
+    own = candidates(config, STATE, ACTOR, BATCH.observation, num_candidates=5, key=KEY)
+    model = sample_cvae(NETWORK, BEHAVIOR, BATCH.observation, num_samples=5, key=KEY)
+    assert_equal(own, jnp.tanh(model))
 
 
 def test_no_action_moves_further_than_the_limit_or_leaves_the_bounds():
     rng = np.random.default_rng(0)
     action = rng.uniform(-1, 1, (12, 4, 3)).astype(np.float32)
-    large = jax.tree.map(lambda x: 3 * x, STATE.actor)
+    large = jax.tree.map(lambda x: 3 * x, ACTOR)
     after = np.asarray(perturbed(CONFIG, large, BATCH.observation, jnp.asarray(action)))
     shift = 0.3 * np.tanh(numpy_state_action_mlp(large, BATCH.observation, action))
     np.testing.assert_allclose(after, np.clip(action + shift, -1, 1), atol=1e-5)
@@ -107,13 +109,13 @@ def test_no_action_moves_further_than_the_limit_or_leaves_the_bounds():
 
 def test_the_next_value_is_the_best_candidates_mix_of_least_and_greatest_critic():
     value = next_state_value(CONFIG, STATE, BATCH, KEY)
-    np.testing.assert_allclose(value, numpy_next_value(STATE.behavior, KEY), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(value, numpy_next_value(BEHAVIOR, KEY), rtol=1e-4, atol=1e-5)
 
 
 def test_actor_loss_is_the_first_critic_of_one_perturbed_action():
-    action = numpy_candidates(STATE.behavior, STATE.actor, np.asarray(BATCH.observation), KEY, 1)
-    q = numpy_critics(STATE.critic, BATCH.observation, action[:, 0])
-    loss, _ = actor_loss(STATE.actor, STATE, BATCH, KEY, CONFIG)
+    action = numpy_candidates(BEHAVIOR, ACTOR, np.asarray(BATCH.observation), KEY, 1)
+    q = numpy_critics(CRITIC, BATCH.observation, action[:, 0])
+    loss, _ = actor_loss(CONFIG, ACTOR, STATE, BATCH, KEY)
     assert float(loss) == pytest.approx(-q[0].mean(), rel=1e-4)
 
 
@@ -123,38 +125,36 @@ def test_a_whole_step_equals_one_written_out():
     next_key, actor_key = jax.random.split(key)
     new, metrics = update(CONFIG, STATE, BATCH, KEY)
 
-    behavior, behavior_optimizer = adam(
-        lambda b: cvae_loss(b, BATCH, behavior_key, SIZES)[0],
-        STATE.behavior,
-        STATE.behavior_optimizer,
-    )
+    behavior = adam(lambda b: cvae_loss(CONFIG, b, BATCH, behavior_key)[0], STATE.behavior)
 
-    next_value = numpy_next_value(behavior, next_key)
+    next_value = numpy_next_value(behavior.params, next_key)
     assert 0 < BATCH.terminal.sum() < 12
     target = np.asarray(BATCH.reward) + 0.9 * np.where(BATCH.terminal, 0.0, next_value)
-    q = numpy_critics(STATE.critic, BATCH.observation, BATCH.action)
+    q = numpy_critics(CRITIC, BATCH.observation, BATCH.action)
     loss = sum(np.mean((q[k] - target) ** 2) for k in range(3))
     assert float(metrics["critic/loss"]) == pytest.approx(loss, rel=1e-4)
 
     def critic_objective(critic):
-        q = critic_values(SIZES, critic, BATCH.observation, BATCH.action)
+        q = critic_values(NETWORK, critic, BATCH.observation, BATCH.action)
         return sum(jnp.mean((q[k] - jnp.asarray(target, jnp.float32)) ** 2) for k in range(3))
 
-    critic, critic_optimizer = adam(critic_objective, STATE.critic, STATE.critic_optimizer)
+    critic = adam(critic_objective, STATE.critic)
 
     latent = jnp.clip(jax.random.normal(actor_key, (12, 1, 6)), -0.5, 0.5)[:, 0]
-    network = StateActionMLP(SIZES, 3)
-    model = jnp.tanh(network.apply(behavior["decoder"], BATCH.observation, latent))
+    model = jnp.tanh(outputs(NETWORK, behavior.params["decoder"], BATCH.observation, latent))
 
     def actor_objective(actor):
-        action = model + 0.3 * jnp.tanh(network.apply(actor, BATCH.observation, model))
+        action = model + 0.3 * jnp.tanh(outputs(NETWORK, actor, BATCH.observation, model))
         action = jnp.clip(action, -1, 1)
-        return -jnp.mean(critic_values(SIZES, critic, BATCH.observation, action)[0])
+        return -jnp.mean(critic_values(NETWORK, critic.params, BATCH.observation, action)[0])
 
-    actor, actor_optimizer = adam(actor_objective, STATE.actor, STATE.actor_optimizer)
+    actor = adam(actor_objective, STATE.actor)
     target_actor, target_critic = (
         jax.tree.map(lambda t, o: 0.9 * t + 0.1 * o, *pair)
-        for pair in ((STATE.target_actor, actor), (STATE.target_critic, critic))
+        for pair in (
+            (STATE.target_actor, actor.params),
+            (STATE.target_critic, critic.params),
+        )
     )
     assert_close(
         new,
@@ -165,25 +165,23 @@ def test_a_whole_step_equals_one_written_out():
             target_actor=target_actor,
             critic=critic,
             target_critic=target_critic,
-            behavior_optimizer=behavior_optimizer,
-            actor_optimizer=actor_optimizer,
-            critic_optimizer=critic_optimizer,
         ),
     )
 
 
-def adam(objective, params, optimizer):
+def adam(objective, trainable):
     """The moments are compared too: a first step of Adam's alone shows only the gradient's sign."""
-    step, optimizer = optax.adam(0.1).update(jax.jit(jax.grad(objective))(params), optimizer)
-    return optax.apply_updates(params, step), optimizer
+    params, moments = trainable
+    step, moments = optax.adam(0.1).update(jax.jit(jax.grad(objective))(params), moments)
+    return Trainable(optax.apply_updates(params, step), moments)
 
 
 @pytest.mark.parametrize("key", [None, KEY])
 def test_acting_takes_the_candidate_that_the_first_critic_likes_most(key):
-    choice = jax.jit(candidates, static_argnums=4)(
-        CONFIG, STATE.behavior, STATE.actor, BATCH.observation, 7, key
+    choice = jax.jit(candidates, static_argnames="num_candidates")(
+        CONFIG, STATE, ACTOR, BATCH.observation, num_candidates=7, key=key
     )
-    q = numpy_critics(STATE.critic, BATCH.observation, choice)
+    q = numpy_critics(CRITIC, BATCH.observation, choice)
     best = q[0].argmax(axis=1)
     assert (best != q.min(axis=0).argmax(axis=1)).any() and len(set(best)) > 1
     action = act(CONFIG, STATE, BATCH.observation, key)
@@ -209,14 +207,20 @@ def test_pretraining_moves_only_the_model_which_then_stays():
     for _ in range(2):
         state = jax.tree.map(jnp.copy, states[-1])
         states.append(learn(BCQ, config, DATASET, state, KEY, num_steps=2)[0])
-    model = {"behavior", "behavior_optimizer"}
+    model = {"behavior"}
     for before, after, moving in ((*states[:2], model), (*states[1:], set(START._fields) - model)):
         assert after.step == before.step + 2
         for name in set(START._fields) - {"step"}:
             if name in moving:
-                assert moved(getattr(after, name), getattr(before, name)), name
+                old, new = (as_pair(getattr(state, name)) for state in (before, after))
+                assert all(map(moved, new, old)), name
             else:
                 assert_equal(getattr(after, name), getattr(before, name))
+
+
+def as_pair(field):
+    """Parameters and moments, or parameters alone."""
+    return field if isinstance(field, Trainable) else (field,)
 
 
 def moved(after, before):
@@ -246,9 +250,9 @@ def trained(two_actions):
             behavior_learning_rate=1e-2,
             actor_learning_rate=1e-2,
             critic_learning_rate=1e-2,
-            behavior_hidden_sizes=(16, 16),
-            actor_hidden_sizes=(16,),
-            critic_hidden_sizes=(16, 16),
+            behavior_network=MLP((16, 16)),
+            actor_network=MLP((16,)),
+            critic_network=MLP((16, 16)),
             batch_size=64,
         )
         state = init(BCQ, config, two_actions.spec, KEY)
@@ -258,12 +262,13 @@ def trained(two_actions):
 
 def test_the_model_keeps_actions_apart_that_no_regression_could(trained, two_actions):
     """A function of the state alone errs by the actions' variance 0.36 at least."""
-    _, state = trained[0.05]
-    loss = jax.jit(cvae_loss, static_argnums=3)
-    _, metrics = loss(state.behavior, two_actions.transitions, KEY, (16, 16))
+    config, state = trained[0.05]
+    model = state.behavior.params
+    _, metrics = jax.jit(cvae_loss)(config, model, two_actions.transitions, KEY)
     assert metrics["behavior/reconstruction"] < 0.36 / 2
-    sample = jax.jit(sample_cvae, static_argnums=(0, 3))
-    sampled = np.tanh(sample((16, 16), state.behavior, jnp.zeros((1, 2)), 500, KEY))
+    sample = jax.jit(sample_cvae, static_argnames=("network", "num_samples"))
+    network = config.behavior_network
+    sampled = np.tanh(sample(network, model, jnp.zeros((1, 2)), num_samples=500, key=KEY))
     assert (sampled < -0.6).mean() > 0.3 and (sampled > 0.0).mean() > 0.3
 
 

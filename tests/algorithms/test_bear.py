@@ -16,14 +16,15 @@ from offrl_jax.algorithms.bear import (
     next_state_value,
     sample_behavior,
 )
+from offrl_jax.networks.modules import MLP
 from tests.arrays import bandit, random_dataset
 
 KEY = jax.random.key(1)
 DATASET = random_dataset(observation_size=4, action_size=2)
 CONFIG = BEARConfig(
-    behavior_hidden_sizes=(8,),
-    actor_hidden_sizes=(8,),
-    critic_hidden_sizes=(8,),
+    behavior_network=MLP((8,)),
+    actor_network=MLP((8,)),
+    critic_network=MLP((8,)),
     num_critics=3,
     num_warmup_steps=3,
     num_action_samples=6,
@@ -48,13 +49,17 @@ def started(config=CONFIG):
     rng = np.random.default_rng(0)
 
     def filled(path, leaf):
-        fresh = "optimizer" in jax.tree_util.keystr(path)
+        fresh = "opt_state" in jax.tree_util.keystr(path)
         numbers = np.zeros(leaf.shape) if fresh else rng.normal(0, 0.5, leaf.shape)
         return numbers.astype(leaf.dtype)
 
     shapes = jax.eval_shape(lambda: bear.init(config, DATASET.spec, KEY))
     state = jax.tree_util.tree_map_with_path(filled, shapes)
-    return state._replace(step=np.int32(3), log_multiplier=np.float32(0.4))
+    return with_log_multiplier(state._replace(step=np.int32(3)), 0.4)
+
+
+def with_log_multiplier(state, value):
+    return state._replace(multiplier=state.multiplier._replace(params=np.float32(value)))
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +75,27 @@ def double(tree):
 
 
 def gaussian(params, observation):
-    p = double(params)["params"]
-    hidden = np.maximum(observation @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"], 0)
-    mean, log_std = np.split(hidden @ p["head"]["kernel"] + p["head"]["bias"], 2, -1)
+    mean, log_std = np.split(layers(double(params), observation), 2, -1)
     return mean, np.exp(np.clip(log_std, -5, 2))
 
 
-def layers(p, observation, action):
+def layers(p, x):
+    first = p["network"]["Dense_0"]
+    hidden = np.maximum(x @ first["kernel"] + first["bias"], 0)
+    return hidden @ p["head"]["kernel"] + p["head"]["bias"]
+
+
+def layers_of_pair(p, observation, action):
     """(B, O) and (B, N, A) -> (B, N, F)."""
     tiled = np.broadcast_to(observation[:, None], (*action.shape[:2], observation.shape[1]))
-    hidden = np.maximum(np.concatenate([tiled, action], -1) @ p["kernel"] + p["bias"], 0)
-    return hidden @ p["MLP_0"]["head"]["kernel"] + p["MLP_0"]["head"]["bias"]
+    return layers(p, np.concatenate([tiled, action], -1))
 
 
 def critics(params, observation, action):
     """(E, B, N)."""
-    p = double(params)["params"]
-    each = [jax.tree.map(lambda x, k=k: x[k], p) for k in range(len(p["bias"]))]
-    return np.stack([layers(one, observation, action)[..., 0] for one in each])
+    p = double(params)["members"]
+    each = [jax.tree.map(lambda x, k=k: x[k], p) for k in range(len(p["head"]["bias"]))]
+    return np.stack([layers_of_pair(one, observation, action)[..., 0] for one in each])
 
 
 def half_normal(key, *shape):
@@ -103,7 +111,7 @@ def behavior_samples(config, params, observation, num, key):
     if config.behavior == "gaussian":
         return policy_samples(params, observation, num, key)
     latent = half_normal(key, len(observation), num, 4)
-    return layers(double(params)["decoder"]["params"], observation, latent)
+    return layers_of_pair(double(params)["decoder"], observation, latent)
 
 
 def root_mmd(config, x, y):
@@ -120,14 +128,14 @@ def root_mmd(config, x, y):
 def numpy_mmd(config, actor, state, key):
     policy_key, behavior_key = jax.random.split(key)
     u = policy_samples(actor, S, 4, policy_key)
-    v = behavior_samples(config, state.behavior, S, 4, behavior_key)
+    v = behavior_samples(config, state.behavior.params, S, 4, behavior_key)
     return u, np.mean([root_mmd(config, x, y) for x, y in zip(u, v, strict=True)])
 
 
 def numpy_actor_loss(config, actor, state, key, *, with_q=True):
     u, mmd = numpy_mmd(config, actor, state, key)
-    q = critics(state.critic, S, np.tanh(u)).mean(2).min(0).mean()
-    return np.exp(float(state.log_multiplier)) * mmd - with_q * q
+    q = critics(state.critic.params, S, np.tanh(u)).mean(2).min(0).mean()
+    return np.exp(float(state.multiplier.params)) * mmd - with_q * q
 
 
 def numpy_next_value(state, key):
@@ -147,11 +155,11 @@ def numpy_critic_loss(critic, target):
 
 def numpy_cvae_loss(cvae, key):
     p = double(cvae)
-    encoded = layers(p["encoder"]["params"], S, A[:, None])[:, 0]
+    encoded = layers_of_pair(p["encoder"], S, A[:, None])[:, 0]
     mean, log_std = np.split(encoded, 2, -1)
     std = np.exp(np.clip(log_std, -4, 15))
     latent = mean + std * np.asarray(jax.random.normal(key, mean.shape))
-    decoded = np.tanh(layers(p["decoder"]["params"], S, latent[:, None]))[:, 0]
+    decoded = np.tanh(layers_of_pair(p["decoder"], S, latent[:, None]))[:, 0]
     kl = (mean**2 + std**2 - 1) / 2 - np.log(std)
     return np.mean((decoded - A) ** 2) + 0.5 * np.mean(kl)
 
@@ -169,9 +177,9 @@ def assert_slope(gradient, loss, params, seed=0):
     assert sum(jax.tree.leaves(products)) == pytest.approx(slope, rel=1e-3, abs=1e-4)
 
 
-def first_gradient(optimizer):
+def first_gradient(trainable):
     """Adam's mean of gradients after one step is 0.1 of the gradient."""
-    return jax.tree.map(lambda x: x / 0.1, double(optimizer[0].mu))
+    return jax.tree.map(lambda x: x / 0.1, double(trainable.opt_state[0].mu))
 
 
 def assert_close(actual, expected):
@@ -195,31 +203,32 @@ def test_a_step_trains_model_critics_actor_multiplier_and_targets_in_this_order(
     next_key, actor_key = jax.random.split(key)
 
     assert metrics["behavior/loss"] == pytest.approx(
-        numpy_cvae_loss(old.behavior, behavior_key), rel=1e-4
+        numpy_cvae_loss(old.behavior.params, behavior_key), rel=1e-4
     )
     target = numpy_target(old, next_key)
-    assert metrics["critic/loss"] == pytest.approx(numpy_critic_loss(old.critic, target), rel=1e-4)
+    loss = numpy_critic_loss(old.critic.params, target)
+    assert metrics["critic/loss"] == pytest.approx(loss, rel=1e-4)
     turn = old._replace(behavior=new.behavior, critic=new.critic)
-    mmd = numpy_mmd(CONFIG, old.actor, turn, actor_key)[1]
+    mmd = numpy_mmd(CONFIG, old.actor.params, turn, actor_key)[1]
     assert metrics["actor/mmd"] == pytest.approx(mmd, rel=1e-4)
-    expected = numpy_actor_loss(CONFIG, old.actor, turn, actor_key, with_q=with_q)
+    expected = numpy_actor_loss(CONFIG, old.actor.params, turn, actor_key, with_q=with_q)
     assert metrics["actor/loss"] == pytest.approx(expected, rel=1e-4)
 
     losses = {
         "behavior": lambda p: numpy_cvae_loss(p, behavior_key),
         "critic": lambda p: numpy_critic_loss(p, target),
         "actor": lambda p: numpy_actor_loss(CONFIG, p, turn, actor_key, with_q=with_q),
-        "log_multiplier": lambda p: -np.exp(p) * (mmd - CONFIG.mmd_threshold),
+        "multiplier": lambda p: -np.exp(p) * (mmd - CONFIG.mmd_threshold),
     }
     for name, loss in losses.items():
-        field = name.removeprefix("log_")
-        gradient = first_gradient(getattr(new, f"{field}_optimizer"))
-        before, rate = double(getattr(old, name)), getattr(CONFIG, f"{field}_learning_rate")
+        before, after = getattr(old, name), getattr(new, name)
+        gradient, rate = first_gradient(after), getattr(CONFIG, f"{name}_learning_rate")
+        before = double(before.params)
         assert_slope(gradient, loss, before)
         adam = jax.tree.map(lambda p, g, r=rate: p - r * g / (abs(g) + 1e-8), before, gradient)
-        assert_close(getattr(new, name), adam)
+        assert_close(after.params, adam)
     for name in ("actor", "critic"):
-        before, online = double(getattr(old, f"target_{name}")), double(getattr(new, name))
+        before, online = double(getattr(old, f"target_{name}")), double(getattr(new, name).params)
         followed = jax.tree.map(lambda t, o: 0.9 * t + 0.1 * o, before, online)
         assert_close(getattr(new, f"target_{name}"), followed)
     assert new.step == step + 1
@@ -236,16 +245,16 @@ def test_the_actor_starts_on_q_after_the_steps_of_the_model_and_of_the_warm_up()
         CONFIG, behavior="gaussian", mmd_kernel="gaussian", num_behavior_steps=4
     )
     state = started(config)
-    loss_and_gradient = jax.jit(jax.value_and_grad(actor_loss, has_aux=True))
+    loss_and_gradient = jax.jit(jax.value_and_grad(actor_loss, argnums=1, has_aux=True))
     for step in (0, 6, 7, 100):
         state = state._replace(step=np.int32(step))
-        (loss, _), gradient = loss_and_gradient(state.actor, state, BATCH, KEY, config)
+        (loss, _), gradient = loss_and_gradient(config, state.actor.params, state, BATCH, KEY)
 
         def expected(actor, state=state, with_q=step >= 4 + 3):
             return numpy_actor_loss(config, actor, state, KEY, with_q=with_q)
 
-        assert loss == pytest.approx(expected(state.actor), rel=1e-4)
-        assert_slope(gradient, expected, state.actor)
+        assert loss == pytest.approx(expected(state.actor.params), rel=1e-4)
+        assert_slope(gradient, expected, state.actor.params)
 
 
 # The multiplier
@@ -268,10 +277,10 @@ def test_the_multiplier_rises_above_the_threshold_and_falls_below_within_its_cli
     state, log_multiplier, threshold, after, at_clip
 ):
     config = dataclasses.replace(CONFIG, mmd_threshold=threshold, multiplier_learning_rate=0.01)
-    old = state._replace(log_multiplier=np.float32(log_multiplier))
+    old = with_log_multiplier(state, log_multiplier)
     new, metrics = update(config, old, BATCH, KEY)
     assert 0 < metrics["actor/mmd"] < 9
-    assert new.log_multiplier == pytest.approx(after, abs=1e-5)
+    assert new.multiplier.params == pytest.approx(after, abs=1e-5)
     assert metrics["actor/multiplier_at_clip"] == at_clip
     assert metrics["actor/multiplier"] == pytest.approx(np.exp(after), rel=1e-4)
 
@@ -280,7 +289,7 @@ def test_the_multiplier_rises_above_the_threshold_and_falls_below_within_its_cli
 def test_without_a_learning_rate_the_multiplier_stays(state, threshold):
     config = dataclasses.replace(CONFIG, mmd_threshold=threshold, multiplier_learning_rate=0.0)
     new, metrics = update(config, state, BATCH, KEY)
-    assert new.log_multiplier == state.log_multiplier
+    assert new.multiplier.params == state.multiplier.params
     assert metrics["actor/multiplier_at_clip"] == 0
 
 
@@ -289,8 +298,8 @@ def test_without_a_learning_rate_the_multiplier_stays(state, threshold):
 
 def test_acting_takes_the_sample_that_the_first_critic_likes_best(state):
     taken = act(CONFIG, state, BATCH.observation, KEY)
-    candidates = np.tanh(policy_samples(state.actor, S, 6, KEY))
-    q = critics(state.critic, S, candidates)
+    candidates = np.tanh(policy_samples(state.actor.params, S, 6, KEY))
+    q = critics(state.critic.params, S, candidates)
     best = q[0].argmax(1)
     assert (best != q.min(0).argmax(1)).any() and (best != q.mean(0).argmax(1)).any()
     np.testing.assert_allclose(taken, candidates[np.arange(NUM_ROWS), best], rtol=1e-4, atol=1e-5)
@@ -302,7 +311,7 @@ def test_acting_without_a_key_depends_on_the_state_alone_and_is_what_the_value_i
     np.testing.assert_allclose(together, np.stack(alone), rtol=1e-5, atol=1e-6)
     one_state = jnp.repeat(BATCH.observation[:1], NUM_ROWS, axis=0)
     assert np.ptp(act(CONFIG, state, one_state, KEY), axis=0).max() > 1e-3
-    q = critics(state.critic, S, np.asarray(together)[:, None])[..., 0]
+    q = critics(state.critic.params, S, np.asarray(together)[:, None])[..., 0]
     value = jax.jit(bear.value)(CONFIG, state, BATCH.observation)
     np.testing.assert_allclose(value, q.min(0), rtol=1e-4, atol=1e-5)
 
@@ -339,10 +348,10 @@ def pretrained(request):
 def test_pretraining_fits_the_model_alone(pretrained):
     config, fresh, state, metrics = pretrained
     assert all(name.startswith("behavior/") for name in metrics)
-    for name in set(fresh._fields) - {"step", "behavior", "behavior_optimizer"}:
+    for name in set(fresh._fields) - {"step", "behavior"}:
         assert equal(getattr(state, name), getattr(fresh, name)), name
     observation = jnp.zeros((100, 2))
-    samples = np.tanh(jax.jit(sample_behavior)(config, state.behavior, observation, KEY))
+    samples = np.tanh(jax.jit(sample_behavior)(config, state.behavior.params, observation, KEY))
     assert samples.mean() == pytest.approx(-0.5, abs=0.03)
     assert samples.std() < 0.1
 
@@ -355,7 +364,7 @@ def test_the_frozen_model_keeps_the_actor_at_the_data_where_q_extrapolates(pretr
     taken = {}
     for log_multiplier, rate in ((-5.0, 0.0), (3.0, 1e-2)):
         setting = dataclasses.replace(config, multiplier_learning_rate=rate)
-        start = state._replace(log_multiplier=np.float32(log_multiplier))
+        start = with_log_multiplier(state, log_multiplier)
         after, _ = learn(bear, setting, NARROW, start, KEY, num_steps=300)
         assert after.step == 450
         assert equal(after.behavior, state.behavior)

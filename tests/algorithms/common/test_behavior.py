@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from offrl_jax.algorithms.bcq import BCQConfig
 from offrl_jax.algorithms.common.behavior import (
     MMDConfig,
     cvae_loss,
@@ -16,26 +17,26 @@ from offrl_jax.algorithms.common.behavior import (
     sample_cvae,
 )
 from offrl_jax.networks.distributions import TanhGaussian
+from offrl_jax.networks.modules import MLP
 from tests.arrays import random_dataset
 from tests.networks.test_modules import filled, numpy_state_action_mlp
 
 DATASET = random_dataset()
 BATCH = jax.tree.map(lambda x: x[:6], DATASET.transitions)
 KEY = jax.random.key(5)
-SIZES = (8, 8)
+NETWORK = MLP((8, 8))
+CONFIG = BCQConfig(behavior_network=NETWORK)
 LATENT = 6  # two for each of three action dimensions
-CVAE = filled(jax.eval_shape(lambda: init_cvae(SIZES, DATASET.spec, KEY)))
+CVAE = filled(jax.eval_shape(lambda: init_cvae(NETWORK, DATASET.spec, KEY)))
 
 
 def encoding(mean, log_std):
     """The CVAE with an encoder that says (mean, log_std) in every dimension, whatever it sees."""
-    params = CVAE["encoder"]["params"]
     head = {
         "kernel": jnp.zeros((8, 2 * LATENT)),
         "bias": jnp.repeat(jnp.array([mean, log_std]), LATENT),
     }
-    encoder = {"params": params | {"MLP_0": params["MLP_0"] | {"head": head}}}
-    return CVAE | {"encoder": encoder}
+    return CVAE | {"encoder": CVAE["encoder"] | {"head": head}}
 
 
 def numpy_reconstruction(cvae, latent):
@@ -50,18 +51,18 @@ def numpy_noise(shape):
 
 def test_cvae_loss_equals_a_derivation_in_numpy():
     encoded = numpy_state_action_mlp(CVAE["encoder"], BATCH.observation, BATCH.action)
-    mean, log_std = encoded[:, :LATENT], encoded[:, LATENT:]
+    mean, log_std = encoded[:, :LATENT], np.clip(encoded[:, LATENT:], -4, 15)
     variance = np.exp(log_std) ** 2
     latent = mean + np.sqrt(variance) * numpy_noise((6, LATENT))
     reconstruction = numpy_reconstruction(CVAE, latent)
     kl = -0.5 * np.mean([1 + np.log(variance) - mean**2 - variance])
-    loss, metrics = cvae_loss(CVAE, BATCH, KEY, SIZES)
+    loss, metrics = cvae_loss(CONFIG, CVAE, BATCH, KEY)
     assert float(loss) == pytest.approx(reconstruction + 0.5 * kl, rel=1e-4)
     assert float(metrics["behavior/reconstruction"]) == pytest.approx(reconstruction, rel=1e-4)
 
 
 def test_an_encoder_that_says_the_prior_costs_only_its_reconstruction():
-    loss, metrics = cvae_loss(encoding(0.0, 0.0), BATCH, KEY, SIZES)
+    loss, metrics = cvae_loss(CONFIG, encoding(0.0, 0.0), BATCH, KEY)
     assert loss == metrics["behavior/reconstruction"]
     assert float(loss) == pytest.approx(numpy_reconstruction(CVAE, numpy_noise((6, 6))), rel=1e-4)
 
@@ -76,7 +77,7 @@ def test_half_the_mean_divergence_from_the_prior_is_added(mean, log_std, clipped
     latent = mean + np.exp(clipped) * nodes
     ratio = norm.logpdf(latent, mean, np.exp(clipped)) - norm.logpdf(latent)
     kl = np.sum(weights * ratio) / np.sum(weights)
-    loss, metrics = cvae_loss(encoding(mean, log_std), BATCH, KEY, SIZES)
+    loss, metrics = cvae_loss(CONFIG, encoding(mean, log_std), BATCH, KEY)
     assert float(loss - metrics["behavior/reconstruction"]) == pytest.approx(0.5 * kl, rel=1e-4)
 
 
@@ -85,20 +86,19 @@ def test_latents_are_decoded_at_their_own_state(shape):
     latent = numpy_noise(shape)
     every = np.broadcast_to(latent, (6, *shape[1:]))
     expected = numpy_state_action_mlp(CVAE["decoder"], BATCH.observation, every)
-    decoded = decode(SIZES, CVAE, BATCH.observation, jnp.asarray(latent, jnp.float32))
+    decoded = decode(NETWORK, CVAE, BATCH.observation, jnp.asarray(latent, jnp.float32))
     np.testing.assert_allclose(decoded, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_samples_are_decoded_from_normal_latents_clipped_to_a_half():
     """With a decoder that returns its first latent."""
     spec = random_dataset(40, action_size=1).spec
-    shapes = jax.eval_shape(lambda: init_cvae((8,), spec, KEY))
+    shapes = jax.eval_shape(lambda: init_cvae(MLP((8,)), spec, KEY))
     cvae = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes)
-    decoder = cvae["decoder"]["params"]
-    decoder["kernel"] = decoder["kernel"].at[5, :2].set(jnp.array([1.0, -1.0]))
-    head = decoder["MLP_0"]["head"]
+    layer, head = cvae["decoder"]["network"]["Dense_0"], cvae["decoder"]["head"]
+    layer["kernel"] = layer["kernel"].at[5, :2].set(jnp.array([1.0, -1.0]))
     head["kernel"] = head["kernel"].at[:2, 0].set(jnp.array([1.0, -1.0]))
-    sampled = sample_cvae((8,), cvae, jnp.ones((6, 5)), 200, KEY)
+    sampled = sample_cvae(MLP((8,)), cvae, jnp.ones((6, 5)), num_samples=200, key=KEY)
     expected = np.clip(numpy_noise((6, 200, 2))[..., :1], -0.5, 0.5)
     np.testing.assert_allclose(sampled, expected, atol=1e-6)
     assert 0.5 < np.mean(np.abs(sampled) == 0.5) < 0.75  # 62% of N(0, 1)
@@ -107,7 +107,7 @@ def test_samples_are_decoded_from_normal_latents_clipped_to_a_half():
 def test_samples_differ_by_state_with_a_key_and_are_shared_without():
     observation = jnp.ones((3, 5))
     one, other, same, again = (
-        np.asarray(sample_cvae(SIZES, CVAE, observation, 4, key))
+        np.asarray(sample_cvae(NETWORK, CVAE, observation, num_samples=4, key=key))
         for key in (KEY, jax.random.key(6), None, None)
     )
     assert one.shape == (3, 4, 3)
@@ -117,7 +117,10 @@ def test_samples_differ_by_state_with_a_key_and_are_shared_without():
     assert (same[:, 0] != same[:, 1]).all()
     # Nor does a state's sample depend on what else is in the batch.
     np.testing.assert_allclose(
-        sample_cvae(SIZES, CVAE, observation[:1], 4, None), same[:1], rtol=1e-5, atol=1e-6
+        sample_cvae(NETWORK, CVAE, observation[:1], num_samples=4, key=None),
+        same[:1],
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
