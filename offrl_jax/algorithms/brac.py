@@ -43,7 +43,7 @@ from offrl_jax.networks.heads import gaussian_policy, init_policy
 from offrl_jax.networks.modules import MLP
 from offrl_jax.networks.optimizers import Trainable
 from offrl_jax.networks.values import network_setting
-from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
+from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 PRIMAL = ("kl", "reverse_kl", "mmd")
 WEIGHT_RANGE = (0.0, 500.0)
@@ -118,7 +118,7 @@ class BRACState(NamedTuple):
     divergence_weight: Float[Array, ""]
 
     @property
-    def step(self) -> Int[Array, ""]:
+    def step(self) -> Array:
         return self.agent.step
 
 

@@ -13,19 +13,19 @@ from scipy.special import log_expit, logsumexp
 from offrl_jax import ALGORITHMS, grid, init, learn, learner, stack
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.algorithms.brac import (
-    DUAL,
     PRIMAL,
     BRACConfig,
     actor_loss,
     behavior_loss,
     brac,
     divergence,
-    divergence_critic_steps,
-    value_target,
+    penalised_target,
 )
+from offrl_jax.algorithms.common import divergence_critic, soft_actor_critic
+from offrl_jax.algorithms.common.divergence_critic import DUAL
 from offrl_jax.algorithms.common.soft_actor_critic import policy_of
 from offrl_jax.losses.divergences import F_DIVERGENCES, kl_from_samples
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.modules import MLP
 from offrl_jax.testing import counting_traces
 from offrl_jax.types import Transition
 from tests.arrays import bandit, random_dataset
@@ -34,8 +34,8 @@ from tests.few import few
 KEY = jax.random.key(1)
 KEYS = tuple(jax.random.split(KEY))
 SMALL = {
-    "actor_hidden_sizes": (8,),
-    "critic_hidden_sizes": (4,),
+    "actor_network": MLP((8,)),
+    "critic_network": MLP((4,)),
     "discount": 0.8,
     "target_update_rate": 0.1,
     "actor_learning_rate": 1e-2,
@@ -79,19 +79,26 @@ def started(config, spec=DATASET.spec):
     rng = np.random.default_rng(0)
 
     def filled(path, leaf):
-        fresh = "optimizer" in jax.tree_util.keystr(path)
+        fresh = "opt_state" in jax.tree_util.keystr(path)
         numbers = np.zeros(leaf.shape) if fresh else rng.normal(0, 0.5, leaf.shape)
         return numbers.astype(leaf.dtype)
 
     shapes = jax.eval_shape(lambda: brac.init(config, spec, KEY))
     state = jax.tree_util.tree_map_with_path(filled, shapes)
-    return with_agent(state, log_temperature=np.float32(np.log(0.3)))._replace(
+    return with_params(state, temperature=np.float32(np.log(0.3)))._replace(
         divergence_weight=np.float32(0.7)
     )
 
 
 def with_agent(state, **fields):
     return state._replace(agent=state.agent._replace(**fields))
+
+
+def with_params(state, **params):
+    """With these parameters of the agent's Trainables."""
+    agent = state.agent
+    fields = {name: getattr(agent, name)._replace(params=x) for name, x in params.items()}
+    return with_agent(state, **fields)
 
 
 STATES = {}
@@ -117,14 +124,12 @@ def double(tree):
 
 
 def gaussian(params, observation, highest=2.0):
-    p = double(params)["params"]
-    hidden = np.maximum(observation @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"], 0)
-    mean, log_std = np.split(hidden @ p["head"]["kernel"] + p["head"]["bias"], 2, -1)
+    mean, log_std = np.split(layers(double(params), observation), 2, -1)
     return mean, np.exp(np.clip(log_std, -5, highest))
 
 
 def behavior_gaussian(state, observation):
-    return gaussian(state.behavior["policy"], observation, highest=0.0)
+    return gaussian(state.behavior.params["policy"], observation, highest=0.0)
 
 
 def normal(key, *shape):
@@ -138,16 +143,21 @@ def sampled(mean, std, key):
     return np.tanh(u), log_prob.sum(-1)
 
 
-def layers(p, observation, action):
-    hidden = np.maximum(np.concatenate([observation, action], -1) @ p["kernel"] + p["bias"], 0)
-    return (hidden @ p["MLP_0"]["head"]["kernel"] + p["MLP_0"]["head"]["bias"])[..., 0]
+def layers(p, x):
+    first = p["network"]["Dense_0"]
+    hidden = np.maximum(x @ first["kernel"] + first["bias"], 0)
+    return hidden @ p["head"]["kernel"] + p["head"]["bias"]
+
+
+def value_of_pair(p, observation, action):
+    return layers(p, np.concatenate([observation, action], -1))[..., 0]
 
 
 def critics(params, observation, action):
     """(E, B)."""
-    p = double(params)["params"]
-    each = [jax.tree.map(lambda x, k=k: x[k], p) for k in range(len(p["bias"]))]
-    return np.stack([layers(one, observation, action) for one in each])
+    p = double(params)["members"]
+    each = [jax.tree.map(lambda x, k=k: x[k], p) for k in range(len(p["head"]["bias"]))]
+    return np.stack([value_of_pair(one, observation, action) for one in each])
 
 
 def kl(mean_p, std_p, mean_q, std_q):
@@ -160,21 +170,23 @@ def numpy_divergence(config, state, actor, observation, data_action, key):
     if config.divergence == "kl":
         return kl(*policy, *behavior_gaussian(state, observation))
     assert config.divergence == "wasserstein"
-    critic = double(state.divergence_critic)["params"]
+    critic = double(state.divergence_critic.params)
     action, _ = sampled(*policy, key)
-    return layers(critic, observation, action) - layers(critic, observation, data_action)
+    of_policy, of_data = (value_of_pair(critic, observation, a) for a in (action, data_action))
+    return of_policy - of_data
 
 
 def numpy_actor_loss(config, state, actor, keys=KEYS, *, with_q=True):
     s = DATA.observation
     action, log_prob = sampled(*gaussian(actor, s), keys[0])
-    q = critics(state.agent.critic, s, action).min(0)
+    q = critics(state.agent.critic.params, s, action).min(0)
     distance = numpy_divergence(config, state, actor, s, DATA.action, keys[1])
     return np.mean(0.3 * log_prob + 0.7 * distance - with_q * q)
 
 
-def numpy_target(config, state, keys=KEYS):
-    s, s_next, actor = DATA.observation, DATA.next_observation, state.agent.actor
+def numpy_target(config, state, keys):
+    """Of keys for the next action and for the divergence."""
+    s, s_next, actor = DATA.observation, DATA.next_observation, state.agent.actor.params
     action, log_prob = sampled(*gaussian(actor, s_next), keys[0])
     value = critics(state.agent.target_critic, s_next, action).min(0) - 0.3 * log_prob
     now = later = 0.0
@@ -212,10 +224,13 @@ PAYING = {
 }
 
 
+TARGET_KEYS = jax.random.split(KEY, 3)[1], jax.random.key(2)
+
+
 @jax.jit
-def target_of(config, state, batch, keys):
-    policy = policy_of(config, state.agent.actor, batch.observation)
-    return value_target(config, state, batch, policy, keys)
+def target_of(config, state, batch):
+    _, context, _ = soft_actor_critic.policy_step(config, state.agent, batch, KEY)
+    return penalised_target(config, state, context, TARGET_KEYS[1])
 
 
 @pytest.mark.parametrize(
@@ -226,8 +241,9 @@ def test_the_target_pays_by_its_variant_and_position_and_not_after_a_true_end(pa
     """The wasserstein critic also needs the data's next action, which not every row has."""
     config = changed(divergence=divergence, **PAYING[paying])
     state = state_of(config)
-    target = target_of(config, state, BATCH, KEYS)
-    np.testing.assert_allclose(target, numpy_target(config, state), rtol=1e-4, atol=1e-4)
+    target = target_of(config, state, BATCH)
+    expected = numpy_target(config, state, TARGET_KEYS)
+    np.testing.assert_allclose(target, expected, rtol=1e-4, atol=1e-4)
     if paying != "state":
         np.testing.assert_array_equal(target[ENDS], BATCH.reward[ENDS])
 
@@ -235,13 +251,16 @@ def test_the_target_pays_by_its_variant_and_position_and_not_after_a_true_end(pa
 def test_no_gradient_flows_through_the_target():
     def total(differentiable):
         actor, critic, behavior, weight = differentiable
-        state = with_agent(state_of(CONFIG), actor=actor, target_critic=critic)
-        state = state._replace(behavior=behavior, divergence_weight=weight)
-        return jnp.sum(target_of(CONFIG, state, BATCH, KEYS))
+        state = state_of(CONFIG)
+        state = state._replace(
+            behavior=state.behavior._replace(params=behavior), divergence_weight=weight
+        )
+        state = with_agent(with_params(state, actor=actor), target_critic=critic)
+        return jnp.sum(target_of(CONFIG, state, BATCH))
 
-    state = state_of(CONFIG)
+    agent, behavior, _, weight = state_of(CONFIG)
     gradient = jax.jit(jax.grad(total))(
-        (state.agent.actor, state.agent.target_critic, state.behavior, state.divergence_weight)
+        (agent.actor.params, agent.target_critic, behavior.params, weight)
     )
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))
 
@@ -255,27 +274,31 @@ def test_the_actor_pays_in_both_variants_and_starts_on_q_after_pretraining_and_w
 ):
     """Without a model of β there is no pretraining to wait for."""
     config = changed(**settings)
-    loss_and_gradient = jax.jit(jax.value_and_grad(actor_loss, has_aux=True))
+    loss_and_gradient = jax.jit(jax.value_and_grad(actor_loss, argnums=1, has_aux=True))
+    key, divergence_key = KEYS
     for step in (0, first - 1, first, 100):
         state = with_agent(state_of(config), step=np.int32(step))
-        (loss, _), gradient = loss_and_gradient(state.agent.actor, state, BATCH, KEYS, config)
+        actor = state.agent.actor.params
+        (loss, _), gradient = loss_and_gradient(
+            config, actor, state, BATCH, key=key, divergence_key=divergence_key
+        )
 
         def expected(actor, state=state, with_q=step >= first):
             return numpy_actor_loss(config, state, actor, with_q=with_q)
 
-        assert loss == pytest.approx(expected(state.agent.actor), rel=1e-4)
-        assert_slope(gradient, expected, state.agent.actor)
+        assert loss == pytest.approx(expected(actor), rel=1e-4)
+        assert_slope(gradient, expected, actor)
 
 
 @jax.jit
 def divergence_of(config, state, batch, key):
-    policy = policy_of(config, state.agent.actor, batch.observation)
-    return divergence(config, state, policy, batch.observation, batch.action, key)
+    policy = policy_of(config, state.agent.actor.params, batch.observation)
+    return divergence(config, state, policy, batch, key)
 
 
 def test_kl_is_from_the_policy_and_reverse_kl_from_the_behavior():
     state = state_of(CONFIG)
-    policy = gaussian(state.agent.actor, DATA.observation)
+    policy = gaussian(state.agent.actor.params, DATA.observation)
     behavior = behavior_gaussian(state, DATA.observation)
     rng = np.random.default_rng(0)
     for name, p, q in (("kl", policy, behavior), ("reverse_kl", behavior, policy)):
@@ -291,7 +314,7 @@ def test_kl_is_from_the_policy_and_reverse_kl_from_the_behavior():
 
 def test_mmd_is_of_squashed_samples_with_one_sigma_and_no_root_by_default():
     state = state_of(CONFIG)
-    policy = gaussian(state.agent.actor, DATA.observation)
+    policy = gaussian(state.agent.actor.params, DATA.observation)
     behavior = behavior_gaussian(state, DATA.observation)
     x, y = (
         np.tanh(mean[:, None] + std[:, None] * noise)
@@ -323,22 +346,21 @@ def test_tabular_fixed_points(paying):
     outcome = rng.dirichlet(np.full(NUM_STATES + 1, 0.5), shape)  # the last one ends the episode
     reward, choice = rng.normal(size=shape), rng.dirichlet([1.0, 1.0], NUM_STATES)
     config = changed(**PAYING[paying])
-    critic = state_of(config).agent.critic
-    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), critic)
-    params["params"]["kernel"][:, :NUM_STATES] = np.eye(NUM_STATES)
-    state = state_of(config)
+    state = with_params(state_of(config), temperature=np.float32(np.log(1e-8)))
+    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), state.agent.target_critic)
+    members = params["members"]
+    members["network"]["Dense_0"]["kernel"][:, :NUM_STATES] = np.eye(NUM_STATES)
     batch = BATCH._replace(reward=jnp.asarray(reward[OF_STATE, OF_CHOICE], jnp.float32))
     q = np.zeros(shape)
     for _ in range(80):
-        params["params"]["MLP_0"]["head"]["kernel"][:] = (choice * q).sum(1)[:, None]
-        state = with_agent(state, target_critic=params, log_temperature=np.float32(np.log(1e-8)))
-        y = target_of(config, state, batch, KEYS)
+        members["head"]["kernel"][:] = (choice * q).sum(1)[:, None]
+        y = target_of(config, with_agent(state, target_critic=params), batch)
         q = (np.asarray(y).reshape(*shape, -1) * outcome).sum(-1)
 
     P = outcome[..., :NUM_STATES]
     P_pi, r_pi = np.einsum("sa,saz->sz", choice, P), (choice * reward).sum(1)
     D = kl(
-        *gaussian(state.agent.actor, np.eye(NUM_STATES)),
+        *gaussian(state.agent.actor.params, np.eye(NUM_STATES)),
         *behavior_gaussian(state, np.eye(NUM_STATES)),
     )
     q_pi = reward + gamma * P @ np.linalg.solve(np.eye(NUM_STATES) - gamma * P_pi, r_pi)
@@ -362,7 +384,7 @@ SAC_SETTINGS = SMALL | {"initial_temperature": 0.3, "temperature_learning_rate":
 def sac_trained():
     config = ALGORITHMS["sac"].Config(**SAC_SETTINGS)
     state = init(ALGORITHMS["sac"], config, DATASET.spec, KEY)
-    return double(learn(ALGORITHMS["sac"], config, DATASET, state, KEY, num_steps=4)[0])
+    return double(learn(ALGORITHMS["sac"], config, DATASET, state, KEY, num_steps=4)[0].agent)
 
 
 @pytest.mark.parametrize("divergence", few(["kl", "wasserstein"], ["kl"]))
@@ -387,7 +409,7 @@ def test_without_weight_brac_is_sac(sac_trained, divergence):
             if weight == 0:
                 assert max(jax.tree.leaves(differences)) < 1e-5
             else:
-                assert max(jax.tree.leaves(differences.actor)) > 1e-3
+                assert max(jax.tree.leaves(differences.actor.params)) > 1e-3
 
 
 def test_a_model_or_a_critic_exists_only_where_the_divergence_needs_it():
@@ -395,9 +417,8 @@ def test_a_model_or_a_critic_exists_only_where_the_divergence_needs_it():
         config = changed(divergence=name)
         state = jax.eval_shape(lambda config=config: brac.init(config, DATASET.spec, KEY))
         primal = name in ("kl", "reverse_kl", "mmd")
-        assert (state.behavior is None) == (state.behavior_optimizer is None) == (not primal)
+        assert (state.behavior is None) == (not primal)
         assert (state.divergence_critic is None) == primal
-        assert (state.divergence_critic_optimizer is None) == primal
         assert len(phases_of(brac, config)) == (2 if primal else 1)
 
 
@@ -445,7 +466,7 @@ def test_a_step_takes_every_gradient_at_the_old_parameters_and_then_moves_the_we
     distance_key, target_key, _ = jax.random.split(jax.random.fold_in(KEY, 3), 3)
     old = with_agent(state_of(CONFIG), step=np.int32(9))
     distance = numpy_divergence(
-        CONFIG, old, old.agent.actor, DATA.observation, DATA.action, distance_key
+        CONFIG, old, old.agent.actor.params, DATA.observation, DATA.action, distance_key
     ).mean()
     for rate, threshold, weight in [
         (0.1, distance - 0.5, 0.75),  # D above ε: rises
@@ -461,21 +482,21 @@ def test_a_step_takes_every_gradient_at_the_old_parameters_and_then_moves_the_we
         assert new.divergence_weight == pytest.approx(weight, abs=1e-4)
 
     keys = actor_key, distance_key
-    loss = numpy_actor_loss(CONFIG, old, old.agent.actor, keys)
+    loss = numpy_actor_loss(CONFIG, old, old.agent.actor.params, keys)
     assert metrics["actor/loss"] == pytest.approx(loss, rel=1e-4)
     assert metrics["actor/divergence"] == pytest.approx(distance, rel=1e-4)
     target = numpy_target(CONFIG, old, (next_key, target_key))
-    q = critics(old.agent.critic, DATA.observation, DATA.action)
+    q = critics(old.agent.critic.params, DATA.observation, DATA.action)
     error = np.square(q - target).mean(1).sum()
     assert metrics["critic/loss"] == pytest.approx(error, rel=1e-4)
     jax.tree.map(
         lambda t, c, after: np.testing.assert_allclose(after, 0.9 * t + 0.1 * c, atol=1e-5),
-        *(old.agent.target_critic, new.agent.critic, new.agent.target_critic),
+        *(old.agent.target_critic, new.agent.critic.params, new.agent.target_critic),
     )
     for name in ("actor", "critic"):
-        optimizer = getattr(new.agent, f"{name}_optimizer")[0]
-        assert optimizer.count == 1
-        assert not equal(getattr(new.agent, name), getattr(old.agent, name))
+        before, after = getattr(old.agent, name), getattr(new.agent, name)
+        assert after.opt_state[0].count == 1
+        assert not equal(after.params, before.params)
     assert equal(new.behavior, old.behavior)
     assert new.step == 10
 
@@ -483,7 +504,7 @@ def test_a_step_takes_every_gradient_at_the_old_parameters_and_then_moves_the_we
 def test_the_behavior_keeps_its_entropy_at_the_target_while_it_fits_the_data():
     """mean [−log β(a|s) + α log β(ã|s)], and α rises while the entropy is below its target."""
     state = state_of(CONFIG)
-    behavior = state.behavior | {"log_temperature": np.float32(0.5)}
+    behavior = state.behavior.params | {"log_temperature": np.float32(0.5)}
     batch = BATCH._replace(action=BATCH.action.at[0].set(1.0))  # taken at 0.999
     inside = np.clip(np.asarray(batch.action, np.float64), -0.999, 0.999)
 
@@ -496,11 +517,11 @@ def test_the_behavior_keeps_its_entropy_at_the_target_while_it_fits_the_data():
         of_data, of_samples = log_probs(policy)
         return -of_data + np.exp(0.5) * of_samples
 
-    gradient_of = jax.jit(jax.grad(behavior_loss, has_aux=True))
+    gradient_of = jax.jit(jax.grad(behavior_loss, argnums=1, has_aux=True))
     of_data, of_samples = log_probs(behavior["policy"])
     for target in (-3.0, 3.0):
         config = changed(target_entropy_per_action=target)
-        gradient, metrics = gradient_of(behavior, batch, KEY, config)
+        gradient, metrics = gradient_of(config, behavior, batch, KEY)
         assert_slope(gradient["policy"], loss, behavior["policy"])
         above = -of_samples - 2 * target
         assert gradient["log_temperature"] == pytest.approx(above, rel=1e-4)
@@ -512,14 +533,14 @@ def test_the_behavior_keeps_its_entropy_at_the_target_while_it_fits_the_data():
 def test_acting_takes_the_mode_or_of_several_samples_the_one_that_the_first_critic_likes_best():
     act = jax.jit(brac.act)
     state, s = state_of(CONFIG), DATA.observation
-    mean, std = gaussian(state.agent.actor, s)
+    mean, std = gaussian(state.agent.actor.params, s)
     mode = act(CONFIG, state, BATCH.observation, None)
     np.testing.assert_allclose(mode, np.tanh(mean), atol=1e-5)
 
     config = changed(num_action_samples=5)
     taken = act(config, state, BATCH.observation, KEY)
     candidates = np.tanh(mean[:, None] + std[:, None] * normal(KEY, NUM_ROWS, 5, 2))
-    q = np.stack([critics(state.agent.critic, s, candidates[:, j]) for j in range(5)], -1)
+    q = np.stack([critics(state.agent.critic.params, s, candidates[:, j]) for j in range(5)], -1)
     best = q[0].argmax(1)
     assert (best != q.min(0).argmax(1)).any() and (best != q.mean(0).argmax(1)).any()
     np.testing.assert_allclose(taken, candidates[np.arange(NUM_ROWS), best], atol=1e-5)
@@ -530,7 +551,7 @@ def test_acting_takes_the_mode_or_of_several_samples_the_one_that_the_first_crit
         np.testing.assert_allclose(alone[0], keyless[i], atol=1e-6)
     np.testing.assert_allclose(
         jax.jit(brac.value)(config, state, BATCH.observation),
-        critics(state.agent.critic, s, np.asarray(keyless)).min(0),
+        critics(state.agent.critic.params, s, np.asarray(keyless)).min(0),
         rtol=1e-4,
         atol=1e-5,
     )
@@ -571,8 +592,8 @@ def exact_divergence(name):
 
 
 def constant_policy(params, mean, std):
-    zero = jax.tree.map(np.zeros_like, params["params"])
-    return {"params": zero | {"head": zero["head"] | {"bias": np.float32([mean, np.log(std)])}}}
+    zero = jax.tree.map(np.zeros_like, params)
+    return zero | {"head": zero["head"] | {"bias": np.float32([mean, np.log(std)])}}
 
 
 CHOICES = next(
@@ -587,16 +608,18 @@ def warm_up(config, state, keys):
 
     def step(state, key):
         actor_key, critic_key = jax.random.split(key)
-        actor = state.agent.actor
-        gradient, (policy, _, distance) = jax.grad(actor_loss, has_aux=True)(
-            actor, state, batch, tuple(jax.random.split(actor_key)), config
+        key, divergence_key = jax.random.split(actor_key)
+        actor, (metrics, policy, _) = state.agent.actor.minimize(
+            lambda actor: actor_loss(
+                config, actor, state, batch, key=key, divergence_key=divergence_key
+            ),
+            config.actor_learning_rate,
         )
-        if config.divergence in DUAL:
-            state, _ = divergence_critic_steps(config, state, policy, batch, critic_key)
-        actor, optimizer = adam_step(
-            config.actor_learning_rate, gradient, actor, state.agent.actor_optimizer
-        )
-        return with_agent(state, actor=actor, actor_optimizer=optimizer), distance
+        critic = state.divergence_critic
+        if critic is not None:
+            critic, _ = divergence_critic.steps(config, critic, policy, batch, critic_key)
+        state = with_agent(state._replace(divergence_critic=critic), actor=actor)
+        return state, metrics["actor/divergence"]
 
     return jax.lax.scan(step, state, keys)
 
@@ -609,18 +632,18 @@ def at_the_pair():
         divergence_critic_learning_rate=2e-2,
         mmd_sigma=0.5,
         actor_learning_rate=0.0,
-        actor_hidden_sizes=(4,),
-        critic_hidden_sizes=(32,),
+        actor_network=MLP((4,)),
+        critic_network=MLP((32,)),
         num_critics=1,
     )
     states = {}
     for primal, name in ((True, "kl"), (False, "dual_kl")):
         state = started(dataclasses.replace(config, divergence=name), ONE_STATE.spec)
-        actor = constant_policy(state.agent.actor, *ACTOR_GAUSSIAN)
-        log_temperature = np.float32(np.log(1e-8))
-        states[primal] = with_agent(state, actor=actor, log_temperature=log_temperature)
+        actor = constant_policy(state.agent.actor.params, *ACTOR_GAUSSIAN)
+        states[primal] = with_params(state, actor=actor, temperature=np.float32(np.log(1e-8)))
     behavior = states[True].behavior
-    behavior |= {"policy": constant_policy(behavior["policy"], *DATA_GAUSSIAN)}
+    policy = constant_policy(behavior.params["policy"], *DATA_GAUSSIAN)
+    behavior = behavior._replace(params=behavior.params | {"policy": policy})
     states[True] = states[True]._replace(behavior=behavior)
     return config, states
 
@@ -644,11 +667,11 @@ def test_the_divergence_is_estimated_and_then_draws_the_actor_to_the_data(at_the
         assert first[0] < 0.5 * exact
         assert np.mean(fitted[-50:]) == pytest.approx(exact, rel=0.1)
         steps = 200 * config.num_divergence_critic_steps
-        assert state.divergence_critic_optimizer[0].count == steps
+        assert state.divergence_critic.opt_state[0].count == steps
     config = dataclasses.replace(config, actor_learning_rate=3e-3)
     state, drawn = warm_up(config, state, keys[2])
     assert np.mean(drawn[-20:]) < 0.8 * np.mean(fitted[-50:])
-    mean, _ = gaussian(state.agent.actor, np.zeros((1, 2)))
+    mean, _ = gaussian(state.agent.actor.params, np.zeros((1, 2)))
     assert np.tanh(mean[0, 0]) == pytest.approx(0.5, abs=0.1)
 
 
@@ -691,7 +714,7 @@ def test_a_sweep_of_weights_and_seeds_is_one_program_a_phase_and_a_large_weight_
     assert len(traces) == 2
     assert (pretrained.step == 80).all() and (trained.step == 150).all()
     assert all(name.startswith("behavior/") for name in metrics)
-    for name in ("actor", "critic", "target_critic", "log_temperature"):
+    for name in ("actor", "critic", "target_critic", "temperature"):
         assert equal(getattr(pretrained.agent, name), getattr(kept.agent, name)), name
     assert equal(trained.behavior, pretrained.behavior)
 
@@ -704,7 +727,7 @@ def test_a_sweep_of_weights_and_seeds_is_one_program_a_phase_and_a_large_weight_
 
     def distance(h, s):
         run = one(trained, h, s)
-        policy = gaussian(run.agent.actor, np.zeros((1, 2)))
+        policy = gaussian(run.agent.actor.params, np.zeros((1, 2)))
         return kl(*policy, *behavior_gaussian(run, np.zeros((1, 2))))[0]
 
     for s in range(3):
