@@ -9,35 +9,36 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.algorithms.common.critics import critic_loss, q_values
-from offrl_jax.algorithms.common.soft_actor_critic import next_state_value
-from offrl_jax.algorithms.edac import (
-    EDACConfig,
-    critic_gradient,
-    diversity_loss,
-    values_and_slopes,
-)
+from offrl_jax.algorithms.common import critics
+from offrl_jax.algorithms.common.critics import q_values
+from offrl_jax.algorithms.common.soft_actor_critic import Context, next_state_value
+from offrl_jax.algorithms.edac import EDACConfig, critic_gradient, critic_loss, diversity_loss
 from offrl_jax.config import validate
 from offrl_jax.networks.distributions import TanhGaussian
+from offrl_jax.networks.modules import MLP, Encoded
+from offrl_jax.networks.piecewise_linear import values_and_slopes
 from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 from tests.few import few
+from tests.networks.test_modules import numpy_critics
 
 EDAC, SAC = ALGORITHMS["edac"], ALGORITHMS["sac"]
 DATASET = random_dataset()
 BATCH = jax.tree.map(lambda x: x[:6], DATASET.transitions)
 TARGET = jnp.asarray(np.random.default_rng(3).normal(size=6), jnp.float32)
-SMALL = {"actor_hidden_sizes": (16, 16), "critic_hidden_sizes": (16, 16), "batch_size": 32}
+NETWORK = MLP((16, 16))
+SMALL = {"actor_network": NETWORK, "critic_network": NETWORK, "batch_size": 32}
 CONFIG = EDACConfig(num_critics=4, diversity_weight=2.5, **SMALL)
 
 
 STATE = EDAC.init(CONFIG, DATASET.spec, jax.random.key(0))
 POLICY = TanhGaussian(jnp.zeros((6, 3)), jnp.zeros((6, 3)))
+CONTEXT = Context(BATCH, TARGET, POLICY, POLICY, jax.random.key(0))
 
 
 @pytest.fixture
 def critic():
-    return STATE.critic
+    return STATE.critic.params
 
 
 def gradients(*rows):
@@ -45,27 +46,15 @@ def gradients(*rows):
     return jnp.asarray(rows, jnp.float32)[:, None]
 
 
-def numpy_critic(params, k, observation, action):
-    """Q_k of a 16–16 network in float64, observation (B, O) and action (B, A)."""
-    p = jax.tree.map(lambda x: np.asarray(x, np.float64)[k], params["params"])
-    x = np.maximum(np.concatenate([observation, action], 1) @ p["kernel"] + p["bias"], 0)
-    layer, head = p["MLP_0"]["Dense_0"], p["MLP_0"]["head"]
-    return (np.maximum(x @ layer["kernel"] + layer["bias"], 0) @ head["kernel"] + head["bias"])[
-        :, 0
-    ]
-
-
 def numpy_action_gradients(params, observation, action, step=1e-6):
     """∇_a Q_k by central differences, (E, B, A)."""
-    observation, action = (np.asarray(x, np.float64) for x in (observation, action))
-    size, width = len(params["params"]["bias"]), action.shape[1]
-    result = np.zeros((size, *action.shape))
-    for k in range(size):
-        for i in range(width):
-            shift = step * np.eye(width)[i]
-            up, down = (numpy_critic(params, k, observation, action + s) for s in (shift, -shift))
-            result[k, :, i] = (up - down) / (2 * step)
-    return result
+    action, shifts = np.asarray(action, np.float64), step * np.eye(action.shape[1])
+    slopes = [
+        numpy_critics(params, observation, action + shift)
+        - numpy_critics(params, observation, action - shift)
+        for shift in shifts
+    ]
+    return np.stack(slopes, axis=-1) / (2 * step)
 
 
 def numpy_diversity(gradient):
@@ -83,18 +72,15 @@ def numpy_diversity(gradient):
 
 def numpy_loss(params, weight):
     """Σ_k mean_b (Q_k − y)² + η diversity."""
-    observation, action = np.asarray(BATCH.observation), np.asarray(BATCH.action)
-    errors = [
-        np.mean((numpy_critic(params, k, observation, action) - np.asarray(TARGET)) ** 2)
-        for k in range(len(params["params"]["bias"]))
-    ]
+    observation, action = (np.asarray(x, np.float64) for x in (BATCH.observation, BATCH.action))
+    errors = numpy_critics(params, observation, action) - np.asarray(TARGET)
     diversity = numpy_diversity(numpy_action_gradients(params, observation, action))
-    return sum(errors) + weight * diversity, diversity
+    return (errors**2).mean(1).sum() + weight * diversity, diversity
 
 
 def gradient_of(critic, weight=CONFIG.diversity_weight):
     config = dataclasses.replace(CONFIG, diversity_weight=weight)
-    return critic_gradient(critic, STATE, BATCH, TARGET, POLICY, POLICY, jax.random.key(0), config)
+    return critic_gradient(config, critic, CONTEXT)
 
 
 def similarity(critic):
@@ -104,11 +90,11 @@ def similarity(critic):
 def action_gradients(critic):
     """∇_a Q_k(s, a) by JAX, one critic at a time."""
 
-    def total(action, member):
-        alone = jax.tree.map(lambda x: x[None], member)
-        return jnp.sum(q_values(CONFIG, alone, BATCH.observation, action))
+    def total(action, k):
+        return jnp.sum(q_values(CONFIG, critic, BATCH.observation, action)[k])
 
-    return jax.vmap(jax.grad(total), in_axes=(None, 0))(BATCH.action, critic)
+    slopes = [jax.grad(total)(BATCH.action, k) for k in range(len(jax.tree.leaves(critic)[0]))]
+    return jnp.stack(slopes)
 
 
 def similarity_gradient(critic):
@@ -162,28 +148,57 @@ def test_critic_loss_equals_a_derivation_in_numpy(critic):
     assert metrics["critic/similarity"] == pytest.approx(diversity, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "hidden_sizes",
-    few({str(x): x for x in [(16, 16), (12, 10, 8), (16,)]}, ["(12, 10, 8)"]),
-)
-def test_gradient_equals_that_of_the_loss_by_automatic_differentiation(hidden_sizes):
-    config = dataclasses.replace(CONFIG, critic_hidden_sizes=hidden_sizes)
-    critic = EDAC.init(config, DATASET.spec, jax.random.key(1)).critic
-    rest = STATE, BATCH, TARGET, POLICY, POLICY, jax.random.key(0)
+class Doubled(MLP):
+    def __call__(self, *inputs):
+        return 2.0 * super().__call__(*inputs)
+
+
+NETWORKS = {
+    "16x16": NETWORK,
+    "12x10x8": MLP((12, 10, 8)),
+    "17": MLP((17,)),
+    "5x9x1x13": MLP((5, 9, 1, 13)),
+    "LayerNorm": MLP((16, 16), layer_norm=True),
+    "tanh": MLP((16, 16), "tanh"),
+    "encoded": Encoded(MLP((8,)), NETWORK),
+    "extended": Doubled((16,)),
+}
+
+
+@pytest.mark.parametrize("network", few(NETWORKS, ["12x10x8", "LayerNorm"]))
+def test_the_gradient_equals_that_of_the_loss_as_written(network):
+    """In one pass where the network is of ReLU layers alone."""
+    config = dataclasses.replace(CONFIG, critic_network=network)
+    critic = EDAC.init(config, DATASET.spec, jax.random.key(1)).critic.params
 
     def loss(critic):
-        def total(action, member):
-            alone = jax.tree.map(lambda x: x[None], member)
-            return jnp.sum(q_values(config, alone, BATCH.observation, action))
+        def total(action, k):
+            return jnp.sum(q_values(config, critic, BATCH.observation, action)[k])
 
-        slope = jax.vmap(jax.grad(total), in_axes=(None, 0))(BATCH.action, critic)
-        return critic_loss(critic, BATCH, TARGET, config)[0] + 2.5 * diversity_loss(slope)
+        slopes = [jax.grad(total)(BATCH.action, k) for k in range(4)]
+        td_loss = critics.critic_loss(config, critic, BATCH, TARGET)[0]
+        return td_loss + 2.5 * diversity_loss(jnp.stack(slopes))
 
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
-        critic_gradient(critic, *rest, config)[0],
-        jax.grad(loss)(critic),
-    )
+    as_written = jax.value_and_grad(critic_loss, argnums=1, has_aux=True)
+    (_, expected_metrics), expected = jax.jit(as_written)(config, critic, CONTEXT)
+    gradient, metrics = jax.jit(critic_gradient)(config, critic, CONTEXT)
+    for other in (expected, jax.jit(jax.grad(loss))(critic)):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), gradient, other
+        )
+    assert metrics.keys() == expected_metrics.keys()
+    for name, value in metrics.items():
+        assert float(value) == pytest.approx(float(expected_metrics[name]), rel=1e-4), name
+
+
+def test_a_network_with_layer_norms_trains():
+    network = MLP((16, 16), layer_norm=True)
+    config = EDACConfig(**SMALL | {"num_critics": 4, "critic_network": network})
+    before = EDAC.init(config, DATASET.spec, jax.random.key(0)).critic.params
+    state, metrics = trained(EDAC, 3, critic_network=network)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics)))
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, state.critic.params)
+    assert all(jax.tree.leaves(moved)), moved
 
 
 def test_the_similarity_is_differentiated_through_the_gradients(critic):
@@ -213,18 +228,19 @@ def test_the_similarity_is_differentiated_through_the_gradients(critic):
 
 
 def test_every_layer_feels_the_similarity(critic):
-    gradient = similarity_gradient(critic)["params"]
+    gradient = similarity_gradient(critic)["members"]
+    layers = gradient["network"]
     for kernel in (
-        gradient["kernel"][:, DATASET.spec.observation_size :],
-        gradient["MLP_0"]["Dense_0"]["kernel"],
-        gradient["MLP_0"]["head"]["kernel"],
+        layers["Dense_0"]["kernel"][:, DATASET.spec.observation_size :],
+        layers["Dense_1"]["kernel"],
+        gradient["head"]["kernel"],
     ):
         assert np.abs(kernel).max(axis=(1, 2)).min() > 1e-5  # of each of the critics
 
 
 def test_without_weight_the_gradient_is_sac_ns(critic):
     actual, _ = gradient_of(critic, 0.0)
-    expected = jax.grad(lambda c: critic_loss(c, BATCH, TARGET, CONFIG)[0])(critic)
+    expected = jax.grad(lambda c: critics.critic_loss(CONFIG, c, BATCH, TARGET)[0])(critic)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), actual, expected)
 
 
@@ -236,16 +252,17 @@ def trained(algorithm, num_steps, **settings):
 
 
 def test_without_weight_edac_learns_what_sac_n_learns():
-    actual, expected = trained(EDAC, 5, diversity_weight=0.0)[0], trained(SAC, 5)[0]
+    actual, expected = trained(EDAC, 5, diversity_weight=0.0)[0], trained(SAC, 5)[0].agent
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), actual, expected)
     weighted = trained(EDAC, 5, diversity_weight=1.0)[0]
-    moved = weighted.critic["params"]["kernel"] - expected.critic["params"]["kernel"]
+    after, alone = (s.critic.params["members"]["network"] for s in (weighted, expected))
+    moved = after["Dense_0"]["kernel"] - alone["Dense_0"]["kernel"]
     assert np.abs(moved).max() > 1e-4
 
 
 def test_the_scale_of_q_does_not_matter(critic):
     scaled = jax.tree.map(jnp.copy, critic)
-    head = scaled["params"]["MLP_0"]["head"]
+    head = scaled["members"]["head"]
     head["kernel"], head["bias"] = 10 * head["kernel"], 10 * head["bias"]
     np.testing.assert_allclose(
         q_values(CONFIG, scaled, BATCH.observation, BATCH.action),
@@ -259,7 +276,8 @@ def test_the_scale_of_q_does_not_matter(critic):
 @pytest.mark.parametrize("dead", [1, 4], ids=["one critic", "all critics"])
 def test_dead_units_give_finite_losses_and_gradients(critic, dead):
     lame = jax.tree.map(jnp.copy, critic)
-    lame["params"]["bias"] = lame["params"]["bias"].at[:dead].set(-100.0)
+    layer = lame["members"]["network"]["Dense_0"]
+    layer["bias"] = layer["bias"].at[:dead].set(-100.0)
     assert (values_and_slopes(lame, BATCH.observation, BATCH.action)[1][:dead] == 0).all()
     gradient, metrics = gradient_of(lame)
     leaves = jax.tree.leaves((metrics, gradient))
@@ -292,17 +310,17 @@ def test_the_pessimism_of_a_minimum_over_critics(size):
     """E min of N standard normals ≈ −Φ⁻¹((N − π/8) / (N − π/4 + 1)): by how many standard
     deviations of the ensemble the target is lowered, here by critics that are constants."""
     expected = -statistics.NormalDist().inv_cdf((size - np.pi / 8) / (size - np.pi / 4 + 1))
-    config = SAC.Config(num_critics=size, backup="deterministic", critic_hidden_sizes=(1,))
-    zero = jax.tree.map(jnp.zeros_like, SAC.init(config, DATASET.spec, jax.random.key(0)).critic)
+    config = SAC.Config(num_critics=size, backup="deterministic", critic_network=MLP((1,)))
+    critic = SAC.init(config, DATASET.spec, jax.random.key(0)).agent.critic.params
+    zero = jax.tree.map(jnp.zeros_like, critic["members"])
     batch = jax.tree.map(lambda x: x[:1], BATCH)
     policy = TanhGaussian(jnp.zeros((1, 3)), jnp.zeros((1, 3)))
 
     def value(bias):
-        critic = {"params": zero["params"] | {"MLP_0": {"head": dict(head, bias=bias[:, None])}}}
-        state = STATE._replace(target_critic=critic)
+        members = zero | {"head": zero["head"] | {"bias": bias[:, None]}}
+        state = STATE._replace(target_critic={"members": members})
         return next_state_value(config, state, batch, policy, jax.random.key(0))
 
-    head = zero["params"]["MLP_0"]["head"]
     values = jax.jit(jax.vmap(value))(jax.random.normal(jax.random.key(0), (20_000, size)))
     # The approximation itself is 0.04 off at N = 2, where the mean is −1/√π.
     assert values.mean() == pytest.approx(expected, abs=0.05 if size == 2 else 0.03)
@@ -313,14 +331,16 @@ def test_sac_n_takes_any_number_of_critics(size):
     config = SAC.Config(num_critics=size, **SMALL)
     state = jax.eval_shape(lambda: SAC.init(config, DATASET.spec, jax.random.key(0)))
     after, _ = jax.eval_shape(lambda s: SAC.update(config, s, BATCH, jax.random.key(1)), state)
-    for ensemble in (state.critic, after.critic, after.target_critic):
+    state, after = state.agent, after.agent
+    for ensemble in (state.critic.params, after.critic.params, after.target_critic):
         assert {leaf.shape[0] for leaf in jax.tree.leaves(ensemble)} == {size}
 
 
 @pytest.mark.slow
 def test_fifty_critics_learn_from_independent_starts():
-    small = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
+    small = {"actor_network": MLP((8,)), "critic_network": MLP((8,))}
     state, metrics = trained(SAC, 3, num_critics=50, **small)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((state, metrics)))
-    kernel = np.asarray(state.critic["params"]["kernel"])
+    members = state.agent.critic.params["members"]
+    kernel = np.asarray(members["network"]["Dense_0"]["kernel"])
     assert len(np.unique(kernel[:, 0, 0])) == 50
