@@ -5,6 +5,9 @@ import re
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from offrl_jax import devices
@@ -14,13 +17,14 @@ import json, sys
 import jax, numpy as np
 from offrl_jax import ALGORITHMS, axes, devices, learner
 from offrl_jax.config import grid, stack
+from offrl_jax.networks.modules import MLP
 from tests.arrays import random_dataset
 
 asked = json.loads(sys.argv[1])
 names, num_cases, num_settings, num_seeds, num_devices, devices.FILLED_UP["cpu"] = asked
 jax.config.update("jax_num_cpu_devices", num_devices)
 dataset = random_dataset()
-small = {"actor_hidden_sizes": (8, 8), "critic_hidden_sizes": (8, 8), "batch_size": 16}
+small = {"actor_network": MLP((8, 8)), "critic_network": MLP((8, 8)), "batch_size": 16}
 found = {}
 for name in names:
     algorithm = ALGORITHMS[name]
@@ -111,3 +115,50 @@ def test_without_further_devices_there_is_no_mesh():
 def test_a_started_backend_keeps_its_devices():
     devices.use_cores(4)
     assert devices.seed_mesh(4) is None
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "width", "expected"),
+    [(256, 31, 8), (256, 13, 4), (16, 31, 1), (251, 31, 1), (1, 31, 1), (1000, 31, 40)],
+)
+def test_blocks_of_rows_are_equal_and_not_tiny(num_rows, width, expected, monkeypatch):
+    monkeypatch.setattr(devices, "ROWS_AT_ONCE", {"cpu": 1024})
+    assert devices._num_blocks(num_rows, width) == expected
+
+
+ROWS = {
+    "x": jax.random.normal(jax.random.key(0), (24, 3)),
+    "y": jnp.arange(24.0),
+    "scale": jnp.float32(0.7),
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("limit", [None, 1024, 24, 6, 4], ids=str)
+def test_a_mean_over_blocks_is_that_over_all_rows(limit, monkeypatch):
+    """One block where there is no limit or all rows fit; blocks of 12, 3 and 2 rows, twice."""
+    monkeypatch.setattr(devices, "ROWS_AT_ONCE", {} if limit is None else {"cpu": limit})
+    traced = []
+
+    def means(rows):
+        traced.append((len(rows["y"]), rows["scale"].shape))
+        loss = jnp.mean(rows["scale"] * rows["y"] * jnp.sum(rows["x"], axis=1))
+        return {"loss": loss}, jnp.mean(rows["x"], axis=0)
+
+    found = jax.jit(lambda rows: devices.mean_over_blocks(means, rows, 2))(ROWS)
+    size = 24 if limit in (None, 1024) else limit // 2
+    assert set(traced) == {(size, ())}
+    x, y = np.asarray(ROWS["x"], np.float64), np.arange(24.0)
+    np.testing.assert_allclose(found[0]["loss"], np.mean(0.7 * y * x.sum(1)), rtol=1e-5)
+    np.testing.assert_allclose(found[1], x.mean(0), rtol=1e-5, atol=1e-7)
+
+
+def test_blocks_give_the_gradient_of_a_mean_over_all_rows(monkeypatch):
+    def gradient(weight, rows):
+        return jax.grad(lambda w: jnp.mean(jnp.square(rows["x"] @ w - rows["y"])))(weight)
+
+    weight = jnp.array([0.5, -1.0, 2.0])
+    expected = gradient(weight, ROWS)
+    monkeypatch.setattr(devices, "ROWS_AT_ONCE", {"cpu": 8})
+    found = devices.mean_over_blocks(lambda rows: gradient(weight, rows), ROWS, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.algorithms.common import cql_variants
 from offrl_jax.algorithms.common.critics import q_values
+from offrl_jax.algorithms.common.soft_actor_critic import Context
 from offrl_jax.algorithms.cql import CQLConfig, candidate_actions
 from offrl_jax.data import dataset_from_arrays
 from offrl_jax.networks.distributions import TanhGaussian
+from offrl_jax.networks.modules import MLP
 from tests.arrays import bandit, chain, random_dataset
 
 CQL, SAC = ALGORITHMS["cql"], ALGORITHMS["sac"]
 SMALL = {
-    "actor_hidden_sizes": (16, 16),
-    "critic_hidden_sizes": (16, 16),
+    "actor_network": MLP((16, 16)),
+    "critic_network": MLP((16, 16)),
     "batch_size": 32,
     "target_update_rate": 0.05,
     "actor_learning_rate": 3e-3,
@@ -28,7 +31,7 @@ SMALL = {
 def test_several_actions_a_state_equal_one_by_one():
     dataset = random_dataset()
     config = CQLConfig(**SMALL)
-    critic = init(CQL, config, dataset.spec, jax.random.key(0)).critic
+    critic = init(CQL, config, dataset.spec, jax.random.key(0)).agent.critic.params
     observation = dataset.transitions.observation[:5]
     actions = np.random.default_rng(0).uniform(-1, 1, (5, 4, 3)).astype(np.float32)
     values = jax.jit(lambda action: q_values(config, critic, observation, action))
@@ -40,6 +43,17 @@ def test_several_actions_a_state_equal_one_by_one():
 
 POLICY = TanhGaussian(jnp.full((2, 3), 0.3), jnp.full((2, 3), -0.5))
 NEXT_POLICY = TanhGaussian(jnp.full((2, 3), -0.6), jnp.full((2, 3), -1.0))
+
+
+def drawn(config, policy=POLICY, next_policy=NEXT_POLICY):
+    context = Context(None, None, policy, next_policy, jax.random.key(0))
+    return candidate_actions(config, context)
+
+
+def of_a_policy(config, num):
+    """Which of the actions Cal-QL takes for a policy's: it lifts their Q of 0 to a return of 1."""
+    q = cql_variants.at_least_returns(config, jnp.zeros((1, 2, num)), jnp.ones(2))
+    return (q[0, 1] == 1).tolist()
 
 
 def assert_uniform(action, log_density):
@@ -55,15 +69,13 @@ def assert_drawn_from(policy, action, log_density):
 @pytest.mark.parametrize("variant", ["h", "author_v2"])
 def test_candidates_carry_the_density_of_their_own_source(variant):
     config = CQLConfig(variant=variant, num_sampled_actions=5)
-    action, log_density, of_policy = candidate_actions(
-        config, POLICY, NEXT_POLICY, jax.random.key(0)
-    )
+    action, log_density = drawn(config)
     assert action.shape == (2, 15, 3)
     assert_uniform(action[:, :5], log_density[:, :5])
     assert_drawn_from(POLICY, action[:, 5:10], log_density[:, 5:10])
     assert_drawn_from(NEXT_POLICY, action[:, 10:], log_density[:, 10:])
-    assert of_policy.tolist() == [False] * 5 + [True] * 10
-    action = candidate_actions(config, POLICY, POLICY, jax.random.key(0)).action
+    assert of_a_policy(config, 15) == [False] * 5 + [True] * 10
+    action = drawn(config, POLICY, POLICY).action
     assert not np.allclose(action[:, 5:10], action[:, 10:])  # though both sources are the same
 
 
@@ -71,11 +83,9 @@ def test_candidates_carry_the_density_of_their_own_source(variant):
 def test_an_expectation_looks_at_one_source_only(variant):
     for source in ("policy", "uniform"):
         config = CQLConfig(variant=variant, penalty_actions=source, num_sampled_actions=5)
-        action, log_density, of_policy = candidate_actions(
-            config, POLICY, NEXT_POLICY, jax.random.key(0)
-        )
+        action, log_density = drawn(config)
         assert action.shape == (2, 5, 3)
-        assert of_policy.tolist() == [source == "policy"] * 5
+        assert of_a_policy(config, 5) == [source == "policy"] * 5
         if source == "policy":
             assert_drawn_from(POLICY, action, log_density)
         else:
@@ -88,7 +98,7 @@ def test_no_gradient_reaches_the_policies_through_the_candidates(variant):
 
     def total(mean):
         policy = TanhGaussian(mean, jnp.zeros((2, 3)))
-        candidates = candidate_actions(config, policy, policy, jax.random.key(0))
+        candidates = drawn(config, policy, policy)
         return candidates.action.sum() + candidates.log_density.sum()
 
     np.testing.assert_array_equal(jax.grad(total)(jnp.ones((2, 3))), 0.0)
@@ -145,9 +155,8 @@ def test_naive_actor_critic_leaves_the_data_and_cql_stays(narrow_bandit):
     for algorithm, settings in ((SAC, cold), (CQL, cold | {"conservative_weight": 5.0})):
         config, state = fitted(algorithm, narrow_bandit, 500, **settings)
         actions[algorithm.name] = float(algorithm.act(config, state, jnp.zeros((1, 2)), None)[0, 0])
-        q = q_values(config, state.critic, jnp.zeros((1, 2)), jnp.array([[[-0.5], [0.9]]])).min(0)[
-            0
-        ]
+        q = algorithm.q_values(config, state, jnp.zeros((1, 2)), jnp.array([[[-0.5], [0.9]]]))
+        q = q.min(0)[0]
         # The critic's own ranking of the data's action against one it never saw.
         assert (q[0] > q[1]) == (algorithm is CQL)
     assert actions["sac"] > -0.2  # the data end six standard deviations below

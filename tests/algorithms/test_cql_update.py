@@ -5,14 +5,13 @@ equations. After each of two updates every parameter agrees to 1e-5 and every fi
 to 1e-5 of its leaf's largest entry, the library in float32. The second starts from NumPy's state.
 """
 
-import importlib
-
 import jax
 import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, devices
 from offrl_jax.algorithms.cql import CQLConfig
+from offrl_jax.networks.modules import MLP
 from offrl_jax.types import Spec, Transition
 from tests.arrays import random_dataset
 from tests.few import few
@@ -21,8 +20,8 @@ CQL = ALGORITHMS["cql"]
 B, S, A, N = 5, 4, 3, 4  # states; size of a state and an action; penalty actions of a source
 SPEC = Spec(S, A, action_low=(-1.0,) * A, action_high=(1.0,) * A)
 SETTINGS = {
-    "actor_hidden_sizes": (8, 8),
-    "critic_hidden_sizes": (8, 8),
+    "actor_network": MLP((8, 8)),
+    "critic_network": MLP((8, 8)),
     "num_sampled_actions": N,
     "conservative_weight": 2.5,
     "lagrange_threshold": 1.5,
@@ -182,11 +181,11 @@ def numpy_update(config, s, moments, t, batch, noise):
 
 
 def flat(network):
-    p = network["params"]
-    if "MLP_0" in p:  # critics
-        layers = p, p["MLP_0"]["Dense_0"], p["MLP_0"]["head"]
-    else:
-        layers = jax.tree.map(lambda x: x[None], (p["Dense_0"], p["Dense_1"], p["head"]))
+    """Of a policy, or of critics stacked."""
+    if "members" not in network:
+        network = {"members": jax.tree.map(lambda x: x[None], network)}
+    p = network["members"]
+    layers = p["network"]["Dense_0"], p["network"]["Dense_1"], p["head"]
     return [np.float64(x[name]) for x in layers for name in ("kernel", "bias")]
 
 
@@ -195,15 +194,18 @@ def by_name(actor, critic, temperature, multiplier):
     return s if multiplier is None else s | {"multiplier": [np.float64(multiplier)]}
 
 
+def trainables(state):
+    agent = state.agent
+    return agent.actor, agent.critic, agent.temperature, state.multiplier
+
+
 def parameters(state):
-    s = by_name(state.actor, state.critic, state.log_temperature, state.log_multiplier)
-    return s | {"target": flat(state.target_critic)}
+    s = by_name(*(None if x is None else x.params for x in trainables(state)))
+    return s | {"target": flat(state.agent.target_critic)}
 
 
 def first_moments(state):
-    names = ("actor", "critic", "temperature", "multiplier")
-    optimizers = [getattr(state, f"{name}_optimizer") for name in names]
-    return by_name(*(None if x is None else x[0].mu for x in optimizers))
+    return by_name(*(None if x is None else x.opt_state[0].mu for x in trainables(state)))
 
 
 def assert_close(actual, expected, tolerance):
@@ -222,15 +224,21 @@ def random_state(config, rng):
     def normal(tree):
         return jax.tree.map(lambda x: np.float32(rng.normal(scale=0.5, size=x.shape)), tree)
 
-    actor = normal(state.actor)
-    actor["params"]["head"]["bias"] += np.float32([0, 0, 0, -4.5, 0, 0])
-    return state._replace(
-        actor=actor,
-        critic=normal(state.critic),
-        target_critic=normal(state.critic),
-        log_temperature=np.float32(-0.7),
-        log_multiplier=None if config.lagrange == "off" else np.float32(0.4),
+    agent = state.agent
+    actor, critic, target_critic = map(
+        normal, (agent.actor.params, agent.critic.params, agent.target_critic)
     )
+    actor["head"]["bias"] += np.float32([0, 0, 0, -4.5, 0, 0])
+    agent = agent._replace(
+        actor=agent.actor._replace(params=actor),
+        critic=agent.critic._replace(params=critic),
+        target_critic=target_critic,
+        temperature=agent.temperature._replace(params=np.float32(-0.7)),
+    )
+    multiplier = state.multiplier
+    if config.lagrange != "off":
+        multiplier = multiplier._replace(params=np.float32(0.4))
+    return state._replace(agent=agent, multiplier=multiplier)
 
 
 def random_batch(rng):
@@ -246,7 +254,7 @@ def random_batch(rng):
 )
 def test_two_updates_match_numpy(variant, lagrange):
     config = CQLConfig(**SETTINGS, variant=variant, lagrange=lagrange)
-    rng = np.random.default_rng(33)  # one that meets the assertions above on what is covered
+    rng = np.random.default_rng(19)  # one that meets the assertions above on what is covered
     state = random_state(config, rng)
     s, moments = parameters(state), {}
     for t in (1, 2):
@@ -258,22 +266,11 @@ def test_two_updates_match_numpy(variant, lagrange):
         assert_close(first_moments(state), first, lambda leaf: 1e-5 * np.abs(leaf).max())
 
 
-@pytest.mark.parametrize(
-    ("num_states", "num_actions", "expected"),
-    [(256, 31, 8), (256, 13, 4), (16, 31, 1), (251, 31, 1), (1, 31, 1), (1000, 31, 40)],
-)
-def test_blocks_of_states_are_equal_and_not_tiny(num_states, num_actions, expected, monkeypatch):
-    monkeypatch.setattr(devices, "ROWS_AT_ONCE", {"cpu": 1024})
-    assert (
-        importlib.import_module("offrl_jax.algorithms.cql")._num_blocks(num_states, num_actions)
-        == expected
-    )
-
-
 @pytest.mark.parametrize("lagrange", few(["off", "authors"], ["off"]))
 def test_blocks_of_states_give_the_whole_batchs_gradient(lagrange, monkeypatch):
+    network = MLP((8, 8))
     config = CQLConfig(
-        actor_hidden_sizes=(8, 8), critic_hidden_sizes=(8, 8), batch_size=24, lagrange=lagrange
+        actor_network=network, critic_network=network, batch_size=24, lagrange=lagrange
     )
     dataset = random_dataset()
     state = CQL.init(config, dataset.spec, jax.random.key(0))
