@@ -89,7 +89,7 @@ def collected():
         state = state._replace(replay=replay.append(state.replay, rollout.experience()))
         return state, rollout
 
-    return config, *jax.jit(collect)(jax.random.key(1))
+    return config, *jax.jit(collect)(jax.random.key(3))
 
 
 def kl_after(config, state, rollout, advantage):
