@@ -15,6 +15,7 @@ from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.algorithms.bc import BCConfig, bc, policy_of
 from offrl_jax.axes import over_runs
 from offrl_jax.data.dataset import Data, Dataset, draw
+from offrl_jax.networks.modules import MLP
 from offrl_jax.types import Array, Float, Key, Metrics, Spec
 
 NUM_STATES = 1024
@@ -27,7 +28,8 @@ def clone_behavior(dataset: Data) -> Any:
     reference of `diagnose`, the same for all runs on the same data."""
     key, config = jax.random.key(0), _behavior_config(dataset.spec)
     state = learner.init(bc, config, dataset.spec, key)
-    return learner.learn(bc, config, dataset, state, key, num_steps=NUM_BEHAVIOR_STEPS)[0].actor
+    state, _ = learner.learn(bc, config, dataset, state, key, num_steps=NUM_BEHAVIOR_STEPS)
+    return state.actor.params
 
 
 def states(dataset: Data) -> Dataset:
@@ -38,7 +40,7 @@ def states(dataset: Data) -> Dataset:
 
 def _behavior_config(spec: Spec) -> BCConfig:
     policy = "categorical" if spec.discrete else "gaussian"
-    return BCConfig(policy=policy, hidden_sizes=(64, 64), learning_rate=1e-3)
+    return BCConfig(policy=policy, network=MLP((64, 64)), learning_rate=1e-3)
 
 
 @partial(jax.jit, static_argnames="algorithm")

@@ -16,8 +16,8 @@ import numpy as np
 from offrl_jax.config import config, setting, validate
 from offrl_jax.data.dataset import Dataset
 from offrl_jax.losses.td import polyak, td_target
-from offrl_jax.networks.modules import kernel_init
-from offrl_jax.networks.optimizers import OPTIMIZERS, adam_step, cosine_rate
+from offrl_jax.networks.modules import INITIALIZERS
+from offrl_jax.networks.optimizers import Trainable, cosine_rate
 from offrl_jax.types import Array, Float, InputError, Key, Transition
 
 WATCHED = 1000.0  # steps over which the last errors and clipped targets are averaged
@@ -70,12 +70,13 @@ class QNetwork(nn.Module):
         self, observation: Float[Array, "B O"], action: Float[Array, "B *H A"]
     ) -> Float[Array, "B H"]:
         """Every head's value of one action a state (B, A), or each head's of its own (B, H, A)."""
+        dense = partial(nn.Dense, kernel_init=INITIALIZERS["torch"])
         *sizes, last = self.hidden_sizes
         x = observation
         for size in sizes:
-            x = nn.relu(nn.LayerNorm()(nn.Dense(size, kernel_init=kernel_init)(x)))
-        x = nn.Dense(last, kernel_init=kernel_init)(x)
-        part = nn.Dense(last, use_bias=False, kernel_init=kernel_init)(action)
+            x = nn.relu(nn.LayerNorm()(dense(size)(x)))
+        x = dense(last)(x)
+        part = dense(last, use_bias=False)(action)
         heads = self.param("heads", nn.initializers.zeros, (last, self.num_heads))
         bias = self.param("bias", nn.initializers.zeros, (1, self.num_heads))
         if action.ndim == 2:
@@ -183,16 +184,15 @@ def _fit(
         transitions.observation[:1],
         transitions.action[:1],
     )
-    optimizer = OPTIMIZERS["adam"](config.learning_rate).init(params)
     target_of = partial(td_target, discount=config.discount)
     targets = jax.vmap(jax.vmap(target_of, (None, None, 0)), (None, None, 0))
 
     def update(carry: tuple, step: Array) -> tuple[tuple, None]:
-        params, target, optimizer, watched = carry
+        critic, target_critic, watched = carry
         sample_key = jax.random.fold_in(batch_key, step)
         index = jax.random.randint(sample_key, (config.batch_size,), 0, len(transitions.reward))
         batch = jax.tree.map(lambda x: x[index], transitions)
-        next_q = q_values(target, batch.next_observation, next_actions[index])
+        next_q = q_values(target_critic, batch.next_observation, next_actions[index])
         y = targets(batch.reward, batch.terminal, next_q)
 
         def loss(params: Any) -> tuple[Array, Array]:
@@ -200,19 +200,19 @@ def _fit(
             error = jnp.mean(jnp.square((q - jnp.clip(y, low, high)) / std), axis=2)
             return jnp.sum(error), error
 
-        gradient, error = jax.grad(loss, has_aux=True)(params)
         rate = cosine_rate(config.learning_rate, step, config.num_steps)
-        params, optimizer = adam_step(rate, gradient, params, optimizer)
-        target = polyak(target, params, config.target_update_rate)
+        critic, error = critic.minimize(loss, rate)
+        target_critic = polyak(target_critic, critic.params, config.target_update_rate)
         is_beyond = jnp.mean(((y < low) | (y > high)).astype(jnp.float32), axis=2)
         watched = polyak(watched, (error, is_beyond), jnp.maximum(1.0 / WATCHED, 1.0 / (step + 1)))
-        return (params, target, optimizer, watched), None
+        return (critic, target_critic, watched), None
 
     nothing = jnp.zeros((2, config.num_networks, num_policies))
-    carry = params, params, optimizer, (nothing[0], nothing[1])
-    (params, _, _, watched), _ = jax.lax.scan(update, carry, jnp.arange(config.num_steps))
+    carry = Trainable.create(params), params, (nothing[0], nothing[1])
+    (critic, _, watched), _ = jax.lax.scan(update, carry, jnp.arange(config.num_steps))
     error, clipped = (jnp.mean(x, axis=0) for x in watched)
-    scores = jnp.mean(q_values(params, initial_observation, initial_actions.swapaxes(0, 1)), axis=2)
+    initial_q = q_values(critic.params, initial_observation, initial_actions.swapaxes(0, 1))
+    scores = jnp.mean(initial_q, axis=2)
     return Estimate(
         jnp.mean(scores, axis=0), jnp.std(scores, axis=0), std * jnp.sqrt(error), clipped
     )

@@ -8,6 +8,7 @@ import pytest
 from offrl_jax import ALGORITHMS, init, stack
 from offrl_jax.data import dataset_from_arrays
 from offrl_jax.evaluation.diagnostics import clone_behavior, diagnose, states
+from offrl_jax.networks.modules import MLP
 from tests.toy import RuleConfig, rule
 
 WEIGHT = np.array([1.0, 2.0, 3.0])  # of three critics
@@ -163,7 +164,7 @@ def test_discrete_actions_are_held_against_a_categorical_clone():
         *(np.ones((n, 2)), np.arange(n) % 2, np.zeros(n), np.ones(n)), num_actions=2
     )
     dqn = ALGORITHMS["dqn"]
-    config = dqn.Config(critic_hidden_sizes=(8,))
+    config = dqn.Config(critic_network=MLP((8,)))
     state = init(dqn, config, dataset.spec, KEY)
     found = diagnose(dqn, config, states(dataset), state, clone_behavior(dataset))
     assert found["diagnostics/favourite_share"] == 1.0
