@@ -19,7 +19,7 @@ from offrl_jax.data import Dataset, dataset_from_arrays, sample
 from offrl_jax.learner import init, learn
 from offrl_jax.networks import values
 from offrl_jax.networks.heads import critic_values, init_critics, init_outputs, outputs
-from offrl_jax.networks.modules import requires_action
+from offrl_jax.networks.modules import MLP, requires_action
 from offrl_jax.types import Key, Spec, Transition
 
 # Checks train for as many steps and seeds, so that they share their compiled programs.
@@ -123,15 +123,15 @@ def check_network(network: Any, *, spec: Spec | None = None) -> None:
 
 
 def small_config(algorithm: Algorithm, **settings: Any) -> Any:
-    """The default config with small networks and batches and short phases, recognised by the names
-    of fields, and then the given settings."""
+    """The default config with two layers of 16 units for each MLP, small batches and short phases,
+    and then the given settings. Phases are recognised by the names of fields."""
     defaults = algorithm.Config()
     small = {}
     for field in dataclasses.fields(defaults):
         if field.name == "batch_size":
             small[field.name] = 8
-        elif field.name.endswith("hidden_sizes"):
-            small[field.name] = (16, 16)
+        elif values.is_network(field) and isinstance(field.default, MLP):
+            small[field.name] = field.default.copy(hidden_sizes=(16, 16))
         elif field.type is int and field.name.startswith("num_") and field.name.endswith("_steps"):
             small[field.name] = min(1, getattr(defaults, field.name))
     return dataclasses.replace(defaults, **small | settings)

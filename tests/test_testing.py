@@ -2,12 +2,16 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax.numpy as jnp
 import pytest
 
 from offrl_jax import InputError, testing
 from offrl_jax.algorithms.base import Phase
-from offrl_jax.cli.template import TemplateState, template
+from offrl_jax.cli.template import TemplateConfig, template
+from offrl_jax.config import config
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.values import network_setting
 from offrl_jax.testing import check_algorithm, check_dataset, random_dataset, small_config
 
 
@@ -41,6 +45,31 @@ def stepless(config, spec, key):
     return template.init(config, spec, key)._replace(step=0.0)
 
 
+class Linear(nn.Module):
+    @nn.compact
+    def __call__(self, observation):
+        return nn.Dense(3)(observation)
+
+
+@config
+class NetworksConfig(TemplateConfig):
+    network: nn.Module = network_setting(
+        MLP((64,), layer_norm=True, dropout=0.5), "…", dropout=True
+    )
+    other_network: nn.Module = network_setting(Linear(), "…")
+
+
+def test_small_configs_have_small_mlps_and_keep_all_else_of_networks():
+    small = small_config(template._replace(Config=NetworksConfig), learning_rate=1.0)
+    assert small.network == MLP((16, 16), layer_norm=True, dropout=0.5)
+    assert small.other_network == Linear()
+    assert (small.batch_size, small.learning_rate) == (8, 1.0)
+
+
+def test_modules_other_than_ours_keep_the_contract():
+    check_algorithm(template, TemplateConfig(network=Linear(), batch_size=8))
+
+
 BROKEN = {
     "standing step": (
         *("check_training", updated(lambda s, m: (s._replace(step=jnp.int32(0)), m))),
@@ -55,7 +84,7 @@ BROKEN = {
         r"state.step is int32\[\] but float32\[\] after an update",
     ),
     "another structure": (
-        *("check_update", updated(lambda s, m: (TemplateState(s.step, s.actor, ()), m))),
+        *("check_update", updated(lambda s, m: (s._replace(actor=s.actor.params), m))),
         "another structure",
     ),
     "a vector": (

@@ -5,14 +5,15 @@ Citation: the paper.
 
 from typing import Any, NamedTuple
 
-import jax
+import flax.linen as nn
 import jax.numpy as jnp
-import optax
 
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.config import config, setting
-from offrl_jax.networks.modules import deterministic_policy, init_policy
-from offrl_jax.networks.optimizers import adam_step
+from offrl_jax.networks.heads import deterministic_policy, init_policy
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 
 
@@ -21,45 +22,48 @@ from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
 @config
 class TemplateConfig:
     learning_rate: float = setting(3e-4, "Adam's step size", low=0)
-    hidden_sizes: tuple[int, ...] = setting((256, 256), "hidden layers of the policy", low=1)
+    network: nn.Module = network_setting(MLP((256, 256)), "policy's network")
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
-# All that changes in training: parameters, the optimizers' states, targets.
+# All that changes in training: parameters with their optimizers' states, parameters of targets.
 class TemplateState(NamedTuple):
     step: Int[Array, ""]
-    actor: Any
-    actor_optimizer: Any
+    actor: Trainable
 
 
 def init(config: TemplateConfig, spec: Spec, key: Key) -> TemplateState:
     """Fresh parameters; split the key for each network."""
-    actor = init_policy(config.hidden_sizes, spec.observation_size, spec.action_size, key)
-    return TemplateState(jnp.int32(0), actor, optax.adam(config.learning_rate).init(actor))
+    actor = init_policy(config.network, spec.action_size, spec, key)
+    return TemplateState(jnp.int32(0), Trainable.create(actor))
 
 
 # Change this: the equation of your paper.
-def actor_loss(actor: Any, batch: Transition, config: TemplateConfig) -> Float[Array, ""]:
-    """mean_b mean_A (π(s) − a)²."""
-    action = deterministic_policy(config.hidden_sizes, actor, batch.observation)
-    return jnp.mean(jnp.square(action - batch.action))
+def actor_loss(
+    config: TemplateConfig, actor: Any, batch: Transition
+) -> tuple[Float[Array, ""], Metrics]:
+    """mean_b mean_A (π(s) − a)². Metrics are scalars named part/what, one of them a loss."""
+    action = deterministic_policy(config.network, actor, batch.observation)
+    loss = jnp.mean(jnp.square(action - batch.action))
+    return loss, {"actor/loss": loss}
 
 
 def update(
     config: TemplateConfig, state: TemplateState, batch: Transition, key: Key
 ) -> tuple[TemplateState, Metrics]:
-    """One Adam step. Metrics are scalars named part/what, one of them a loss."""
+    """One Adam step."""
     del key  # split it where the update draws random numbers
-    loss, gradient = jax.value_and_grad(actor_loss)(state.actor, batch, config)
-    actor, optimizer = adam_step(config.learning_rate, gradient, state.actor, state.actor_optimizer)
-    return TemplateState(state.step + 1, actor, optimizer), {"actor/loss": loss}
+    actor, metrics = state.actor.minimize(
+        lambda actor: actor_loss(config, actor, batch), config.learning_rate
+    )
+    return TemplateState(state.step + 1, actor), metrics
 
 
 def act(
     config: TemplateConfig, state: TemplateState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
     """The mode without a key, a sample with one; here both are the same."""
-    return deterministic_policy(config.hidden_sizes, state.actor, observation)
+    return deterministic_policy(config.network, state.actor.params, observation)
 
 
 template = Algorithm(
