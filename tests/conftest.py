@@ -23,6 +23,8 @@ from jaxtyping import install_import_hook
 install_import_hook(
     [
         "offrl_jax.networks.modules",
+        "offrl_jax.networks.heads",
+        "offrl_jax.networks.piecewise_linear",
         "offrl_jax.networks.distributions",
         "offrl_jax.losses",
         "offrl_jax.networks.optimizers",

@@ -31,7 +31,7 @@ from offrl_jax.algorithms.common.soft_actor_critic import (
 from offrl_jax.config import config, setting
 from offrl_jax.losses.conservative import importance_weighted_logsumexp, uniform_log_density
 from offrl_jax.networks.optimizers import Trainable
-from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
+from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 NO_CLIP = 1e30
 
@@ -97,7 +97,7 @@ class CQLState(NamedTuple):
     multiplier: Trainable | None  # log α′; None where `lagrange` is off
 
     @property
-    def step(self) -> Int[Array, ""]:
+    def step(self) -> Array:
         return self.agent.step
 
 

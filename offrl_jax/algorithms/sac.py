@@ -28,7 +28,7 @@ from offrl_jax.config import config, setting
 from offrl_jax.losses.td import discor_weights, ensemble_loss
 from offrl_jax.networks.modules import MLP
 from offrl_jax.networks.values import network_setting
-from offrl_jax.types import Array, Float, Int, Key, Metrics, Spec, Transition
+from offrl_jax.types import Array, Float, Key, Metrics, Spec, Transition
 
 
 @config
@@ -51,7 +51,7 @@ class SACState(NamedTuple):
     error: ErrorState | None  # DisCor's
 
     @property
-    def step(self) -> Int[Array, ""]:
+    def step(self) -> Array:
         return self.agent.step
 
 
