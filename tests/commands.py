@@ -22,7 +22,7 @@ SMALL = (  # flags of a training of seconds; for bc, which has these settings
     "--num_seeds=2",
     "--num_evaluations=2",
     "--num_evaluation_episodes=1",
-    "--config.hidden_sizes=8",
+    "--config.network=8",
     "--config.batch_size=8",
 )
 

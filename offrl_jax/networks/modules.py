@@ -1,5 +1,6 @@
 """Networks as values: static, hashable Flax Linen modules that map inputs to features."""
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -71,6 +72,9 @@ class MLP(nn.Module):
                 x = nn.Dropout(self.dropout)(x, deterministic=False, rng=layer_key)
         return x
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
     def validate(self) -> None:
         """Raises InputError if a field has another type or is out of range."""
         sizes = self.hidden_sizes
@@ -128,6 +132,9 @@ class Encoded(nn.Module):
     encoder: nn.Module
     network: nn.Module
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
     @nn.compact
     def __call__(
         self,
@@ -138,6 +145,18 @@ class Encoded(nn.Module):
         encoder_key, key = (None, None) if key is None else jax.random.split(key)
         encoded = features(self.encoder, observation, None, encoder_key)
         return features(self.network, encoded, action, key)
+
+
+def fields_of(network: nn.Module | type[nn.Module]) -> list[dataclasses.Field]:
+    """The fields that a user sets."""
+    return [f for f in dataclasses.fields(network) if f.init and f.name not in ("parent", "name")]
+
+
+def one_line(network: nn.Module) -> str:
+    """The module as Python makes it, but for fields at their defaults."""
+    values = {f.name: (getattr(network, f.name), f.default) for f in fields_of(network)}
+    changed = (f"{name}={x!r}" for name, (x, default) in values.items() if x != default)
+    return f"{type(network).__name__}({', '.join(changed)})"
 
 
 def takes(network: nn.Module, name: str) -> bool:

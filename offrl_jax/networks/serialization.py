@@ -5,7 +5,8 @@ from typing import Any
 
 import flax.linen as nn
 
-from offrl_jax.networks.values import Networks, build, fields_of, is_plain
+from offrl_jax.networks.modules import fields_of
+from offrl_jax.networks.values import Networks, build, is_plain
 from offrl_jax.types import InputError
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import flax.linen as nn
 
-from offrl_jax.networks.modules import MLP
-from offrl_jax.networks.values import NETWORKS, Networks, build, fields_of, is_network
+from offrl_jax.networks.modules import MLP, fields_of
+from offrl_jax.networks.values import NETWORKS, Networks, build, is_network
 from offrl_jax.types import InputError
 
 SIZES = re.compile(r"\d+(x\d+)*")

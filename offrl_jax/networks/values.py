@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from offrl_jax.config import setting
-from offrl_jax.networks.modules import MLP, Encoded, takes
+from offrl_jax.networks.modules import MLP, Encoded, fields_of, takes
 from offrl_jax.types import InputError, did_you_mean
 
 NETWORKS: dict[str, type[nn.Module]] = {"MLP": MLP, "Encoded": Encoded}
@@ -87,11 +87,6 @@ def _check_fields(name: str, network: nn.Module) -> None:
             network.validate()
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
-
-
-def fields_of(network: nn.Module | type[nn.Module]) -> list[dataclasses.Field]:
-    """The fields that a user sets."""
-    return [f for f in dataclasses.fields(network) if f.init and f.name not in ("parent", "name")]
 
 
 def _modules(value: Any) -> list[nn.Module]:

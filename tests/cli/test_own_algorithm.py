@@ -1,5 +1,6 @@
 """`offrl new-algorithm`, and `--algorithm=MODULE:NAME` in the commands that take it."""
 
+import json
 import sys
 
 import pytest
@@ -19,6 +20,27 @@ REFUSED = {  # what is typed: what the sentence says
 }
 
 
+NETWORK = """
+import flax.linen as nn
+
+class Residual(nn.Module):
+    width: int = 16
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(self.width)(x)
+        return x + nn.relu(nn.Dense(self.width)(x))
+"""
+NETWORKS = {  # the network that is typed: what the sentence says
+    "nets:Residua(width=8)": "'Residua' is not there; did you mean Residual?",
+    "nets:Residual(wide=8)": "Residual has no field 'wide'; did you mean width?",
+    "nets:nn": "'nn' is a module, not a network class",
+    "nowhere:Residual()": "there is no module 'nowhere' in ",
+    "Residual(width=8)": "there is no network 'Residual'",
+    "256,256": "'256,256' is no network; give hidden sizes such as 256x256",
+}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """With mine.py, as it is written for a user."""
@@ -26,6 +48,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         new_algorithm.main("mine")
+    (path / "nets.py").write_text(NETWORK)
     (path / "broken.py").write_text("1 / 0\n")
     (path / "lacking.py").write_text("import not_installed_here\n")
     return path
@@ -36,6 +59,9 @@ def trained(folder):
     """What training said by what was typed; the run is in the folder."""
     cases = {text: [f"--algorithm={text}"] for text in REFUSED}
     cases["mine:mine"] = ["--algorithm=mine:mine", *SMALL, f"--run_dir={folder / 'run'}"]
+    own = "--config.network=Encoded(encoder=nets:Residual(width=8),network=MLP(hidden_sizes=8x8))"
+    cases["own network"] = ["--algorithm=bc", *SMALL, own, f"--run_dir={folder / 'nets'}"]
+    cases |= {t: ["--algorithm=bc", f"--config.network={t}"] for t in NETWORKS}
     cases["help"] = ["--algorithm=mine:mine", "--help"]
     return run_apart("train", cases, PYTHONPATH=str(folder))
 
@@ -65,6 +91,26 @@ def test_its_run_is_evaluated_where_it_is_named(trained, folder):
     assert done["named"]["code"] == 0 and "mean" in done["named"]["out"], done["named"]
     assert done["bare"]["code"] == 2
     assert "is a run of the algorithm 'mine'; give that as --algorithm=…" in done["bare"]["err"]
+
+
+def test_its_networks_are_typed(trained, folder):
+    assert trained["own network"]["code"] == 0, trained["own network"]
+    network = json.loads((folder / "nets/config.json").read_text())["config"]["network"]
+    assert network["encoder"] == {"module": "Residual", "width": 8}
+    assert network["network"]["hidden_sizes"] == [8, 8]
+    words = [str(folder / "nets"), "--num_episodes=1"]
+    cases = {"bare": words, "named": [*words, "--networks=nets:Residual"]}
+    done = run_apart("evaluate", cases, PYTHONPATH=str(folder))
+    assert done["named"]["code"] == 0 and "mean" in done["named"]["out"], done["named"]
+    assert done["bare"]["code"] == 2
+    assert "holds the network Residual, which is not one of this library's" in done["bare"]["err"]
+
+
+@pytest.mark.parametrize("text", NETWORKS)
+def test_networks_that_cannot_be_made_get_one_sentence(trained, text):
+    done = trained[text]
+    assert done["code"] == 2 and done["err"].count("\n") == 1, done["err"]
+    assert NETWORKS[text] in done["err"]
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,39 @@ def test_actions_are_drawn_anew_at_every_step_if_asked_for():
     assert alone(RuleConfig(), jax.tree.map(lambda x: x[0], state)).length.shape == (3,)
 
 
+def test_an_algorithm_that_samples_is_evaluated_by_draws():
+    dataset = toy_dataset()
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 2))
+
+    def act(config, state, observation, key):
+        first = jnp.zeros(len(observation)) if key is None else jax.random.uniform(key, (3,))
+        return jnp.stack([first, jnp.zeros(len(observation))], axis=1)
+
+    found = {}
+    for samples in (False, True):
+        algorithm = rule._replace(act=act, samples=samples)
+        found[samples] = Evaluator(algorithm, dataset, (2,), 3)(RuleConfig(), state)
+    assert (found[False].episode_return == 0).all() and (found[True].episode_return > 0).all()
+    modes = Evaluator(algorithm, dataset, (2,), 3, sampled=False)(RuleConfig(), state)
+    assert (modes.episode_return == 0).all()
+
+
+def test_chunks_are_played_to_their_end():
+    """Each chunk pays by the time at which it was chosen: 0 0 2 2 of four steps, not 0 1 2 3."""
+    dataset = toy_dataset()
+
+    def chunk(config, state, observation, key):
+        first = jnp.repeat(0.1 * observation[:, 1:], 2, axis=1)
+        return jnp.stack([first, jnp.zeros_like(first)], axis=-1)
+
+    chunked = rule._replace(chunk=chunk)
+    state = init(rule, RuleConfig(), dataset.spec, jax.random.split(jax.random.key(0), 2))
+    rollouts = Evaluator(chunked, dataset, (2,), NUM_EPISODES)(RuleConfig(), state)
+    assert rollouts.length.tolist() == [LENGTHS] * 2
+    paid = [2 * 0.1 * sum(t - t % 2 for t in range(n)) for n in LENGTHS]
+    np.testing.assert_allclose(rollouts.episode_return, [paid] * 2, rtol=1e-5)
+
+
 def test_value_error_is_in_the_learners_rewards():
     rollouts = rolled(transform_rewards(toy_dataset(), scale=10.0, bias=-1.0))
     learner = [sum(0.99**t for t in range(n)) * (10.0 * 1.0 - 1.0) for n in LENGTHS]
