@@ -1,5 +1,6 @@
 """DQN, discrete CQL and discrete BCQ against targets by hand, a chain's Q* and their limits."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +20,7 @@ from offrl_jax.algorithms.cql_discrete import critic_loss as cql_loss
 from offrl_jax.algorithms.dqn import DQNConfig
 from offrl_jax.data import dataset_from_arrays, sample
 from offrl_jax.networks.modules import MLP
+from offrl_jax.types import InputError
 from tests.arrays import random_dataset
 from tests.networks.test_modules import numpy_mlp
 
@@ -200,6 +202,21 @@ def test_bcqs_loss_is_that_of_numpy():
     expected = huber - (log_g * a).sum(1).mean() + 0.3 * (logits**2).mean()
     loss, _ = bcq_loss(config, state.critic.params, state, BATCH)
     assert loss == pytest.approx(expected, rel=1e-4)
+
+
+class OfPairs(nn.Module):
+    """Takes (s, a) alone."""
+
+    @nn.compact
+    def __call__(self, observation, action):
+        return nn.Dense(8)(jnp.concatenate([observation, action], axis=-1))
+
+
+@pytest.mark.parametrize("name", ["dqn", "bcq_discrete", "cql_discrete"])
+def test_a_critic_that_needs_an_action_is_refused(name):
+    config = ALGORITHMS[name].Config(critic_network=OfPairs())
+    with pytest.raises(InputError, match=r"OfPairs takes an action, but .* of the state alone"):
+        init(ALGORITHMS[name], config, DATASET.spec, jax.random.key(0))
 
 
 @pytest.mark.parametrize("name", ["bc", "dqn"])
