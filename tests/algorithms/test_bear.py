@@ -59,7 +59,8 @@ def started(config=CONFIG):
 
 
 def with_log_multiplier(state, value):
-    return state._replace(multiplier=state.multiplier._replace(params=np.float32(value)))
+    params = np.full(np.shape(state.step), value, np.float32)
+    return state._replace(multiplier=state.multiplier._replace(params=params))
 
 
 @pytest.fixture(scope="module")
@@ -357,17 +358,20 @@ def test_pretraining_fits_the_model_alone(pretrained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pretrained", ["cvae"], indirect=True)
-def test_the_frozen_model_keeps_the_actor_at_the_data_where_q_extrapolates(pretrained):
-    """Without α the actor leaves them."""
-    config, _, state, _ = pretrained
-    taken = {}
+def test_the_frozen_model_keeps_the_actor_at_the_data_where_q_extrapolates():
+    """Without α the actor leaves them, how far depends on the seed."""
+    keys = jax.random.split(KEY, 8)
+    fresh = init(bear, PRETRAINED, NARROW.spec, keys)
+    state, _ = learn(bear, PRETRAINED, NARROW, fresh, keys, num_steps=150)
+    state = jax.tree.map(np.array, state)
+    distance = {}
     for log_multiplier, rate in ((-5.0, 0.0), (3.0, 1e-2)):
-        setting = dataclasses.replace(config, multiplier_learning_rate=rate)
+        setting = dataclasses.replace(PRETRAINED, multiplier_learning_rate=rate)
         start = with_log_multiplier(state, log_multiplier)
-        after, _ = learn(bear, setting, NARROW, start, KEY, num_steps=300)
-        assert after.step == 450
+        after, _ = learn(bear, setting, NARROW, start, keys, num_steps=300)
+        assert (after.step == 450).all()
         assert equal(after.behavior, state.behavior)
-        taken[rate] = float(act(setting, after, jnp.zeros((1, 2)), None)[0, 0])
-    assert taken[0.0] > 0.5
-    assert abs(taken[1e-2] + 0.5) < 0.15
+        taken = jax.vmap(lambda state: bear.act(PRETRAINED, state, jnp.zeros((1, 2)), None))(after)
+        distance[rate] = abs(np.ravel(taken) + 0.5)
+    assert distance[0.0].max() > 1.0 and distance[0.0].mean() > 0.5
+    assert distance[1e-2].max() < 0.15
