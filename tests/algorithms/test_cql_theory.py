@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from offrl_jax.algorithms.cql import Candidates, CQLConfig, candidate_actions, pushed_down
+from offrl_jax.algorithms.common.soft_actor_critic import Context
+from offrl_jax.algorithms.cql import (
+    Candidates,
+    CQLConfig,
+    CQLContext,
+    candidate_actions,
+    critic_loss,
+    penalty,
+)
 from offrl_jax.networks.distributions import TanhGaussian
 from offrl_jax.types import Transition
 
@@ -63,9 +71,9 @@ def bellman_halved(table, target, behavior, candidates, config):
         return_to_go=unused,
     )
     drawn = jnp.eye(NUM_ACTIONS)[np.asarray(candidates)[state]]
-    seen = Candidates(drawn, jnp.zeros(drawn.shape[:2]), jnp.ones(drawn.shape[1], bool))
-    off = module.CQLState(*[None] * 10)
-    loss, _ = module.critic_loss(table[None], off, batch, target[state, action], seen, config)
+    seen = Candidates(drawn, jnp.zeros(drawn.shape[:2]))
+    context = CQLContext(batch, target[state, action], seen, None)
+    loss, _ = critic_loss(config, table[None], context)
     return loss / 2 * num_states
 
 
@@ -222,6 +230,13 @@ def regularised_value(mu, q, regulariser):
     return float((mu * q).sum() + regulariser(mu))
 
 
+def pushed_down(config, q, log_density):
+    """`penalty` where Q of the data's action is 0: a mean over states of what it lowers."""
+    seen = Candidates(jnp.zeros((*log_density.shape, NUM_ACTIONS)), log_density)
+    context = CQLContext(None, None, seen, None)
+    return penalty(config, q, jnp.zeros(q.shape[:2]), context)
+
+
 @pytest.mark.parametrize("variant", ["h", "rho"])
 def test_the_gradient_is_the_mu_that_solves_the_inner_maximisation(variant):
     """max_μ E_μ Q + R(μ): R = H gives softmax Q, R = −KL(μ‖ρ) gives ρ exp Q, normalised."""
@@ -236,7 +251,7 @@ def test_the_gradient_is_the_mu_that_solves_the_inner_maximisation(variant):
 
     def total(q):
         none = jnp.zeros((1, len(candidates)))
-        return pushed_down(config, q[candidates][None, None], jnp.zeros((1, 1)), none)[0, 0]
+        return pushed_down(config, q[candidates][None, None], none)[0]
 
     value, mu = jax.value_and_grad(total)(q)
     weight = np.exp(q) * (1.0 if variant == "h" else rho)
@@ -249,10 +264,9 @@ def test_the_gradient_is_the_mu_that_solves_the_inner_maximisation(variant):
 
 
 def test_a_constant_q_is_worth_itself_to_rho():
-    q = jnp.full((2, 4, 7), 3.5)
     config = CQLConfig(variant="rho", penalty_temperature=0.3)
-    down = pushed_down(config, q, q[..., 0], jnp.full((4, 7), -5.0))
-    np.testing.assert_allclose(down, np.full((2, 4), 3.5), rtol=1e-12)
+    down = pushed_down(config, jnp.full((2, 4, 7), 3.5), jnp.full((4, 7), -5.0))
+    np.testing.assert_allclose(down, [3.5, 3.5], rtol=1e-12)
 
 
 def linear_q(num, **settings):
@@ -260,10 +274,11 @@ def linear_q(num, **settings):
     config = CQLConfig(num_sampled_actions=num, **settings)
     policy = TanhGaussian(jnp.array([[0.3, -0.4, 0.0]]), jnp.zeros((1, 3)))
     following = TanhGaussian(jnp.array([[-0.2, 0.1, 0.5]]), jnp.full((1, 3), 0.2))
-    drawn = candidate_actions(config, policy, following, jax.random.key(0))
+    context = Context(None, None, policy, following, jax.random.key(0))
+    drawn = candidate_actions(config, context)
     q = (drawn.action @ jnp.asarray(C))[None]
     assert q.shape[-1] == (3 * num if config.variant == "h" else num)
-    return float(pushed_down(config, q, jnp.zeros((1, 1)), drawn.log_density)[0, 0])
+    return float(pushed_down(config, q, drawn.log_density)[0])
 
 
 def test_h_integrates_a_linear_q_over_the_box():
@@ -279,10 +294,9 @@ def test_h_integrates_a_linear_q_over_the_box():
 
 def test_the_log_samples_scale_with_the_temperature():
     """T log mean exp(x / T): constant z = Q − log μ gives itself, whatever T."""
-    q = jnp.full((1, 2, 6), 1.5)
     config = CQLConfig(subtract_log_samples=True, penalty_temperature=0.4)
-    down = pushed_down(config, q, q[..., 0], jnp.full((2, 6), -0.5))
-    np.testing.assert_allclose(down, np.full((1, 2), 2.0), rtol=1e-12)
+    down = pushed_down(config, jnp.full((1, 2, 6), 1.5), jnp.full((2, 6), -0.5))
+    np.testing.assert_allclose(down, [2.0], rtol=1e-12)
 
 
 def test_uniform_rho_averages_a_linear_q_over_the_box():

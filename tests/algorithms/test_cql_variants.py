@@ -10,21 +10,25 @@ import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
 from offrl_jax.algorithms.common import soft_actor_critic
-from offrl_jax.algorithms.common.soft_actor_critic import policy_of
+from offrl_jax.algorithms.common.cql_variants import (
+    actor_loss,
+    multiplier_loss,
+    with_reference_returns,
+)
+from offrl_jax.algorithms.common.soft_actor_critic import Context, policy_of
 from offrl_jax.algorithms.cql import (
     Candidates,
     CQLConfig,
-    CQLState,
-    actor_loss,
+    CQLContext,
     candidate_actions,
     critic_loss,
-    multiplier_loss,
     penalty,
-    with_reference_returns,
 )
 from offrl_jax.data import dataset_from_arrays
+from offrl_jax.networks.modules import MLP
 from tests.arrays import random_dataset
 from tests.few import few
+from tests.networks.test_modules import numpy_critics
 
 CQL, SAC = ALGORITHMS["cql"], ALGORITHMS["sac"]
 VARIANTS = ("h", "rho", "author_v2", "v2", "v1")
@@ -32,8 +36,8 @@ DATASET = random_dataset()
 KEY = jax.random.key(3)
 BATCH = jax.tree.map(lambda x: x[:4], DATASET.transitions)
 SMALL = {
-    "actor_hidden_sizes": (8,),
-    "critic_hidden_sizes": (8, 8),
+    "actor_network": MLP((8,)),
+    "critic_network": MLP((8, 8)),
     "num_critics": 2,
     "num_sampled_actions": 2,
     "batch_size": 8,
@@ -52,28 +56,39 @@ def configured(**settings):
 def started(config):
     """A state whose parameters are not those of a fresh start, on which critics agree."""
     state = CQL.init(config, DATASET.spec, jax.random.key(0))
-    louder = jax.tree.map(lambda x: 2.0 * x, state.critic)
-    louder["params"]["MLP_0"]["head"]["bias"] += jnp.array([[0.5], [-0.3]])
-    return state._replace(critic=louder)
+    louder = jax.tree.map(lambda x: 2.0 * x, state.agent.critic.params)
+    louder["members"]["head"]["bias"] += jnp.array([[0.5], [-0.3]])
+    return with_critic(state, louder)
+
+
+def with_critic(state, critic):
+    agent = state.agent._replace(critic=state.agent.critic._replace(params=critic))
+    return state._replace(agent=agent)
 
 
 def drawn(config, state, key=KEY):
     policy, next_policy = (
-        policy_of(config, state.actor, x) for x in (BATCH.observation, BATCH.next_observation)
+        policy_of(config, state.agent.actor.params, x)
+        for x in (BATCH.observation, BATCH.next_observation)
     )
-    return candidate_actions(config, policy, next_policy, key)
+    return candidate_actions(config, Context(BATCH, None, policy, next_policy, key))
+
+
+def penalty_of(config, q, q_data, log_density, returns):
+    """`penalty` of candidates with these log-densities, whose actions it does not look at."""
+    candidates = Candidates(jnp.zeros((*q.shape[1:], 3)), log_density)
+    batch = BATCH._replace(return_to_go=returns)
+    return penalty(config, q, q_data, CQLContext(batch, None, candidates, None))
 
 
 # --- The whole critic loss by loops
 
 
-def numpy_critic(p, k, observation, action):
-    """Q_k(s, a) of an 8–8 network, layer by layer, for one observation and one action."""
-    p = p["params"]
-    x = np.maximum(np.concatenate([observation, action]) @ p["kernel"][k] + p["bias"][k], 0)
-    hidden, head = p["MLP_0"]["Dense_0"], p["MLP_0"]["head"]
-    x = np.maximum(x @ hidden["kernel"][k] + hidden["bias"][k], 0)
-    return float((x @ head["kernel"][k] + head["bias"][k])[0])
+def of_a_policy(config, j):
+    """Whether candidate j is a policy's: the first N of all three sources are uniform."""
+    if config.variant in ("h", "author_v2"):
+        return j >= config.num_sampled_actions
+    return config.penalty_actions == "policy"
 
 
 def numpy_loss(config, critic, log_multiplier, batch, target, candidates):
@@ -81,15 +96,17 @@ def numpy_loss(config, critic, log_multiplier, batch, target, candidates):
     weight, heat = config.conservative_weight, config.penalty_temperature
     num_rows, num_candidates = candidates.log_density.shape
     loss, penalties = 0.0, []
+    of_data = numpy_critics(critic, batch.observation, batch.action)
+    of_candidates = numpy_critics(critic, batch.observation, candidates.action)
     for k in range(2):
         error, gap = 0.0, 0.0
         for b in range(num_rows):
-            q_data = numpy_critic(critic, k, batch.observation[b], batch.action[b])
+            q_data = of_data[k, b]
             error += (q_data - target[b]) ** 2 / num_rows
             at = []
             for j in range(num_candidates):
-                q = numpy_critic(critic, k, batch.observation[b], candidates.action[b, j])
-                if config.calibrated and candidates.of_policy[j]:
+                q = of_candidates[k, b, j]
+                if config.calibrated and of_a_policy(config, j):
                     q = max(q, batch.return_to_go[b])
                 at.append(q)
             if config.variant == "h":
@@ -145,9 +162,12 @@ def test_critic_loss_equals_a_derivation_in_numpy(case):
     candidates = drawn(config, state)
     batch = BATCH._replace(return_to_go=jnp.array([0.1, -0.4, 0.9, -2.0]))
     target = jnp.array([0.3, -1.1, 0.8, 2.0])
-    loss, metrics = critic_loss(state.critic, state, batch, target, candidates, config)
+    log_multiplier = None if state.multiplier is None else state.multiplier.params
+    critic = state.agent.critic.params
+    context = CQLContext(batch, target, candidates, log_multiplier)
+    loss, metrics = critic_loss(config, critic, context)
     expected, expected_penalty = numpy_loss(
-        config, *in_numpy((state.critic, jnp.float32(0.4), batch, target, candidates))
+        config, *in_numpy((critic, jnp.float32(0.4), batch, target, candidates))
     )
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     assert float(metrics["critic/penalty"]) == pytest.approx(expected_penalty, rel=1e-5, abs=1e-6)
@@ -168,28 +188,20 @@ def test_one_update_follows_the_slopes_of_the_numpy_loss(case):
     state = started(config)
     actor_key, next_key, critic_key = jax.random.split(KEY, 3)
     del actor_key
-    next_policy = policy_of(config, state.actor, BATCH.next_observation)
+    next_policy = policy_of(config, state.agent.actor.params, BATCH.next_observation)
     next_action, _ = next_policy.sample_and_log_prob(next_key)
     candidates = drawn(config, state, critic_key)
     critic, target_critic, batch, candidates, next_action = in_numpy(
-        (state.critic, state.target_critic, BATCH, candidates, next_action)
+        (state.agent.critic.params, state.agent.target_critic, BATCH, candidates, next_action)
     )
-    target = [
-        batch.reward[b]
-        + config.discount
-        * (1 - batch.terminal[b])
-        * min(
-            numpy_critic(target_critic, k, batch.next_observation[b], next_action[b])
-            for k in range(2)
-        )
-        for b in range(4)
-    ]
+    next_value = numpy_critics(target_critic, batch.next_observation, next_action).min(0)
+    target = batch.reward + config.discount * (1 - batch.terminal) * next_value
 
     new, metrics = update(config, state, BATCH, KEY)
     expected, _ = numpy_loss(config, critic, 0.4, batch, target, candidates)
     assert float(metrics["critic/loss"]) == pytest.approx(expected, rel=1e-5)
-    moments = in_numpy(new.critic_optimizer[0].mu)
-    updated = in_numpy(new.critic)
+    moments = in_numpy(new.agent.critic.opt_state[0].mu)
+    updated = in_numpy(new.agent.critic.params)
 
     rng = np.random.default_rng(0)
     num_sloped = 0
@@ -219,11 +231,8 @@ def test_adding_a_constant_to_q_changes_no_penalty_but_eq_1s(variant):
     config = configured(variant=variant, penalty_temperature=0.7)
     q = jax.random.normal(jax.random.key(1), (2, 4, 5))
     q_data = jax.random.normal(jax.random.key(2), (2, 4))
-    candidates = Candidates(jnp.zeros((4, 5, 3)), q[0] / 3, jnp.ones(5, bool))
-    returns = jnp.zeros(4)
-    shift = penalty(config, q + 7.0, q_data + 7.0, candidates, returns) - penalty(
-        config, q, q_data, candidates, returns
-    )
+    rest = q[0] / 3, jnp.zeros(4)
+    shift = penalty_of(config, q + 7.0, q_data + 7.0, *rest) - penalty_of(config, q, q_data, *rest)
     np.testing.assert_allclose(shift, [7.0 * (variant == "v1")] * 2, atol=1e-4)
 
 
@@ -232,12 +241,11 @@ def test_ensemble_members_never_mix(variant):
     config = configured(variant=variant, calibrated=True)
     q = jax.random.normal(jax.random.key(1), (3, 4, 5)) * jnp.array([1, 5, 0.2])[:, None, None]
     q_data = jax.random.normal(jax.random.key(2), (3, 4))
-    candidates = Candidates(jnp.zeros((4, 5, 3)), q[0] / 3, jnp.arange(5) > 1)
-    returns = jnp.linspace(-1.0, 1.0, 4)
-    together = penalty(config, q, q_data, candidates, returns)
+    rest = q[0] / 3, jnp.linspace(-1.0, 1.0, 4)
+    together = penalty_of(config, q, q_data, *rest)
     assert together.shape == (3,)
     for k in range(3):
-        alone = penalty(config, q[k : k + 1], q_data[k : k + 1], candidates, returns)
+        alone = penalty_of(config, q[k : k + 1], q_data[k : k + 1], *rest)
         np.testing.assert_allclose(together[k], alone[0], rtol=1e-5)
 
 
@@ -247,7 +255,7 @@ def sac_step():
     settings = {"backup": "deterministic", "actor_learning_rate": 1e-4}
     config = SAC.Config(**{n: SMALL[n] for n in names}, **settings)
     state = SAC.init(config, DATASET.spec, KEY)
-    return jax.jit(SAC.update)(config, state, BATCH, KEY)[0]
+    return jax.jit(SAC.update)(config, state, BATCH, KEY)[0].agent
 
 
 WITHOUT_WEIGHT = [
@@ -263,11 +271,7 @@ WITHOUT_WEIGHT = [
 def test_without_weight_cql_is_sac(case):
     config = configured(**case, conservative_weight=0.0)
     state, _ = update(config, CQL.init(config, DATASET.spec, KEY), BATCH, KEY)
-    expected = sac_step()
-    actual = {name: getattr(state, name) for name in expected._fields}
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), actual, expected._asdict()
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), state.agent, sac_step())
 
 
 # --- The multiplier
@@ -286,8 +290,8 @@ def test_the_multiplier_rises_above_its_threshold_and_falls_below(
     lagrange, weight, threshold, gap, rises
 ):
     config = configured(lagrange=lagrange, conservative_weight=weight, lagrange_threshold=threshold)
-    loss, gradient = jax.value_and_grad(multiplier_loss)(
-        jnp.float32(0.5), jnp.array([gap - 0.2, gap + 0.2]), config
+    loss, gradient = jax.value_and_grad(multiplier_loss, argnums=1)(
+        config, jnp.float32(0.5), jnp.array([gap - 0.2, gap + 0.2])
     )
     assert (-gradient > 0) == rises
     excess = weight * gap - threshold if lagrange == "authors" else weight * (gap - threshold)
@@ -298,14 +302,15 @@ def test_the_multiplier_rises_above_its_threshold_and_falls_below(
 def test_the_multiplier_stops_at_a_million_and_can_come_back():
     config = configured(lagrange="authors", multiplier_learning_rate=100.0, lagrange_threshold=-1e3)
     state, _ = update(config, started(config), BATCH, KEY)
-    assert float(jnp.exp(state.log_multiplier)) == pytest.approx(1e6, rel=1e-4)
+    assert float(jnp.exp(state.multiplier.params)) == pytest.approx(1e6, rel=1e-4)
     lenient = dataclasses.replace(config, lagrange_threshold=1e3)
-    assert jax.grad(multiplier_loss)(state.log_multiplier, jnp.ones(2), lenient) > 1e6
+    gradient = jax.grad(multiplier_loss, argnums=1)(lenient, state.multiplier.params, jnp.ones(2))
+    assert gradient > 1e6
 
 
 def test_the_penalty_gets_no_gradient_from_the_multipliers_loss():
     config = configured(lagrange="jaxcql")
-    gradient = jax.grad(multiplier_loss, argnums=1)(jnp.float32(0.5), jnp.ones(2), config)
+    gradient = jax.grad(multiplier_loss, argnums=2)(config, jnp.float32(0.5), jnp.ones(2))
     np.testing.assert_array_equal(gradient, 0.0)
 
 
@@ -324,17 +329,17 @@ def test_the_multiplier_takes_adams_steps_on_its_closed_form_gradient(lagrange):
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         unbiased = first / (1 - 0.9**t), np.sqrt(second / (1 - 0.999**t)) + 1e-8
         expected -= 0.1 * unbiased[0] / unbiased[1]
-        assert float(state.log_multiplier) == pytest.approx(expected, rel=1e-3)
-        moment = float(state.multiplier_optimizer[0].mu)
+        assert float(state.multiplier.params) == pytest.approx(expected, rel=1e-3)
+        moment = float(state.multiplier.opt_state[0].mu)
         assert moment == pytest.approx(first, rel=1e-3)
 
 
 def test_without_lagrange_there_is_no_multiplier():
     config = configured()
     state = CQL.init(config, DATASET.spec, KEY)
-    assert state.log_multiplier is None and state.multiplier_optimizer is None
+    assert state.multiplier is None
     state, metrics = update(config, state, BATCH, KEY)
-    assert state.log_multiplier is None and state.multiplier_optimizer is None
+    assert state.multiplier is None
     assert "critic/multiplier" not in metrics
 
 
@@ -343,41 +348,36 @@ def test_without_lagrange_there_is_no_multiplier():
 
 def test_the_warm_up_clones_and_does_not_look_at_q():
     config = configured(num_warmup_steps=3)
-    state = started(config)
-    louder = jax.tree.map(lambda x: 3.0 * x, state.critic)
+    agent = started(config).agent
+    critic, actor = agent.critic.params, agent.actor.params
+    louder = jax.tree.map(lambda x: 3.0 * x, critic)
 
     def cloning(actor):
         policy = policy_of(config, actor, BATCH.observation)
         _, log_prob = policy.sample_and_log_prob(KEY)
         return jnp.mean(0.3 * log_prob - policy.log_prob(BATCH.action))
 
-    def plain(actor, critic):
-        return soft_actor_critic.actor_loss(
-            actor, state._replace(critic=critic), BATCH, KEY, config
-        )[0]
+    def slopes_of(loss):
+        def of_actor(step, critic):
+            state = agent._replace(step=step, critic=agent.critic._replace(params=critic))
+            return jax.value_and_grad(lambda x: loss(config, x, state, BATCH, KEY)[0])(actor)
 
-    @jax.jit
-    def slopes(step, critic):
-        def loss(actor):
-            return actor_loss(actor, state._replace(step=step, critic=critic), BATCH, KEY, config)[
-                0
-            ]
+        return jax.jit(of_actor)
 
-        return jax.value_and_grad(loss)(state.actor)
+    slopes, plain = slopes_of(actor_loss), slopes_of(soft_actor_critic.actor_loss)
 
     def assert_close(actual, expected):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, expected
         )
 
-    expected = jax.jit(jax.value_and_grad(cloning))(state.actor)
+    expected = jax.jit(jax.value_and_grad(cloning))(actor)
     for step in (0, 2):
-        for critic in (state.critic, louder):
-            assert_close(slopes(jnp.int32(step), critic), expected)
-    after = jax.jit(jax.value_and_grad(plain))
-    for critic in (state.critic, louder):
-        assert_close(slopes(jnp.int32(3), critic), after(state.actor, critic))
-    assert not np.allclose(slopes(jnp.int32(3), louder)[0], slopes(jnp.int32(3), state.critic)[0])
+        for q in (critic, louder):
+            assert_close(slopes(jnp.int32(step), q), expected)
+    for q in (critic, louder):
+        assert_close(slopes(jnp.int32(3), q), plain(jnp.int32(3), q))
+    assert not np.allclose(slopes(jnp.int32(3), louder)[0], slopes(jnp.int32(3), critic)[0])
 
 
 # --- Difference clip
@@ -389,11 +389,10 @@ def test_the_difference_is_clipped_sample_by_sample_before_the_mean(variant):
     config = configured(variant=variant, min_difference=-200.0, max_difference=200.0)
     level = jnp.array([5.0, -900.0, 900.0])
     q = jnp.broadcast_to(level[None, :, None], (1, 3, 4))
-    candidates = Candidates(jnp.zeros((3, 4, 2)), jnp.zeros((3, 4)), jnp.ones(4, bool))
     q_data = jnp.broadcast_to(jnp.where(variant == "author_v2", 0.0, 1.0), (1, 3))
 
     def total(q, q_data):
-        return penalty(config, q, q_data, candidates, jnp.zeros(3))[0]
+        return penalty_of(config, q, q_data, jnp.zeros((3, 4)), jnp.zeros(3))[0]
 
     value, (down, up) = jax.value_and_grad(total, argnums=(0, 1))(q, q_data)
     if variant != "author_v2":  # whose sum holds the data's own value, so it is never far below
@@ -424,10 +423,9 @@ def test_returns_of_minus_infinity_calibrate_nothing():
 def test_high_returns_stop_the_push_on_the_policys_actions_only():
     config = configured(calibrated=True)
     q = jax.random.normal(jax.random.key(1), (2, 4, 6))
-    candidates = Candidates(jnp.zeros((4, 6, 3)), jnp.zeros((4, 6)), jnp.arange(6) >= 2)
 
     def total(q, returns):
-        return penalty(config, q, jnp.zeros((2, 4)), candidates, returns).sum()
+        return penalty_of(config, q, jnp.zeros((2, 4)), jnp.zeros((4, 6)), returns).sum()
 
     slope = jax.grad(total)(q, jnp.full(4, 5.0))
     np.testing.assert_array_equal(slope[..., 2:], 0.0)
@@ -441,9 +439,9 @@ def test_high_returns_stop_the_push_on_the_policys_actions_only():
 
 def test_the_floor_comes_before_the_density():
     """max(Q, V) − log π, not max(Q − log π, V): one policy action with Q 1, V 2, log π −3."""
-    config = configured(calibrated=True)
-    candidates = Candidates(jnp.zeros((1, 1, 3)), jnp.full((1, 1), -3.0), jnp.ones(1, bool))
-    value = penalty(config, jnp.ones((1, 1, 1)), jnp.zeros((1, 1)), candidates, jnp.array([2.0]))
+    config = configured(calibrated=True, num_sampled_actions=1)
+    q = jnp.array([[[-1e6, 1.0]]])  # the first is of a uniform action
+    value = penalty_of(config, q, jnp.zeros((1, 1)), jnp.full((1, 2), -3.0), jnp.array([2.0]))
     assert value[0] == pytest.approx(5.0, rel=1e-6)
 
 
@@ -458,7 +456,7 @@ def reference_returns(reward, terminal, truncation, **settings):
         next_observation=np.zeros((n, 2)),
     )
     config = configured(calibrated=True, **settings)
-    _, relabelled = with_reference_returns(config, CQLState(*[None] * 10), dataset)
+    _, relabelled = with_reference_returns(config, None, dataset)
     return np.asarray(relabelled.transitions.return_to_go)
 
 
