@@ -14,11 +14,15 @@ from offrl_jax.algorithms.common import soft_actor_critic as sac
 from offrl_jax.algorithms.cql import CQLConfig
 from offrl_jax.algorithms.cql import cql as CQL
 from offrl_jax.networks.distributions import TanhGaussian
+from offrl_jax.networks.modules import MLP
 from tests.arrays import random_dataset
 
 DATASET = random_dataset()
 CONFIG = sac.SoftActorCriticConfig(
-    num_critics=3, actor_hidden_sizes=(8,), critic_hidden_sizes=(8,), initial_temperature=0.3
+    num_critics=3,
+    actor_network=MLP((8,)),
+    critic_network=MLP((8,)),
+    initial_temperature=0.3,
 )
 KEY = jax.random.key(1)
 
@@ -34,12 +38,16 @@ def batch():
 
 
 def test_actor_loss_is_entropy_temperature_times_log_prob_minus_the_least_q(state, batch):
-    loss, (policy, log_prob) = sac.actor_loss(state.actor, state, batch, KEY, CONFIG)
+    loss, (metrics, policy, log_prob) = sac.actor_loss(
+        CONFIG, state.actor.params, state, batch, KEY
+    )
     action, expected_log_prob = policy.sample_and_log_prob(KEY)
-    q = np.asarray(sac.q_values(CONFIG, state.critic, batch.observation, action))
+    q = np.asarray(sac.q_values(CONFIG, state.critic.params, batch.observation, action))
     assert q.shape == (3, 7)
     expected = np.mean(0.3 * np.asarray(expected_log_prob) - q.min(0))
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert metrics["actor/loss"] == loss
+    assert float(metrics["actor/entropy"]) == pytest.approx(-expected_log_prob.mean(), rel=1e-5)
     np.testing.assert_array_equal(log_prob, expected_log_prob)
 
 
@@ -64,7 +72,7 @@ def configured(backup):
 def test_next_value_by_loops(state, batch, backup):
     """Each backup from the target critics' values of the same actions, one state at a time."""
     config = configured(backup)
-    state = state._replace(target_critic=jax.tree.map(lambda x: 2 * x, state.critic))
+    state = state._replace(target_critic=jax.tree.map(lambda x: 2 * x, state.critic.params))
     single, log_prob = (np.asarray(x) for x in NEXT.sample_and_log_prob(KEY))
     several = np.asarray(NEXT.sample_and_log_prob(KEY, 4)[0])
     mode = np.tanh(np.asarray(NEXT.mean))
@@ -91,7 +99,8 @@ def test_next_value_by_loops(state, batch, backup):
 
 
 def test_only_the_entropy_backup_knows_the_temperature_and_only_the_mode_needs_no_key(state, batch):
-    warmer = state._replace(log_temperature=state.log_temperature + 1.0)
+    temperature = state.temperature._replace(params=state.temperature.params + 1.0)
+    warmer = state._replace(temperature=temperature)
     for backup in sac.BACKUPS:
         value = next_value(configured(backup), state, batch, KEY)
         other = next_value(configured(backup), warmer, batch, KEY)
@@ -122,8 +131,9 @@ def test_the_greatest_minimum_is_below_the_least_maximum(state, batch, monkeypat
 @pytest.mark.parametrize(("log_prob", "rises"), [(5.0, True), (-5.0, False)])
 def test_temperature_rises_while_the_entropy_is_below_its_target(log_prob, rises):
     """Entropy −log π against the target −2: log π = 5 is too little entropy, −5 too much."""
-    loss, gradient = jax.value_and_grad(sac.temperature_loss)(
-        jnp.float32(0.7), jnp.full(4, log_prob), -2.0
+    config = dataclasses.replace(CONFIG, target_entropy_per_action=-1.0)
+    loss, gradient = jax.value_and_grad(sac.temperature_loss, argnums=1)(
+        config, jnp.float32(0.7), jnp.full(4, log_prob), 2
     )
     assert float(loss) == pytest.approx(-0.7 * (log_prob - 2.0))
     assert (-gradient > 0) == rises
@@ -133,15 +143,16 @@ def test_a_whole_step_of_cql_equals_one_written_out():
     """Every gradient from the equations, at the old parameters; then Adam; then the targets."""
     config = CQLConfig(
         num_critics=3,
-        actor_hidden_sizes=(8,),
-        critic_hidden_sizes=(8,),
+        actor_network=MLP((8,)),
+        critic_network=MLP((8,)),
         num_sampled_actions=2,
         backup="entropy",
         initial_temperature=0.3,
         target_update_rate=0.1,
     )
-    old = init(CQL, config, DATASET.spec, jax.random.key(0))
-    old = old._replace(target_critic=jax.tree.map(lambda x: 1.3 * x, old.critic))
+    state = init(CQL, config, DATASET.spec, jax.random.key(0))
+    old = state.agent
+    old = old._replace(target_critic=jax.tree.map(lambda x: 1.3 * x, old.critic.params))
     batch = jax.tree.map(lambda x: x[:9], DATASET.transitions)
 
     @jax.jit
@@ -156,9 +167,9 @@ def test_a_whole_step_of_cql_equals_one_written_out():
 
         def actor_objective(actor):
             action, log_prob = sac.policy_of(config, actor, s).sample_and_log_prob(actor_key)
-            return jnp.mean(alpha * log_prob - q(old.critic, s, action).min(0))
+            return jnp.mean(alpha * log_prob - q(old.critic.params, s, action).min(0))
 
-        policy, next_policy = (sac.policy_of(config, old.actor, o) for o in (s, s_next))
+        policy, next_policy = (sac.policy_of(config, old.actor.params, o) for o in (s, s_next))
         next_action, next_log_prob = next_policy.sample_and_log_prob(next_key)
         next_value = q(old.target_critic, s_next, next_action).min(0) - alpha * next_log_prob
         target = batch.reward + config.discount * (1 - batch.terminal) * next_value
@@ -181,24 +192,25 @@ def test_a_whole_step_of_cql_equals_one_written_out():
 
         _, log_prob = policy.sample_and_log_prob(actor_key)
         gradients = {
-            "actor": jax.grad(actor_objective)(old.actor),
-            "critic": jax.grad(critic_objective)(old.critic),
+            "actor": jax.grad(actor_objective)(old.actor.params),
+            "critic": jax.grad(critic_objective)(old.critic.params),
             "temperature": -(jnp.mean(log_prob) - action_size),
         }
         stepped = {}
         for name, gradient in gradients.items():
-            field = "log_temperature" if name == "temperature" else name
             adam = optax.adam(getattr(config, f"{name}_learning_rate"))
-            step, _ = adam.update(gradient, getattr(old, f"{name}_optimizer"))
-            stepped[field] = optax.apply_updates(getattr(old, field), step)
+            params, opt_state = getattr(old, name)
+            step, _ = adam.update(gradient, opt_state)
+            stepped[name] = optax.apply_updates(params, step)
         return stepped
 
-    new, _ = jax.jit(CQL.update)(config, old, batch, KEY)
-    for field, expected in written_out(old).items():
-        assert_close(getattr(new, field), expected)
-    averaged = jax.tree.map(lambda t, c: 0.9 * t + 0.1 * c, old.target_critic, new.critic)
+    after, _ = jax.jit(CQL.update)(config, state._replace(agent=old), batch, KEY)
+    new = after.agent
+    for name, expected in written_out(old).items():
+        assert_close(getattr(new, name).params, expected)
+    averaged = jax.tree.map(lambda t, c: 0.9 * t + 0.1 * c, old.target_critic, new.critic.params)
     assert_close(new.target_critic, averaged)
-    assert new.step == 1
+    assert new.step == after.step == 1
 
 
 def assert_close(actual, expected):
