@@ -4,6 +4,7 @@ import dataclasses
 from functools import partial
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,8 @@ from offrl_jax.axes import over_runs, side_by_side
 from offrl_jax.config import config, grid, setting
 from offrl_jax.data import sample
 from offrl_jax.learner import check_seed_batch
-from offrl_jax.networks.modules import state_value
+from offrl_jax.networks.heads import state_value
+from offrl_jax.networks.modules import MLP, Encoded
 from offrl_jax.types import InputError
 from tests.arrays import chain, random_dataset
 
@@ -205,7 +207,7 @@ def test_seeds_in_batches_equal_all_at_once(algorithm, config, shape, seed_batch
 
 def test_runs_with_settings_of_their_own_equal_seeds_of_each():
     bc, dataset = ALGORITHMS["bc"], random_dataset()
-    configs = grid(bc.Config(hidden_sizes=(8,), batch_size=8), learning_rate=[1e-2, 1e-3])
+    configs = grid(bc.Config(network=MLP((8,)), batch_size=8), learning_rate=[1e-2, 1e-3])
     keys = jax.random.split(jax.random.key(1), 3)
 
     def trained(config, keys, **options):
@@ -274,7 +276,7 @@ def test_a_divisor_of_the_seeds_is_taken():
 def test_states_are_the_same_inside_of_other_programs():
     """Where the compiler's options for `init` cannot be set."""
     bc = ALGORITHMS["bc"]
-    config, spec, key = bc.Config(hidden_sizes=(8,)), random_dataset().spec, jax.random.key(3)
+    config, spec, key = bc.Config(network=MLP((8,))), random_dataset().spec, jax.random.key(3)
     alone = init(bc, config, spec, key)
     for inside in (
         jax.jit(lambda: init(bc, config, spec, key))(),
@@ -305,6 +307,51 @@ def test_data_of_the_same_shape_share_a_program():
     assert traces == ["init", "update"]
 
 
+class Torso(nn.Module):
+    """A user's network, with another one in it."""
+
+    inner: nn.Module
+    size: int = 6
+
+    @nn.compact
+    def __call__(self, x, key=None):
+        return nn.tanh(nn.Dense(self.size)(self.inner(x, key=key)))
+
+
+def nested(size=6, hidden=8):
+    return Encoded(Torso(MLP((hidden,)), size), MLP((7,), layer_norm=True))
+
+
+def test_equal_networks_share_a_program_and_others_do_not():
+    """Networks are values: those of two configs are built apart, and each holds others."""
+    bc, dataset, key, traces = ALGORITHMS["bc"], random_dataset(), jax.random.key(0), []
+
+    def init_counted(config, spec, key):
+        traces.append("init")
+        return bc.init(config, spec, key)
+
+    def update_counted(config, state, batch, key):
+        traces.append("update")
+        return bc.update(config, state, batch, key)
+
+    counted = bc._replace(init=init_counted, update=update_counted)
+
+    def traced_by(network, learning_rate=1e-3):
+        traces.clear()
+        config = bc.Config(network=network, batch_size=8, learning_rate=learning_rate)
+        state = init(counted, config, dataset.spec, key)
+        learn(counted, config, dataset, state, key, num_steps=2)
+        return [*traces]
+
+    for make in (lambda: MLP((9,)), nested):
+        assert make() is not make()
+        assert traced_by(make()) == ["init", "update"]
+        assert traced_by(make(), learning_rate=1e-2) == []
+    for other in (MLP((10,)), nested(size=5), nested(hidden=9), MLP((9,), dropout=0.1)):
+        assert traced_by(other) == ["init", "update"], other
+    assert traced_by(nested()) == []
+
+
 @pytest.mark.slow
 def test_bfloat16_learns_the_values_of_a_chain():
     iql, dataset, key = ALGORITHMS["iql"], chain(), jax.random.key(0)
@@ -314,7 +361,7 @@ def test_bfloat16_learns_the_values_of_a_chain():
         actor_learning_rate=0.0,
         critic_learning_rate=3e-3,
         target_update_rate=0.1,
-        actor_hidden_sizes=(8,),
+        actor_network=MLP((8,)),
         critic_hidden_sizes=(32, 32),
         batch_size=64,
     )
@@ -324,11 +371,12 @@ def test_bfloat16_learns_the_values_of_a_chain():
         learnt[precision], _ = learn(
             *(iql, config, dataset, state, key), num_steps=500, matmul_precision=precision
         )
-        value = state_value((32, 32), learnt[precision].value, jnp.eye(2))
+        value = state_value(config.value_network, learnt[precision].value.params, jnp.eye(2))
         np.testing.assert_allclose(value, [1 + 0.5 * 2, 2], atol=0.05)
     assert {x.dtype.name for x in jax.tree.leaves(learnt["bfloat16"])} == {"float32", "int32"}
     differ = jax.tree.map(lambda x, y: bool((x != y).any()), learnt["float32"], learnt["bfloat16"])
-    assert differ.critic["params"]["kernel"] and differ.value["params"]["head"]["kernel"]
+    critics = differ.critic.params["members"]["network"]
+    assert critics["Dense_0"]["kernel"] and differ.value.params["head"]["kernel"]
 
 
 def test_by_default_jax_decides_the_precision():
