@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.networks.modules import MLP
 from tests.arrays import bandit
 from tests.few import few
 
@@ -19,10 +20,11 @@ RNG = np.random.default_rng(0)
 ACTION = RNG.uniform(LOW, HIGH, (500, 1))
 DATASET = bandit(ACTION, 1.0 + 0.2 * ACTION[:, 0])  # rising to the edge of the data, and beyond?
 SETTINGS = {  # by field, for whichever algorithm has it
-    "hidden_sizes": (16, 16),
-    "actor_hidden_sizes": (16, 16),
-    "critic_hidden_sizes": (16, 16),
-    "behavior_hidden_sizes": (16, 16),
+    "network": MLP((16, 16)),
+    "actor_network": MLP((16, 16)),
+    "critic_network": MLP((16, 16)),
+    "value_network": MLP((16, 16)),
+    "behavior_network": MLP((16, 16)),
     "batch_size": 32,
     "learning_rate": 3e-3,
     "actor_learning_rate": 3e-3,

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
+from offrl_jax.networks.modules import MLP
 from offrl_jax.types import InputError
 from tests.toy import toy_dataset
 
 KEYS = jax.vmap(jax.random.key)(np.arange(2))
 BC, CQL = ALGORITHMS["bc"], ALGORITHMS["cql"]
-CONFIG = BC.Config(hidden_sizes=(8,), batch_size=8)
+CONFIG = BC.Config(network=MLP((8,)), batch_size=8)
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_a_donated_state_is_not_used_again(state):
     ("arguments", "words"),
     [
         ({"algorithm": CQL, "config": CQL.Config(batch_size=8)}, "not one of cql .* it has no"),
-        ({"config": BC.Config(hidden_sizes=(9,), batch_size=8)}, "shape .* is needed"),
+        ({"config": BC.Config(network=MLP((9,)), batch_size=8)}, "shape .* is needed"),
         ({"key": KEYS[:1]}, r"shape \(2.* where \(1"),
     ],
     ids=["another algorithm", "another config", "another key"],

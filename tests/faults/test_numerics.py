@@ -9,6 +9,7 @@ from offrl_jax import data, environments, init, learn
 from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.networks.distributions import TanhGaussian
+from offrl_jax.networks.modules import MLP
 from offrl_jax.runs.policy import load_policy, save_policy
 from tests.toy import toy_dataset
 
@@ -54,7 +55,7 @@ def test_large_values_before_tanh(seen, dtype, mean, log_std, num_samples):
 def test_normalisation_travels_with_the_policy(tmp_path, seen):
     dataset = data.normalize_observations(toy_dataset())
     algorithm = ALGORITHMS["bc"]
-    config = algorithm.Config(hidden_sizes=(16,), batch_size=16)
+    config = algorithm.Config(network=MLP((16,)), batch_size=16)
     keys = KEY[None]
     state = init(algorithm, config, dataset.spec, keys)
     state, _ = learn(algorithm, config, dataset, state, keys, num_steps=50)

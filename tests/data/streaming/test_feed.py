@@ -15,6 +15,7 @@ from offrl_jax.algorithms.base import Phase, pieces
 from offrl_jax.config import grid
 from offrl_jax.data.streaming import feed
 from offrl_jax.evaluation import diagnostics
+from offrl_jax.networks.modules import MLP
 from offrl_jax.runs.outcomes import Stopped
 from offrl_jax.runs.train import train
 from offrl_jax.types import InputError, Transition
@@ -22,9 +23,9 @@ from tests.arrays import random_dataset
 from tests.few import few
 from tests.toy import RuleConfig, rule, toy_dataset
 
-SMALL = {"batch_size": 8, "actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,)}
+SMALL = {"batch_size": 8, "actor_network": MLP((8,)), "critic_network": MLP((8,))}
 BC, TD3_BC = ALGORITHMS["bc"], ALGORITHMS["td3_bc"]
-BC_CONFIG = BC.Config(batch_size=8, hidden_sizes=(8,))
+BC_CONFIG = BC.Config(batch_size=8, network=MLP((8,)))
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_batches_are_uniform_over_unequal_shards(mapped):
 
 def test_pieces_fit_the_memory_and_cycles_of_updates(mapped, monkeypatch):
     keys = jax.random.split(jax.random.key(0), 2)
-    config = BC.Config(batch_size=1000, hidden_sizes=(8,))
+    config = BC.Config(batch_size=1000, network=MLP((8,)))
     row_bytes = 3 * 4 * (5 + 3) + feed.INDEX_BYTES
     shapes = []
     gather = data.HostDataset.gather
@@ -255,7 +256,7 @@ def test_a_feed_of_something_else_is_refused(mapped):
     with fed(BC, BC_CONFIG, mapped, key) as made:
         for algorithm, config, other_key in (
             (TD3_BC, TD3_BC.Config(**SMALL), key),
-            (BC, BC.Config(batch_size=4, hidden_sizes=(8,)), key),
+            (BC, BC.Config(batch_size=4, network=MLP((8,))), key),
             (BC, BC_CONFIG, jax.random.key(1)),
             (BC, BC_CONFIG, jax.random.split(key, 2)),
         ):
