@@ -48,15 +48,16 @@ def config_from_json(
             f"{path} was written by another version, with other settings "
             f"({', '.join(sorted(others))}); read it with that version, or train again"
         )
-    return config_type(**{k: _from_json(value, networks, path) for k, value in fields.items()})
+    return config_type(**{k: from_json(value, networks, path) for k, value in fields.items()})
 
 
-def _from_json(value: Any, networks: Networks, path: object) -> Any:
+def from_json(value: Any, networks: Networks, path: object) -> Any:
+    """The setting's value that `to_json` wrote, as `config_from_json` reads it."""
     if isinstance(value, list):
-        return tuple(_from_json(item, networks, path) for item in value)
+        return tuple(from_json(item, networks, path) for item in value)
     if not isinstance(value, dict):
         return value
-    fields = {k: _from_json(x, networks, path) for k, x in value.items() if k != "module"}
+    fields = {k: from_json(x, networks, path) for k, x in value.items() if k != "module"}
     name = value["module"]
     if name not in networks:
         raise InputError(

@@ -4,7 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from offrl_jax.networks.serialization import from_json
+from offrl_jax.networks.text import written
+from offrl_jax.networks.values import NETWORKS
 from offrl_jax.reports.recorded import RecordedRun
+from offrl_jax.types import InputError
 
 SEEDS = "seed", "num_seeds", "seed_batch"  # two runs that differ in these alone are pooled
 LONG = 40  # characters of a label with its settings
@@ -52,9 +56,19 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else json.dumps(value).strip('"')
 
 
+def network_text(value: dict[str, Any]) -> str | None:
+    """A network of a config's JSON as `written`, None if a class in it is not this library's."""
+    try:
+        return written(from_json(value, NETWORKS, "config"))
+    except InputError:
+        return None
+
+
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """A nested dictionary by dotted names."""
+    """A nested dictionary by dotted names, networks of this library as text."""
     if not isinstance(value, dict):
         return {name: value}
+    if "module" in value and (text := network_text(value)):
+        return {name: text}
     prefix = f"{name}." if name else ""
     return {k: v for key, child in value.items() for k, v in _flat(child, prefix + key).items()}

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from offrl_jax.reports.settings import network_text
+
 COLUMNS = (
     *(
         "shape",
         "algorithm",
-        "layers",
+        "networks",
         "batch",
         "seeds × settings",
         "updates/s",
@@ -38,7 +40,7 @@ def _cells(case: dict[str, Any]) -> tuple[str, ...]:
     about = (
         f"{case['shape']} ({case['observation_size']}, {case['action_size']})",
         case["algorithm"],
-        _layers(case["config"]),
+        _networks(case["config"]),
         str(case["config"]["batch_size"]),
         _runs(case),
     )
@@ -57,18 +59,17 @@ def _cells(case: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _layers(config: dict[str, Any]) -> str:
-    """Hidden layers, by network where they differ, and how many critics there are."""
-    ending = "hidden_sizes"
-    written = {
-        name.removesuffix(ending).rstrip("_"): ", ".join(map(str, sizes))
-        for name, sizes in config.items()
-        if name.endswith(ending)
+def _networks(config: dict[str, Any]) -> str:
+    """Networks, by name where they differ, and how many critics there are."""
+    found = {
+        name.removesuffix("network").rstrip("_"): network_text(value)
+        for name, value in config.items()
+        if isinstance(value, dict)
     }
-    if len(set(written.values())) == 1:
-        written = {"": next(iter(written.values()))}
+    if len(set(found.values())) == 1:
+        found = {"": next(iter(found.values()))}
     critics = [f"E = {config['num_critics']}"] if "num_critics" in config else []
-    return "; ".join([*(f"{name} {sizes}".strip() for name, sizes in written.items()), *critics])
+    return "; ".join([*(f"{name} {text}".strip() for name, text in found.items()), *critics])
 
 
 def _runs(case: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import pytest
 from matplotlib import image
 
 from offrl_jax import ALGORITHMS, data, environments, init
+from offrl_jax.networks.modules import MLP
 from offrl_jax.reports import figures, frames
 from offrl_jax.runs.policy import save_policy
 from offrl_jax.types import InputError
@@ -75,7 +76,7 @@ def maze_run(tmp_path_factory):
         patch.setenv("OFFRL_JAX_CACHE", str(folder / "cache"))
         dataset = data.load_dataset("pointmaze/umaze-600")
     bc = ALGORITHMS["bc"]
-    config = bc.Config(hidden_sizes=(8,))
+    config = bc.Config(network=MLP((8,)))
     state = init(bc, config, dataset.spec, jax.random.split(jax.random.key(0), 1))
     save_policy(folder / "policy", bc, config, state, dataset.spec, dataset.preprocessing)
     return folder

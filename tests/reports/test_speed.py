@@ -1,11 +1,14 @@
 """The benchmark's table where cases differ, and its figure where there is nothing to show."""
 
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.serialization import to_json
 from offrl_jax.reports import speed
 
 CASE = {
     **{"shape": "hopper", "observation_size": 11, "action_size": 3, "algorithm": "bc"},
-    **{"num_seeds": 16, "num_settings": 4, "config": {"batch_size": 256, "hidden_sizes": (8, 4)}},
+    **{"num_seeds": 16, "num_settings": 4, "config": {"batch_size": 256}},
 }
+CASE["config"]["network"] = to_json(MLP((8, 4)))
 MEASURED = CASE | {
     **{"updates_per_second": 1234.5, "repeats": [1200.4, 1234.5, 1300.6]},
     **{"lower_seconds": 0.5, "compile_seconds": 1.25, "program_bytes": 2_500_000},
@@ -16,7 +19,8 @@ LARGE = CASE | {
     "failed": "out of memory",
     "config": {
         **{"batch_size": 100, "num_critics": 10},
-        **{"actor_hidden_sizes": (8,), "critic_hidden_sizes": (16, 16)},
+        "actor_network": to_json(MLP((8,))),
+        "critic_network": to_json(MLP((16, 16), layer_norm=True)),
     },
 }
 
@@ -29,13 +33,15 @@ def test_numbers_stand_below_their_names():
     header, _, measured, large = map(cells, speed.markdown([MEASURED, LARGE]).splitlines())
     row = dict(zip(header, measured, strict=True))
     assert row == {
-        **{"shape": "hopper (11, 3)", "algorithm": "bc", "layers": "8, 4", "batch": "256"},
+        **{"shape": "hopper (11, 3)", "algorithm": "bc", "networks": "8x4", "batch": "256"},
         **{"seeds × settings": "16 × 4", "updates/s": "1,234", "compile": "1.8 s"},
         **{"lowest to highest": "1,200 to 1,301", "memory": "2.5 MB"},
         **{"operations / minimum": "1.062", "of the product's rate": "72% of 256×256×256"},
     }
     row = dict(zip(header, large, strict=True))
-    assert row["layers"] == "actor 8; critic 16, 16; E = 10" and row["batch"] == "100"
+    assert row["batch"] == "100"
+    critic = "MLP(hidden_sizes=16x16,layer_norm=True)"
+    assert row["networks"] == f"actor 8; critic {critic}; E = 10"
     assert row["updates/s"] == "out of memory" and row["memory"] == "–"
 
 

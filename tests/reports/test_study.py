@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.serialization import to_json
 from offrl_jax.reports.estimates import aggregates, improvement, over_seeds
 from offrl_jax.reports.study import compared, differing, read_study
 from offrl_jax.types import InputError
@@ -65,6 +67,27 @@ def test_settings_that_differ_tell_groups_apart_by_name(tmp_path):
     told = differing(study.groups)
     assert list(told) == ["config.conservative_weight"]
     assert [len(groups) for groups in told["config.conservative_weight"].values()] == [2, 1]
+
+
+def test_networks_that_differ_are_told_as_on_the_command_line(tmp_path):
+    """One of your own, whose class a report does not know, by its fields."""
+    own = {"module": "Residual", "width": 64}
+    for name, network in {"a": MLP((8, 8)), "b": MLP(dropout=0.1)}.items():
+        write_run(tmp_path / name, CURVE, config={"network": to_json(network)})
+    write_run(tmp_path / "c", CURVE, algorithm="iql", config={"actor_network": own})
+    other = own | {"width": 32}
+    write_run(tmp_path / "d", CURVE, algorithm="iql", config={"actor_network": other})
+    study = read_study([tmp_path / name for name in "abcd"])
+    assert [group.label for group in study.groups] == [
+        "bc network=8x8",
+        "bc network=MLP(dropout=0.1)",
+        "iql width=32",
+        "iql width=64",
+    ]
+    assert list(differing(study.groups)["config.network"]) == [
+        '"8x8"',
+        '"MLP(dropout=0.1)"',
+    ]
 
 
 def test_many_differing_settings_become_a_number(tmp_path):
