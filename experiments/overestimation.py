@@ -34,6 +34,7 @@ from offrl_jax.data.transforms import with_discount
 from offrl_jax.evaluation import diagnostics
 from offrl_jax.evaluation.rollouts import Evaluator, summarize
 from offrl_jax.files import write_json
+from offrl_jax.networks.serialization import settings_to_json
 from offrl_jax.presets.preset import find_preset, prepared
 from offrl_jax.reports import value_bias
 from offrl_jax.runs.progress import Progress
@@ -95,7 +96,7 @@ def main() -> None:
         "num_evaluation_episodes": FLAGS.num_evaluation_episodes,
         "dataset": dataset.spec.to_json(),
         "preprocessing": {k: v.tolist() for k, v in dataset.preprocessing._asdict().items()},
-        "rows": {r.name: [r.algorithm, dataclasses.asdict(r.config)] for r in rows},
+        "rows": {r.name: [r.algorithm, settings_to_json(r.config)] for r in rows},
     }
     facts = {"dataset_fingerprint": dataset.spec.fingerprint}
     done = resumable.finished(output, settings, facts)

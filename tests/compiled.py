@@ -8,15 +8,18 @@ from experiments.benchmarks.minimum_operations import MINIMUM
 from experiments.benchmarks.operations import matrix_operations
 from offrl_jax.algorithms.base import phases_of
 from offrl_jax.data import sample
+from offrl_jax.networks.values import is_network
 from tests.arrays import random_dataset
 
 DATASETS = {d: random_dataset(observation_size=11, discrete=d) for d in (False, True)}
-SIZES = {  # all different, so that no product is taken for another
-    "batch_size": 32,
-    "hidden_sizes": (48, 40),
-    "actor_hidden_sizes": (48, 40),
-    "critic_hidden_sizes": (56, 44),
-    "behavior_hidden_sizes": (52, 36),
+BATCH_SIZE = 32
+HIDDEN_SIZES = {  # all different, so that no product is taken for another
+    "network": (48, 40),
+    "actor_network": (48, 40),
+    "critic_network": (56, 44),
+    "value_network": (60, 28),
+    "behavior_network": (52, 36),
+    "error_network": (56, 44, 44),
 }
 LARGEST = 1.10  # ratio
 PRESENT = {  # at these sizes, above 1 where a gradient in the action is taken in [s, a]
@@ -29,9 +32,12 @@ SMALLEST = 0.98  # below it more was counted than the objective needs
 
 
 def sized_config(algorithm, **settings):
-    names = {field.name for field in dataclasses.fields(algorithm.Config)}
-    sizes = {name: size for name, size in SIZES.items() if name in names}
-    return algorithm.Config(**sizes | settings)
+    networks = {
+        field.name: field.default.copy(hidden_sizes=HIDDEN_SIZES[field.name])
+        for field in dataclasses.fields(algorithm.Config)
+        if is_network(field)
+    }
+    return algorithm.Config(**networks | {"batch_size": BATCH_SIZE} | settings)
 
 
 def ratio_to_minimum(algorithm, config, changed=lambda update: update):

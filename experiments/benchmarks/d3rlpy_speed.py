@@ -12,7 +12,7 @@ SAC with ten critics, each network of three layers. Settings that make the work 
   cql         d3rlpy's multiplier of the penalty is off
   rebrac      LayerNorm in the critics
   bear, bcq   the behaviour model learns alongside; bear's has two layers of 256
-              (--config.behavior_hidden_sizes=256,256) and its actor is past its warm-up
+              (--config.behavior_network=256x256) and its actor is past its warm-up
 
 Other differences stay, such as the entropy term of d3rlpy's BEAR.
 

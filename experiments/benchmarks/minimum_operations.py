@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 from offrl_jax.algorithms.common.behavior import LATENTS_PER_ACTION
+from offrl_jax.networks.modules import MLP
 from offrl_jax.types import InputError, Spec
 
 
@@ -55,45 +56,42 @@ class Network:
         return num_actions * (self.deeper + self.action)
 
 
-def _of_state(config: Any, spec: Spec, hidden_sizes: Sequence[int], outputs: int = 1) -> Network:
-    return Network(config.batch_size, spec.observation_size, 0, hidden_sizes, outputs)
+def _of_state(config: Any, spec: Spec, network: MLP, outputs: int = 1) -> Network:
+    return Network(config.batch_size, spec.observation_size, 0, network.hidden_sizes, outputs)
 
 
 def _gaussian_actor(config: Any, spec: Spec) -> Network:
-    return _of_state(config, spec, config.actor_hidden_sizes, 2 * spec.action_size)
+    return _of_state(config, spec, config.actor_network, 2 * spec.action_size)
 
 
 def _mean_actor(config: Any, spec: Spec) -> Network:
-    return _of_state(config, spec, config.actor_hidden_sizes, spec.action_size)
+    return _of_state(config, spec, config.actor_network, spec.action_size)
 
 
-def _of_pair(config: Any, spec: Spec, hidden_sizes: Sequence[int], outputs: int = 1) -> Network:
+def _of_pair(config: Any, spec: Spec, network: MLP, outputs: int = 1) -> Network:
     sizes = spec.observation_size, spec.action_size
-    return Network(config.batch_size, *sizes, hidden_sizes, outputs)
+    return Network(config.batch_size, *sizes, network.hidden_sizes, outputs)
 
 
 def _critic(config: Any, spec: Spec) -> Network:
-    return _of_pair(config, spec, config.critic_hidden_sizes)
+    return _of_pair(config, spec, config.critic_network)
 
 
 def bc(config: Any, spec: Spec) -> float:
     heads = 2 if config.policy == "gaussian" else 1
-    return _of_state(config, spec, config.hidden_sizes, heads * spec.action_size).training()
+    return _of_state(config, spec, config.network, heads * spec.action_size).training()
 
 
 def dqn(config: Any, spec: Spec) -> float:
     """Q(s, ·) learns; all heads of the target at s′ count, and those of the critic that choose."""
-    critic = _of_state(
-        config, spec, config.critic_hidden_sizes, config.num_quantiles * spec.action_size
-    )
+    critic = _of_state(config, spec, config.critic_network, config.num_quantiles * spec.action_size)
     return critic.training() + (1 + config.double) * critic.forward()
 
 
 def bcq_discrete(config: Any, spec: Spec) -> float:
     """Q and imitation in one network; the target's imitation is not asked."""
     critic, target = (
-        _of_state(config, spec, config.critic_hidden_sizes, heads * spec.action_size)
-        for heads in (2, 1)
+        _of_state(config, spec, config.critic_network, heads * spec.action_size) for heads in (2, 1)
     )
     return critic.training() + critic.forward() + target.forward()
 
@@ -112,8 +110,7 @@ def sac(config: Any, spec: Spec) -> float:
     """With DisCor, networks of the errors that learn at the data's actions, and targets at a′."""
     operations = soft_actor_critic(config, spec)
     if config.td_weighting == "discor":
-        hidden_sizes = (*config.critic_hidden_sizes, config.critic_hidden_sizes[-1])
-        error = _of_pair(config, spec, hidden_sizes)
+        error = _of_pair(config, spec, config.error_network)
         operations += config.num_critics * (error.forward() + error.training())
     return operations
 
@@ -167,11 +164,9 @@ def rebrac(config: Any, spec: Spec) -> float:
 def _cvae(config: Any, spec: Spec) -> tuple[float, Network]:
     """Operations of the model's training, and its decoder. The encoder learns through latents."""
     latent_size = LATENTS_PER_ACTION * spec.action_size
-    encoder = _of_pair(config, spec, config.behavior_hidden_sizes, 2 * latent_size)
-    decoder = Network(
-        *(config.batch_size, spec.observation_size, latent_size),
-        *(config.behavior_hidden_sizes, spec.action_size),
-    )
+    encoder = _of_pair(config, spec, config.behavior_network, 2 * latent_size)
+    rows, hidden_sizes = config.batch_size, config.behavior_network.hidden_sizes
+    decoder = Network(rows, spec.observation_size, latent_size, hidden_sizes, spec.action_size)
     to_latents = decoder.action
     return encoder.training() + decoder.training() + to_latents, decoder
 
@@ -179,7 +174,7 @@ def _cvae(config: Any, spec: Spec) -> tuple[float, Network]:
 def bcq(config: Any, spec: Spec) -> float:
     """The model has stepped when it is sampled, and the critics when the perturbation asks Q_1."""
     critic = _critic(config, spec)
-    perturbation = _of_pair(config, spec, config.actor_hidden_sizes, spec.action_size)
+    perturbation = _of_pair(config, spec, config.actor_network, spec.action_size)
     fitting, decoder = _cvae(config, spec)
     num = config.num_target_actions
     candidates = decoder.forward(num) + perturbation.forward(num)
@@ -195,7 +190,7 @@ def bear(config: Any, spec: Spec) -> float:
         fitting, behavior = _cvae(config, spec)
         samples = behavior.forward(config.num_mmd_samples)
     else:
-        behavior = _of_state(config, spec, config.behavior_hidden_sizes, 2 * spec.action_size)
+        behavior = _of_state(config, spec, config.behavior_network, 2 * spec.action_size)
         fitting, samples = behavior.training(), behavior.forward()
     num = config.num_mmd_samples
     critics = critic.forward(config.num_target_actions) + critic.training()
@@ -246,7 +241,7 @@ def abm(config: Any, spec: Spec) -> float:
 
 def iql(config: Any, spec: Spec) -> float:
     """V(s) for its own loss and, after its step, for the advantage; V(s′) after it; Q̄(s, a)."""
-    value = _of_state(config, spec, config.critic_hidden_sizes)
+    value = _of_state(config, spec, config.value_network)
     critic = _critic(config, spec)
     critics = config.num_critics * (critic.forward() + critic.training())
     return value.training() + 2 * value.forward() + critics + _mean_actor(config, spec).training()
@@ -254,11 +249,11 @@ def iql(config: Any, spec: Spec) -> float:
 
 def awr(config: Any, spec: Spec) -> float:
     """MARWIL's, with the advantage under the value of the last relabelling."""
-    return marwil(config, spec) + _of_state(config, spec, config.critic_hidden_sizes).forward()
+    return marwil(config, spec) + _of_state(config, spec, config.value_network).forward()
 
 
 def marwil(config: Any, spec: Spec) -> float:
-    value = _of_state(config, spec, config.critic_hidden_sizes)
+    value = _of_state(config, spec, config.value_network)
     return value.training() + _mean_actor(config, spec).training()
 
 

@@ -10,7 +10,6 @@ batch of 256, by the same `learn` as any run. Adroit's shape is the pen's. It ne
 optax, chex and numpy alone; the figure needs matplotlib.
 """
 
-import dataclasses
 import difflib
 import json
 import sys
@@ -30,6 +29,8 @@ from offrl_jax.algorithms import ALGORITHMS
 from offrl_jax.algorithms.base import Algorithm, phases_of
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.files import write_json
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.serialization import settings_to_json
 from offrl_jax.reports import speed
 from offrl_jax.runs.messages import say
 from offrl_jax.runs.outcomes import is_out_of_memory
@@ -42,11 +43,11 @@ COMPARED = {  # where CORL, d3rlpy, Unifloral and JAX-CORL were measured at othe
     "bc": {"policy": "deterministic"},
     "sac": {
         "num_critics": 10,
-        "actor_hidden_sizes": (256, 256, 256),
-        "critic_hidden_sizes": (256, 256, 256),
+        "actor_network": MLP((256, 256, 256)),
+        "critic_network": MLP((256, 256, 256)),
     },
     "bcq": {"batch_size": 100},
-    "bear": {"behavior_hidden_sizes": (256, 256)},
+    "bear": {"behavior_network": MLP((256, 256))},
 }
 EXPLANATION = """\
 updates/s: of all seeds and settings together, the median of the repeats. compile: tracing, \
@@ -132,7 +133,7 @@ def _cases(
         "observation_size": dataset.spec.observation_size,
         "action_size": dataset.spec.action_size,
         "algorithm": algorithm.name,
-        "config": dataclasses.asdict(config),
+        "config": settings_to_json(config),
         "operations": operations,
     }
     if algorithm.name in MINIMUM:

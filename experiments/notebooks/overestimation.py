@@ -35,6 +35,7 @@ from offrl_jax.data.generate.collect import collect
 from offrl_jax.data.generate.mazes import MAZES
 from offrl_jax.data.generate.waypoints import seek
 from offrl_jax.evaluation.rollouts import Evaluator
+from offrl_jax.networks.modules import MLP
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 
@@ -55,8 +56,8 @@ is_full_size = True  # so that what was learnt is asserted
 
 # %%
 settings = {
-    "actor_hidden_sizes": hidden_sizes,
-    "critic_hidden_sizes": hidden_sizes,
+    "actor_network": MLP(hidden_sizes),
+    "critic_network": MLP(hidden_sizes),
     "actor_learning_rate": 1e-3,
     "critic_learning_rate": 1e-3,
     "temperature_learning_rate": 1e-3,

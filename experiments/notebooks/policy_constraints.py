@@ -28,6 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from offrl_jax import ALGORITHMS, data, grid, init, learn, stack, tabular
+from offrl_jax.networks.modules import MLP
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 
@@ -57,10 +58,9 @@ bandit = data.dataset_from_arrays(
 )
 keys = jax.random.split(jax.random.key(1), num_seeds)
 settings = {  # by field, for whichever algorithm has it
-    "hidden_sizes": (16, 16),
-    "actor_hidden_sizes": (16, 16),
-    "critic_hidden_sizes": (16, 16),
-    "behavior_hidden_sizes": (16, 16),
+    "actor_network": MLP((16, 16)),
+    "critic_network": MLP((16, 16)),
+    "behavior_network": MLP((16, 16)),
     "batch_size": 32,
     "learning_rate": 3e-3,
     "actor_learning_rate": 3e-3,

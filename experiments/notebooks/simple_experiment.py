@@ -22,7 +22,6 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 
 from offrl_jax import ALGORITHMS, data, init, learn
 from offrl_jax.data.generate.collect import collect
@@ -30,7 +29,9 @@ from offrl_jax.data.generate.mazes import MAZES
 from offrl_jax.data.generate.waypoints import seek
 from offrl_jax.evaluation.rollouts import Evaluator
 from offrl_jax.evaluation.statistics import bootstrap_interval
+from offrl_jax.networks.heads import init_outputs, outputs
 from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.optimizers import Trainable
 
 plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 
@@ -57,8 +58,7 @@ def f(x):
     return jnp.sin(4 * x)
 
 
-network = MLP((64, 64), 1)
-optimizer = optax.adam(3e-3)
+network = MLP((64, 64))
 grid = jnp.linspace(-1, 1, 201)[:, None]
 
 
@@ -71,16 +71,14 @@ def fit(key):
     y = f(x) + 0.1 * jax.random.normal(noise_key, x.shape)
 
     def loss(params):
-        return jnp.mean((network.apply(params, x) - y) ** 2)
+        return jnp.mean((outputs(network, params, x) - y) ** 2), None
 
-    def step(_, carry):
-        params, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(params), state)
-        return optax.apply_updates(params, updates), state
+    def step(_, fitted):
+        return fitted.minimize(loss, learning_rate=3e-3)[0]
 
-    params = network.init(init_key, x)
-    params, _ = jax.lax.fori_loop(0, num_fit_steps, step, (params, optimizer.init(params)))
-    return network.apply(params, grid)[:, 0], x, y
+    fitted = Trainable.create(init_outputs(network, 1, init_key, x))
+    fitted = jax.lax.fori_loop(0, num_fit_steps, step, fitted)
+    return outputs(network, fitted.params, grid)[:, 0], x, y
 
 
 fits, x, y = fit(jax.random.split(jax.random.key(0), num_fits))
@@ -101,10 +99,10 @@ recording = collect(maze, sizes[-1], controller=lambda maze, rng: seek(maze))
 keys = jax.random.split(jax.random.key(0), num_seeds)
 bc, sac = ALGORITHMS["bc"], ALGORITHMS["sac"]
 configs = {
-    bc: bc.Config(hidden_sizes=hidden_sizes, learning_rate=1e-3, batch_size=64),
+    bc: bc.Config(network=MLP(hidden_sizes), learning_rate=1e-3, batch_size=64),
     sac: sac.Config(
-        actor_hidden_sizes=hidden_sizes,
-        critic_hidden_sizes=hidden_sizes,
+        actor_network=MLP(hidden_sizes),
+        critic_network=MLP(hidden_sizes),
         actor_learning_rate=1e-3,
         critic_learning_rate=1e-3,
         temperature_learning_rate=1e-3,

@@ -23,12 +23,13 @@ import numpy as np
 
 from experiments import overestimation as command
 from offrl_jax import learner
+from offrl_jax.networks.modules import MLP
 from tests import commands
 from tests.toy import toy_dataset
 
 folder = Path(sys.argv[1])
 steps, shared, own = command.SCALES["quick"]
-tiny = {"actor_hidden_sizes": (8,), "critic_hidden_sizes": (8,), "batch_size": 8}
+tiny = {"actor_network": MLP((8,)), "critic_network": MLP((8,)), "batch_size": 8}
 command.SCALES["quick"] = (steps, shared | tiny, own)
 command.data.load_dataset = lambda *args, **options: toy_dataset()
 programs, key_shapes, diverging = [], [], []
