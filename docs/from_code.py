@@ -9,12 +9,15 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import flax.linen as nn
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from offrl_jax import ALGORITHMS
+from offrl_jax.networks import text as networks_text
+from offrl_jax.networks.values import is_network
 
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 KEPT = "Citation", "Update order", "Checked against"
@@ -88,8 +91,8 @@ class Settings(AboutAlgorithm):
 
 def written(value: Any) -> str:
     """A default as the command line takes it."""
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
+    if isinstance(value, nn.Module):
+        return networks_text.written(value)
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -100,7 +103,7 @@ def kind(field: dataclasses.Field) -> str:
     low, high = field.metadata["low"], field.metadata["high"]
     if field.metadata["choices"]:
         return ", ".join(field.metadata["choices"])
-    name = field.type.__name__ if isinstance(field.type, type) else "integers"
+    name = "network" if is_network(field) else field.type.__name__
     if math.isfinite(low) and math.isfinite(high):
         return f"{name}, {low:g} to {high:g}"
     if math.isfinite(low):

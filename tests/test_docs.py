@@ -13,6 +13,7 @@ import tomllib
 import pytest
 
 from offrl_jax import ALGORITHMS, algorithms
+from offrl_jax.networks.modules import MLP
 from tests.few import CORE
 from tests.markdown import ROOT, code_blocks, commands, unknown_flags
 
@@ -98,7 +99,7 @@ def test_settings_and_recipes_that_an_algorithms_page_names_exist(name):
 
 def test_the_concepts_examples_run(tmp_path, monkeypatch):
     monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path))
-    names = {}
+    names = {"MLP": MLP}
     for block in code_blocks(PAGES["concepts.md"], "python"):
         exec(block.replace("expectile=0.8, ", "expectile=0.8, critic_network=MLP((8,)), "), names)
     assert names["state"].step == 10

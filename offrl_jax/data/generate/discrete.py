@@ -5,7 +5,7 @@ begin with random actions. Of LunarLander, whose rounds 1 to 6 were, for seeds i
 
   offrl collect --env_id=LunarLander-v3 --num_transitions=50000 --output=0.npz
   offrl train --algorithm=dqn --dataset=LAST.npz --run_dir=runs/ROUND \\
-      --num_seeds=4 --num_steps=20000 --config.critic_hidden_sizes=64,64 \\
+      --num_seeds=4 --num_steps=20000 --config.critic_network=64x64 \\
       --config.critic_learning_rate=1e-3 --config.batch_size=128 --reward_scale=0.05
   offrl collect runs/ROUND --seed_index=i --epsilon=0.1 --seed=ROUNDi \\
       --num_transitions=6000 --extend=LAST.npz --output=ROUND-i.npz
