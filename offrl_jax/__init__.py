@@ -15,11 +15,14 @@ if TYPE_CHECKING:  # at run time a module is imported on first use, so that impo
     from offrl_jax.config import grid, stack
     from offrl_jax.data import dataset_from_arrays, load_dataset, map_rewards, with_rewards
     from offrl_jax.learner import init, learn
+    from offrl_jax.networks.modules import MLP, Encoded
     from offrl_jax.runs.policy import load_policy
     from offrl_jax.types import InputError, Spec, Transition
 
 __all__ = [
     "ALGORITHMS",
+    "MLP",
+    "Encoded",
     "InputError",
     "Run",
     "Spec",
@@ -57,6 +60,7 @@ _NAMES = {  # module: its public names
     "config": ("grid", "stack"),
     "data": ("dataset_from_arrays", "load_dataset", "map_rewards", "with_rewards"),
     "learner": ("init", "learn"),
+    "networks.modules": ("MLP", "Encoded"),
     "runs.policy": ("load_policy",),
     "types": ("InputError", "Spec", "Transition"),
 }

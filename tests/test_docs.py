@@ -12,6 +12,7 @@ import tomllib
 
 import pytest
 
+import offrl_jax as orl
 from offrl_jax import ALGORITHMS, algorithms
 from offrl_jax.networks.modules import MLP
 from tests.few import CORE
@@ -104,6 +105,16 @@ def test_the_concepts_examples_run(tmp_path, monkeypatch):
         exec(block.replace("expectile=0.8, ", "expectile=0.8, critic_network=MLP((8,)), "), names)
     assert names["state"].step == 10
     assert names["settings"].expectile.shape == (6,)
+
+
+def test_the_cells_of_your_own_networks_and_algorithms_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("OFFRL_JAX_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "cells"}
+    for block in code_blocks(PAGES["extending.md"], "python"):
+        exec(block, names)
+    assert names["run"].algorithm.name == "cloning" and names["run"].step == 20
+    assert orl.load_run("runs/residual", networks={"Residual": names["Residual"]}).step == 20
 
 
 def test_the_first_run_leaves_the_files_that_its_page_describes(tmp_path, monkeypatch):
