@@ -25,8 +25,8 @@ def by_cross_entropy(
     """The algorithm with the same states, whose `act` is argmax_a min_k Q_k(s, a) by the
     cross-entropy method, and whose `value` is what it found there.
 
-    It goes wherever an algorithm does: `Evaluator`, `runs.load.Trained`, `diagnostics`. Its policies
-    are not saved under the learner's name, which acts otherwise.
+    It goes wherever an algorithm does: `Evaluator`, `runs.load.Trained`, `diagnostics`. Its
+    policies are not saved under the learner's name, which acts otherwise.
 
     Args:
       algorithm: One with `q_values`.
