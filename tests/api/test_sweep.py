@@ -45,7 +45,7 @@ def test_a_sweep_prints_as_a_table_and_has_the_best_run(found):
     assert found.best is found.runs[max(means, key=means.get)] and len(means) == 4
     assert found.best is found.best_on("toy")
     assert len(compare(list(found.runs.values())).scores["toy, score"]) == 4
-    assert repr(found.runs).startswith("Runs(4 of bc, the first 'toy,learning_rate=0.01,hidden_s")
+    assert repr(found.runs).startswith("Runs(4 of bc, the first 'toy,learning_rate=0.01,network=8'")
 
 
 def test_in_memory_nothing_is_written(tmp_path, monkeypatch, capfd):
