@@ -41,8 +41,8 @@ def test_weights_hold_only_what_acting_reads(tmp_path, dataset):
     assert names == {
         *dataset.preprocessing._fields,
         *(
-            f"actor/params/{layer}/{part}"
-            for layer in ("Dense_0", "head")
+            f"agent/actor/params/{layer}/{part}"
+            for layer in ("network/Dense_0", "head")
             for part in ("kernel", "bias")
         ),
     }

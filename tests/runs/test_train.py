@@ -96,7 +96,7 @@ def test_every_chunk_has_diagnostics(run):
 
 @pytest.fixture(scope="module")
 def critic_run(tmp_path_factory):
-    sizes = {"actor_network": (8,), "critic_network": (8,)}
+    sizes = {"actor_network": MLP((8,)), "critic_network": MLP((8,))}
     algorithm = ALGORITHMS["sac"]
     return train(
         algorithm,
