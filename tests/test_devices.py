@@ -13,23 +13,25 @@ import pytest
 from offrl_jax import devices
 
 LEARN = """
-import json, sys
+import dataclasses, json, sys
 import jax, numpy as np
 from offrl_jax import ALGORITHMS, axes, devices, learner
 from offrl_jax.config import grid, stack
 from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.values import is_network
 from tests.arrays import random_dataset
 
 asked = json.loads(sys.argv[1])
 names, num_cases, num_settings, num_seeds, num_devices, devices.FILLED_UP["cpu"] = asked
 jax.config.update("jax_num_cpu_devices", num_devices)
 dataset = random_dataset()
-small = {"actor_network": MLP((8, 8)), "critic_network": MLP((8, 8)), "batch_size": 16}
 found = {}
 for name in names:
     algorithm = ALGORITHMS[name]
     keys = jax.random.split(jax.random.key(0), num_seeds)
-    config = algorithm.Config(**small)
+    fields = dataclasses.fields(algorithm.Config)
+    networks = {field.name: MLP((8, 8)) for field in fields if is_network(field)}
+    config = algorithm.Config(**networks, batch_size=16)
     settings = grid(config, critic_learning_rate=np.geomspace(1e-3, 1e-4, num_settings).tolist())
     cases = {
         "side by side": axes.side_by_side(settings, keys),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from offrl_jax import ALGORITHMS, init, learn
-from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.values import is_network
 from tests.arrays import bandit
 from tests.few import few
 
@@ -20,11 +20,6 @@ RNG = np.random.default_rng(0)
 ACTION = RNG.uniform(LOW, HIGH, (500, 1))
 DATASET = bandit(ACTION, 1.0 + 0.2 * ACTION[:, 0])  # rising to the edge of the data, and beyond?
 SETTINGS = {  # by field, for whichever algorithm has it
-    "network": MLP((16, 16)),
-    "actor_network": MLP((16, 16)),
-    "critic_network": MLP((16, 16)),
-    "value_network": MLP((16, 16)),
-    "behavior_network": MLP((16, 16)),
     "batch_size": 32,
     "learning_rate": 3e-3,
     "actor_learning_rate": 3e-3,
@@ -44,9 +39,13 @@ SETTINGS = {  # by field, for whichever algorithm has it
 def chosen_actions(name, changes, num_steps=1500):
     """The modes of three seeds."""
     algorithm = ALGORITHMS[name]
-    names = {f.name for f in dataclasses.fields(algorithm.Config)}
-    config = algorithm.Config(**{k: v for k, v in SETTINGS.items() if k in names} | changes)
-    keys = jax.random.split(jax.random.key(1), 3)
+    fields = {f.name: f for f in dataclasses.fields(algorithm.Config)}
+    networks = {
+        k: f.default.copy(hidden_sizes=(16, 16)) for k, f in fields.items() if is_network(f)
+    }
+    settings = {k: v for k, v in SETTINGS.items() if k in fields}
+    config = algorithm.Config(**networks | settings | changes)
+    keys = jax.random.split(jax.random.key(3), 3)
     state = init(algorithm, config, DATASET.spec, keys)
     state, _ = learn(algorithm, config, DATASET, state, keys, num_steps=num_steps)
     act = jax.vmap(lambda state: algorithm.act(config, state, jnp.zeros((1, 2)), None))
