@@ -56,7 +56,7 @@ def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else json.dumps(value).strip('"')
 
 
-def network_text(value: dict[str, Any]) -> str | None:
+def _network_text(value: dict[str, Any]) -> str | None:
     """A network of a config's JSON as `written`, None if a class in it is not this library's."""
     try:
         return written(from_json(value, NETWORKS, "config"))
@@ -68,7 +68,7 @@ def _flat(value: Any, name: str = "") -> dict[str, Any]:
     """A nested dictionary by dotted names, networks of this library as text."""
     if not isinstance(value, dict):
         return {name: value}
-    if "module" in value and (text := network_text(value)):
+    if "module" in value and (text := _network_text(value)):
         return {name: text}
     prefix = f"{name}." if name else ""
     return {k: v for key, child in value.items() for k, v in _flat(child, prefix + key).items()}

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from offrl_jax.reports.settings import network_text
+from offrl_jax.networks.serialization import from_json
+from offrl_jax.networks.text import written
+from offrl_jax.networks.values import NETWORKS
 
 COLUMNS = (
     *(
@@ -62,7 +64,7 @@ def _cells(case: dict[str, Any]) -> tuple[str, ...]:
 def _networks(config: dict[str, Any]) -> str:
     """Networks, by name where they differ, and how many critics there are."""
     found = {
-        name.removesuffix("network").rstrip("_"): network_text(value)
+        name.removesuffix("network").rstrip("_"): written(from_json(value, NETWORKS, "the case"))
         for name, value in config.items()
         if isinstance(value, dict)
     }
