@@ -14,7 +14,6 @@ from absl import app, flags, logging
 
 import offrl_jax as orl
 from offrl_jax.cli.algorithms import find_algorithm
-from offrl_jax.cli.config_flags import define_config_flags, define_grid_flags
 from offrl_jax.cli.help import help_text, own_flags
 from offrl_jax.runs.messages import say
 from offrl_jax.runs.outcomes import AlreadyFinished, RunFailed, Stopped
@@ -121,6 +120,8 @@ def _parse(main: Callable, config_type: type | None, argv: list[str]) -> list[st
             if name is not None or not asks_help:  # plain help is fast without JAX
                 config_type = find_algorithm(name or default).Config
         if config_type is not None:
+            from offrl_jax.cli.config_flags import define_config_flags, define_grid_flags
+
             define_config_flags(config_type)
             if "sweep_dir" in FLAGS:
                 define_grid_flags(config_type)

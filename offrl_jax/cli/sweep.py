@@ -30,7 +30,6 @@ from offrl_jax.cli import run_flags
 from offrl_jax.cli.algorithms import find_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import DATASETS
-from offrl_jax.cli.config_flags import config_overrides, grid_values
 from offrl_jax.cli.help import section
 from offrl_jax.cli.signals import stopping
 from offrl_jax.runs.outcomes import RunFailed
@@ -106,6 +105,7 @@ def _plan() -> "Plan":
       InputError: if flags contradict one another, or the grid cannot be used.
     """
     from offrl_jax.api.jobs import Plan
+    from offrl_jax.cli.config_flags import config_overrides, grid_values
 
     if FLAGS.job is not None and FLAGS.launcher != "none":
         raise orl.InputError(

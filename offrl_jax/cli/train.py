@@ -27,7 +27,6 @@ from offrl_jax.cli import run_flags
 from offrl_jax.cli.algorithms import find_algorithm
 from offrl_jax.cli.command_line import FLAGS, launch
 from offrl_jax.cli.common_flags import DATASETS
-from offrl_jax.cli.config_flags import config_overrides
 from offrl_jax.cli.help import section
 from offrl_jax.cli.signals import stopping
 from offrl_jax.runs.outcomes import AlreadyFinished, RunFailed
@@ -55,6 +54,7 @@ with section("output"):
 def main() -> None:
     clock = time.perf_counter()
     from offrl_jax.algorithms.base import phases_of
+    from offrl_jax.cli.config_flags import config_overrides
     from offrl_jax.reports.table import diagnostics_table, final_table
     from offrl_jax.runs.directory import check_run_dir
     from offrl_jax.runs.loggers import Loggers

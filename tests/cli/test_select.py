@@ -23,16 +23,17 @@ from offrl_jax.api import policy_scores, select as api
 from offrl_jax.cli import select as command
 from offrl_jax import data
 from offrl_jax.algorithms import ALGORITHMS
+from offrl_jax.networks.modules import MLP
 from offrl_jax.runs.load import load as load_run
 from offrl_jax.runs.train import train
 from tests import commands
 from tests.toy import Toy, toy_dataset
 
 folder = Path(sys.argv[1])
-own = {"actor_network": (8,), "critic_network": (8,)}
+own = {"actor_network": MLP((8,)), "critic_network": MLP((8,))}
 trainings = {
     "td3": ("td3_bc", own, {"num_seeds": 2}),
-    "bc": ("bc", {"network": (8,)}, {"num_seeds": 1}),
+    "bc": ("bc", {"network": MLP((8,))}, {"num_seeds": 1}),
 }
 for name, (algorithm, config, options) in trainings.items():
     algorithm = ALGORITHMS[algorithm]
