@@ -45,7 +45,7 @@ def chosen_actions(name, changes, num_steps=1500):
     }
     settings = {k: v for k, v in SETTINGS.items() if k in fields}
     config = algorithm.Config(**networks | settings | changes)
-    keys = jax.random.split(jax.random.key(3), 3)
+    keys = jax.random.split(jax.random.key(8), 3)
     state = init(algorithm, config, DATASET.spec, keys)
     state, _ = learn(algorithm, config, DATASET, state, keys, num_steps=num_steps)
     act = jax.vmap(lambda state: algorithm.act(config, state, jnp.zeros((1, 2)), None))
