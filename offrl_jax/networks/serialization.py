@@ -40,13 +40,13 @@ def config_from_json(
       path: The file, for errors.
 
     Raises:
-      InputError: if a field is missing or unknown, or a network is not one of `networks`.
+      InputError: if a field is unknown, or a network is not one of `networks`.
     """
     known = {field.name for field in dataclasses.fields(config_type)}
-    if others := known ^ fields.keys():
+    if others := [name for name in fields if name not in known]:
         raise InputError(
-            f"{path} was written by another version, with other settings "
-            f"({', '.join(sorted(others))}); read it with that version, or train again"
+            f"{path} was written by another version, with settings that this one does not have "
+            f"({', '.join(others)}); read it with that version, or train again"
         )
     return config_type(**{k: from_json(value, networks, path) for k, value in fields.items()})
 

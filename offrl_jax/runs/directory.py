@@ -26,6 +26,7 @@ DONE, FAILED = "DONE", "FAILED.json"
 UNFINISHED = re.compile(r"\..+\.\d+")  # as files.replacing names them
 REPRODUCIBLE = "versions", "devices", "num_threads", "platform", "commit"
 FIXED = "algorithm", "num_seeds"  # the state's shape depends on them
+MOST_SHOWN = 8  # differences in one sentence
 MOVABLE = ("dataset.name",)  # a file may be moved; its fingerprint says whether it is the same
 
 
@@ -303,8 +304,10 @@ def compared(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, list]:
 
 
 def in_words(differences: dict[str, list]) -> str:
-    """What `compared` found, on one line."""
-    return ", ".join(f"{k} was {_short(a)}, now {_short(b)}" for k, (a, b) in differences.items())
+    """What `compared` found, on one line; of many the first."""
+    words = [f"{k} was {_short(a)}, now {_short(b)}" for k, (a, b) in differences.items()]
+    more = [f"and {len(words) - MOST_SHOWN} more"] if len(words) > MOST_SHOWN else []
+    return ", ".join(words[:MOST_SHOWN] + more)
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:

@@ -193,9 +193,8 @@ def load_policy(
             arrays = dict(file)
         if description["format"] != FORMAT:
             raise InputError(
-                f"{directory} is of format {description['format']}, which another version wrote; "
-                f"this one reads format {FORMAT}: export the policy with that version, or train "
-                "again"
+                f"{directory} was written by another version, in format {description['format']} "
+                f"where this one reads {FORMAT}; read it with that version, or train again"
             )
         algorithm = named_in_file(description["algorithm"], known(algorithm), run_dir)
         fields, modules = description["config"], known_networks(networks)
