@@ -18,7 +18,7 @@ def is_piecewise_linear(network: nn.Module) -> bool:
 
 def values_and_slopes(
     critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B A"]
-) -> tuple[Float[Array, "E B"], Float[Array, "E B A"], list[Bool[Array, "E B H"]]]:
+) -> tuple[Float[Array, "E B"], Float[Array, "E B A"], list[Bool[Array, "E B _"]]]:
     """Q_k(s, a) and ∇_a Q_k(s, a) of every critic, and which of its hidden units are alive."""
 
     def of_member(params: Any) -> tuple[Array, Array, list[Array]]:
@@ -35,7 +35,7 @@ def gradient_of_both(
     critic: Any,
     observation: Float[Array, "B O"],
     action: Float[Array, "B A"],
-    alive: list[Bool[Array, "E B H"]],
+    alive: list[Bool[Array, "E B _"]],
     *,
     of_value: Float[Array, "E B"],
     of_slope: Float[Array, "E B A"],
