@@ -22,7 +22,11 @@ from jaxtyping import install_import_hook
 
 install_import_hook(
     [
-        "offrl_jax.networks",
+        "offrl_jax.networks.distributions",
+        "offrl_jax.networks.heads",
+        "offrl_jax.networks.modules",
+        "offrl_jax.networks.optimizers",
+        "offrl_jax.networks.piecewise_linear",
         "offrl_jax.losses",
         "offrl_jax.algorithms",
         "offrl_jax.data.arrays",
