@@ -1,10 +1,13 @@
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
 
 from offrl_jax.config import config, grid, setting, stack, validate
+from offrl_jax.networks.modules import MLP
+from offrl_jax.networks.values import network_setting
 from offrl_jax.types import InputError
 
 
@@ -15,6 +18,7 @@ class Example:
     mode: str = setting("a", "a mode", choices=("a", "b"))
     switch: bool = setting(True, "a switch")
     count: int = setting(2, "a count", low=1)
+    network: nn.Module = network_setting(MLP((8,)), "a network")
 
 
 def test_float_fields_are_leaves_and_the_rest_static():
@@ -32,8 +36,12 @@ def test_another_float_does_not_retrace_and_another_static_does():
 
     scaled(Example(rate=0.1)), scaled(Example(rate=0.2))
     assert len(traces) == 1
+    scaled(Example(rate=0.2, network=MLP((8,))))
+    assert len(traces) == 1
     scaled(Example(rate=0.2, count=3))
     assert len(traces) == 2
+    scaled(Example(rate=0.2, network=MLP((9,))))
+    assert len(traces) == 3
 
 
 def test_a_python_branch_on_a_float_fails_loudly():
@@ -79,6 +87,8 @@ def test_configs_of_different_programs_do_not_stack():
         ({"layers": (8, 2.5)}, "other things than integers"),
         ({"count": 2.5}, "count=2.5 is a float; give a int"),
         ({"count": True}, "count=True is a bool"),
+        ({"network": (8, 8)}, "network is a tuple; give a Linen module"),
+        ({"network": MLP((8, 0))}, r"network: hidden_sizes=\(8, 0\); give a tuple of positive"),
     ],
 )
 def test_validate_says_what_is_wrong(change, message):

@@ -362,7 +362,8 @@ def test_bfloat16_learns_the_values_of_a_chain():
         critic_learning_rate=3e-3,
         target_update_rate=0.1,
         actor_network=MLP((8,)),
-        critic_hidden_sizes=(32, 32),
+        critic_network=MLP((32, 32)),
+        value_network=MLP((32, 32)),
         batch_size=64,
     )
     learnt = {}
