@@ -73,6 +73,6 @@ def test_files_of_earlier_versions_are_refused():
     del fields["discount"]
     assert config_from_json(Config, fields, NETWORKS, "runs/a") == Config()
     fields |= {"actor_hidden_sizes": [256, 256], "critic_hidden_sizes": [256, 256]}
-    sentence = r"runs/a was written by another version, .* \(actor_hidden_sizes, critic_hidden_sizes\)"
+    sentence = r"runs/a was written by another version.*\(actor_hidden_sizes, critic_hidden_sizes\)"
     with pytest.raises(InputError, match=sentence):
         config_from_json(Config, fields, NETWORKS, "runs/a")
