@@ -38,7 +38,7 @@ plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False})
 # %% tags=["parameters"]
 sizes = [1_500, 6_000, 24_000]  # transitions of the expert
 num_steps = 5_000
-num_seeds = 4
+num_seeds = 8
 num_episodes = 8
 hidden_sizes = (64, 64)
 discount = 0.95
