@@ -51,6 +51,12 @@ def check_network(name: str, network: Any, *, dropout: bool = True) -> None:
         )
         raise InputError(f"{name} {what}")
     _check_fields(name, network)
+    parts = _parts(network)
+    if len({id(part) for part in parts}) < len(parts):
+        raise InputError(
+            f"{name} holds one module twice, whose parameters Flax would share; make a module for "
+            "each place"
+        )
     if not dropout and (dropping := _dropping(network)):
         raise InputError(
             f"{name} drops units out in {dropping}, but the algorithm gives this network no key to "
@@ -101,6 +107,11 @@ def _inner(network: nn.Module) -> list[nn.Module]:
     return [m for f in fields_of(network) for m in _modules(getattr(network, f.name))]
 
 
+def _parts(network: nn.Module) -> list[nn.Module]:
+    """The module and all modules in it."""
+    return [network, *(part for module in _inner(network) for part in _parts(module))]
+
+
 def is_plain(value: Any) -> bool:
     """Whether equal values compare equal and can be written to a file."""
     if isinstance(value, tuple):
@@ -143,16 +154,14 @@ def networks_of(config: Any) -> Networks:
     """
     found: dict[str, type[nn.Module]] = {}
     values = (getattr(config, field.name) for field in dataclasses.fields(config))
-    pending = [value for value in values if isinstance(value, nn.Module)]
-    while pending:
-        network = pending.pop()
-        kind = type(network)
+    networks = [value for value in values if isinstance(value, nn.Module)]
+    for part in (part for network in networks for part in _parts(network)):
+        kind = type(part)
         if found.setdefault(kind.__name__, kind) is not kind:
             raise InputError(
                 f"the config has two networks of the name {kind.__name__}, which files would "
                 "confuse; give one another name"
             )
-        pending += _inner(network)
     return found
 
 

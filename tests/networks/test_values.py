@@ -96,6 +96,7 @@ REFUSED = {  # what is wrong: a network, the sentence
         "critic_network drops units out in MLP, but the algorithm gives this network no key",
     ),
     "dropped inside": (Pair(), "critic_network drops units out in Pair"),
+    "twice": (Encoded(*[Residual(8)] * 2), "critic_network holds one module twice"),
     "namesake": (Namesake(), "your class MLP has the name of a module of this library"),
 }
 
