@@ -114,9 +114,24 @@ def learn(
     devices.check_matmul_precision(matmul_precision)
     check_stack(config, key)
     wanted = partial(init, algorithm, config, dataset.spec, key)
-    with misfit_explained(algorithm, state, wanted):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(misfit_explained(algorithm, state, wanted))
+        if isinstance(dataset, HostDataset | Feed) and isinstance(state.step, jax.core.Tracer):
+            raise InputError(
+                "data in host memory are fed to programs from outside, so `learn` cannot be traced "
+                "with them; call it outside of jax.jit and jax.vmap"
+            )
+        if isinstance(dataset, HostDataset):
+            dataset = feed(
+                algorithm, config, dataset, key, seed_batch=seed_batch, memory_mb=BRIEF_MEMORY_MB
+            )
+            stack.callback(dataset.close)
         return _dispatched(
-            *(algorithm, config, dataset, state, key),
+            algorithm,
+            config,
+            dataset,
+            state=state,
+            key=key,
             num_steps=num_steps,
             seed_batch=seed_batch,
             matmul_precision=matmul_precision,
@@ -126,31 +141,15 @@ def learn(
 def _dispatched(
     algorithm: Algorithm,
     config: Any,
-    dataset: Data | Feed,
+    dataset: Dataset | Feed,
+    *,
     state: Any,
     key: Key,
-    *,
     num_steps: int,
     seed_batch: int | None,
     matmul_precision: str,
 ) -> tuple[Any, Metrics]:
-    """`learn` with checked arguments."""
-    if isinstance(dataset, HostDataset | Feed) and isinstance(state.step, jax.core.Tracer):
-        raise InputError(
-            "data in host memory are fed to programs from outside, so `learn` cannot be traced "
-            "with them; call it outside of jax.jit and jax.vmap"
-        )
-    if isinstance(dataset, HostDataset):
-        brief = feed(
-            *(algorithm, config, dataset, key), seed_batch=seed_batch, memory_mb=BRIEF_MEMORY_MB
-        )
-        with contextlib.closing(brief):
-            return learn(
-                *(algorithm, config, brief, state, key),
-                num_steps=num_steps,
-                seed_batch=seed_batch,
-                matmul_precision=matmul_precision,
-            )
+    """`learn` with checked arguments; data in host memory come as a `Feed`."""
     mesh = _mesh(key, seed_batch)
     num_seeds = key.shape[-1] if key.ndim else 1
     parts = stretches(phases_of(algorithm, config), state, num_steps)
@@ -163,16 +162,13 @@ def _dispatched(
         check_data(algorithm, config, dataset)
         rows = devices.replicate(mesh, dataset.bare())
     found, (config, state, key) = [], _placed(mesh, config, state, key)
+    static = {"batch": algorithm.batch, "seed_batch": seed_batch, "mesh": mesh}
     for i, (phase, length) in enumerate(parts):
         if is_fed:
             rows = dataset.take(step, length)
         with devices.MATMUL_PRECISIONS[matmul_precision]():
             state, *means_and_counts = _learn(
-                *(phase, config, rows, state, key),
-                batch=algorithm.batch,
-                num_steps=length,
-                seed_batch=seed_batch,
-                mesh=mesh,
+                phase, config, rows, state, key, num_steps=length, **static
             )
         if is_fed:  # the next call probably begins like this one
             step += length
@@ -284,10 +280,8 @@ def _learn(
 
     if mesh is not None:
         everywhere, own = PartitionSpec(), devices.by_seed(key)
-        in_specs = (
-            *(own if has_own_settings(config, key.ndim) else everywhere, own, own),
-            own if is_fed else everywhere,
-        )
+        by_setting = own if has_own_settings(config, key.ndim) else everywhere
+        in_specs = (by_setting, own, own, own if is_fed else everywhere)
         runs = jax.shard_map(runs, mesh=mesh, in_specs=in_specs, out_specs=own, check_vma=False)
     return runs(config, state, key, rows)
 
