@@ -31,9 +31,9 @@ def saved(tmp_path, dataset, name, settings=(), **options):
         tmp_path / "policy",
         algorithm,
         config,
-        state,
-        dataset.spec,
-        dataset.preprocessing,
+        state=state,
+        spec=dataset.spec,
+        preprocessing=dataset.preprocessing,
         **options,
     )
     return algorithm, config, state

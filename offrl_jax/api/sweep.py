@@ -244,8 +244,13 @@ def _in_memory(
         dataset, _ = plan.prepared(job.dataset)
         whole = result.in_memory
         parts = split.apart(
-            *(job.configs, whole.settings, whole.environment, whole.metrics.rows),
-            *(whole.evaluations.rows, whole.facts, plan.options["fail_on_divergence"]),
+            job.configs,
+            settings=whole.settings,
+            environment=whole.environment,
+            metrics=whole.metrics.rows,
+            evaluations=whole.evaluations.rows,
+            facts=whole.facts,
+            fail_on_divergence=plan.options["fail_on_divergence"],
         )
         for i, (name, kept) in enumerate(zip(job.names, parts, strict=True)):
             state = split.state_of(result.state, i, len(job.names))

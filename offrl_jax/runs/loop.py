@@ -47,6 +47,7 @@ class Session:
         algorithm: Algorithm,
         config: Any,
         dataset: Data,
+        *,
         keys: Key,
         names: Sequence[str],
         directory: RunDirectory,
@@ -123,6 +124,7 @@ class Session:
     def learn(
         self,
         num_steps: int,
+        *,
         seed_batch: int | None,
         matmul_precision: str,
         divergence_limit: float,
@@ -138,7 +140,11 @@ class Session:
                 states = diagnostics.states(self._dataset)
                 self._states = learner.replicated(states, self._keys, seed_batch).bare()
             self.state, metrics = learner.learn(
-                *(self._algorithm, self._config, self._rows, self.state, self._keys),
+                self._algorithm,
+                self._config,
+                self._rows,
+                state=self.state,
+                key=self._keys,
                 num_steps=num_steps,
                 seed_batch=seed_batch,
                 matmul_precision=matmul_precision,
@@ -156,13 +162,11 @@ class Session:
             self.state = lost_seeds.freeze(jnp.array(self.is_lost), self.state, before)
         with self._timed("diagnostics"):
             found = diagnostics.diagnose(
-                *(
-                    self._algorithm,
-                    self._config,
-                    self._states,
-                    self.state,
-                    self._behavior.result(),
-                )
+                self._algorithm,
+                self._config,
+                self._states,
+                state=self.state,
+                behavior=self._behavior.result(),
             )
             found = {name: np.array(values, np.float64) for name, values in found.items()}
         # The metric that shows a divergence appears once, in the row of that chunk.

@@ -34,6 +34,7 @@ def save_policy(
     directory: str | Path,
     algorithm: Algorithm,
     config: Any,
+    *,
     state: Any,
     spec: Spec,
     preprocessing: Preprocessing,

@@ -69,8 +69,13 @@ def save_run(
     for row in evaluations[len(before) :]:
         directory.evaluations.append(row)
     save_policy(
-        *(directory.path / "policy", algorithm, config, state, spec, preprocessing),
-        facts["diverged"],
+        directory.path / "policy",
+        algorithm,
+        config,
+        state=state,
+        spec=spec,
+        preprocessing=preprocessing,
+        diverged=facts["diverged"],
     )
     if ended:
         directory.end(failed, facts)

@@ -20,6 +20,7 @@ def leave(
     run_dirs: Sequence[Path],
     algorithm: Algorithm,
     configs: Sequence[Any],
+    *,
     dataset: Data,
     together: Path,
     state: Any,
@@ -43,12 +44,12 @@ def leave(
     """
     runs = apart(
         configs,
-        json.loads((together / CONFIG).read_text()),
-        json.loads((together / "environment.json").read_text()),
-        _rows(together / "metrics.jsonl"),
-        _rows(together / "evaluations.jsonl"),
-        facts,
-        fail_on_divergence,
+        settings=json.loads((together / CONFIG).read_text()),
+        environment=json.loads((together / "environment.json").read_text()),
+        metrics=_rows(together / "metrics.jsonl"),
+        evaluations=_rows(together / "evaluations.jsonl"),
+        facts=facts,
+        fail_on_divergence=fail_on_divergence,
     )
     for i, (path, config, run) in enumerate(zip(run_dirs, configs, runs, strict=True)):
         if path.exists():
@@ -71,6 +72,7 @@ def leave(
 
 def apart(
     configs: Sequence[Any],
+    *,
     settings: dict[str, Any],
     environment: dict[str, Any],
     metrics: Sequence[dict[str, Any]],

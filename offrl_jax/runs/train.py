@@ -166,7 +166,9 @@ def train(
             "settings with a directory for each, or a setting without any"
         )
     dispatches = check(
-        *(algorithm, configs, dataset),
+        algorithm,
+        configs,
+        dataset,
         num_steps=num_steps,
         num_evaluations=num_evaluations,
         num_seeds=num_seeds,
@@ -216,7 +218,11 @@ def train(
             stack.callback(feed.close)
         if num_evaluation_episodes > 0:
             make = partial(
-                *(Evaluator, algorithm, dataset, keys.shape, num_evaluation_episodes),
+                Evaluator,
+                algorithm,
+                dataset,
+                runs=keys.shape,
+                num_episodes=num_evaluation_episodes,
                 make_env=make_env,
             )
             evaluation = Evaluation(make, evaluation_timeout, stop)
@@ -242,8 +248,16 @@ def train(
             checkpoints = Checkpoints(directory.path / "checkpoints", keep_last, keep_every)
         stack.callback(checkpoints.abandon)
         session = Session(
-            *(algorithm, config, dataset, keys, names, directory, checkpoints, log, report),
-            feed,
+            algorithm,
+            config,
+            dataset,
+            keys=keys,
+            names=names,
+            directory=directory,
+            checkpoints=checkpoints,
+            log=log,
+            report=report,
+            feed=feed,
         )
         ends = list(itertools.accumulate(chunk for chunk, _ in dispatches))
         total = ends[-1]
@@ -265,7 +279,10 @@ def train(
                     raise Halted
                 if end > session.step:
                     session.learn(
-                        *(end - session.step, seed_batch, matmul_precision, divergence_limit)
+                        end - session.step,
+                        seed_batch=seed_batch,
+                        matmul_precision=matmul_precision,
+                        divergence_limit=divergence_limit,
                     )
                     if end in evaluated or session.seconds_since_saved() >= checkpoint_seconds:
                         session.save()
@@ -287,8 +304,13 @@ def train(
             ) from None
         if not setting_dirs and run_dir is not None:
             save_policy(
-                *(directory.path / "policy", algorithm, config, session.state, dataset.spec),
-                *(dataset.preprocessing, session.diverged),
+                directory.path / "policy",
+                algorithm,
+                config,
+                state=session.state,
+                spec=dataset.spec,
+                preprocessing=dataset.preprocessing,
+                diverged=session.diverged,
             )
         checkpoints.close()
         seconds = {"start": start} | session.seconds
@@ -297,8 +319,14 @@ def train(
         facts = {"step": session.step, "diverged": session.diverged, "seconds": seconds}
         if setting_dirs and run_dir is not None:
             split.leave(
-                *([Path(d) for d in setting_dirs], algorithm, configs, dataset),
-                *(directory.path, session.state, facts, fail_on_divergence),
+                [Path(d) for d in setting_dirs],
+                algorithm,
+                configs,
+                dataset=dataset,
+                together=directory.path,
+                state=session.state,
+                facts=facts,
+                fail_on_divergence=fail_on_divergence,
             )
         else:
             directory.end(failed, facts)

@@ -59,7 +59,14 @@ def test_normalisation_travels_with_the_policy(tmp_path, seen):
     keys = KEY[None]
     state = init(algorithm, config, dataset.spec, keys)
     state, _ = learn(algorithm, config, dataset, state, keys, num_steps=50)
-    save_policy(tmp_path, algorithm, config, state, dataset.spec, dataset.preprocessing)
+    save_policy(
+        tmp_path,
+        algorithm,
+        config,
+        state=state,
+        spec=dataset.spec,
+        preprocessing=dataset.preprocessing,
+    )
 
     raw = np.asarray(toy_dataset().transitions.observation)[:9]
     one = jax.tree.map(lambda x: x[0], state)

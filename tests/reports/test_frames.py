@@ -78,7 +78,14 @@ def maze_run(tmp_path_factory):
     bc = ALGORITHMS["bc"]
     config = bc.Config(network=MLP((8,)))
     state = init(bc, config, dataset.spec, jax.random.split(jax.random.key(0), 1))
-    save_policy(folder / "policy", bc, config, state, dataset.spec, dataset.preprocessing)
+    save_policy(
+        folder / "policy",
+        bc,
+        config,
+        state=state,
+        spec=dataset.spec,
+        preprocessing=dataset.preprocessing,
+    )
     return folder
 
 
