@@ -228,12 +228,14 @@ class Plan:
 
     def _check(self, job: Job, dataset: Data, preset: Preset) -> None:
         check(
-            *(self.algorithm, job.configs, dataset),
+            self.algorithm,
+            job.configs,
+            dataset,
             num_steps=preset.num_steps,
-            **{
-                name: self.options[name]
-                for name in ("num_evaluations", "num_seeds", "seed", "seed_batch")
-            },
+            num_evaluations=self.options["num_evaluations"],
+            num_seeds=self.options["num_seeds"],
+            seed=self.options["seed"],
+            seed_batch=self.options["seed_batch"],
         )
         init = functools.partial(learner.init, self.algorithm, job.configs[0], dataset.spec)
         jax.eval_shape(init, jax.random.key(0))

@@ -18,8 +18,15 @@ from offrl_jax.types import InputError, did_you_mean
 
 Environment = str | Callable[[], Any] | None
 WHOLE = {  # settings
-    *("num_steps", "num_seeds", "seed", "seed_batch", "num_evaluations"),
-    *("num_evaluation_episodes", "keep_last", "keep_every", "host_memory_mb"),
+    "num_steps",
+    "num_seeds",
+    "seed",
+    "seed_batch",
+    "num_evaluations",
+    "num_evaluation_episodes",
+    "keep_last",
+    "keep_every",
+    "host_memory_mb",
 }
 PRESET_FIELDS = tuple(field.name for field in dataclasses.fields(Preset) if field.name != "config")
 

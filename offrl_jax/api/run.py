@@ -33,11 +33,9 @@ from offrl_jax.runs.progress import Progress
 from offrl_jax.runs.save import save_run
 from offrl_jax.types import InputError, Spec
 
-INTERNAL = {  # arguments of `runs.train.train` that users do not set
-    *("algorithm", "config", "dataset", "run_dir", "make_env", "record", "report"),
-    "setting_dirs",
-}
-SETTINGS = set(inspect.signature(training.train).parameters) - INTERNAL
+GIVEN = {"algorithm", "config", "dataset", "run_dir"}  # parameters of `train` itself
+INTERNAL = {"make_env", "record", "report", "setting_dirs"}  # which users do not set
+SETTINGS = set(inspect.signature(training.train).parameters) - GIVEN - INTERNAL
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -265,7 +263,9 @@ def train(
             stack.callback(settings["report"].close)
         try:
             result = training.train(
-                *(algorithm, config, dataset),
+                algorithm,
+                config,
+                dataset,
                 run_dir=run_dir,
                 num_steps=chosen.num_steps,
                 make_env=prepare.maker(environment),

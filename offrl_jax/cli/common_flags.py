@@ -10,29 +10,35 @@ DATASETS = (
 )
 COMMON = {
     "algorithm": (
-        *(flags.DEFINE_string, None),
+        flags.DEFINE_string,
+        None,
         "MODULE:NAME of your own algorithm, for the runs that it trained",
     ),
     "clip_actions": (
-        *(flags.DEFINE_bool, False),
+        flags.DEFINE_bool,
+        False,
         "clip actions outside their bounds, counted in a warning",
     ),
     "env_id": (
-        *(flags.DEFINE_string, None),
+        flags.DEFINE_string,
+        None,
         "registered environment, if the data name none or you want another",
     ),
     "networks": (
-        *(flags.DEFINE_list, []),
+        flags.DEFINE_list,
+        [],
         "MODULE:CLASS of your own networks in the runs, comma-separated",
     ),
     "observation_keys": (
-        *(flags.DEFINE_list, []),
+        flags.DEFINE_list,
+        [],
         "entries of a Dict observation that form the data's observations, in order",
     ),
     "seed": (flags.DEFINE_integer, 0, "the seed, or the first of several", 0),
     "seed_index": (flags.DEFINE_integer, 0, "which of a run's seeds, counted from 0", 0),
     "trust_dataset_env": (
-        *(flags.DEFINE_bool, False),
+        flags.DEFINE_bool,
+        False,
         "run the code that the data name for an unregistered environment",
     ),
 }

@@ -19,13 +19,24 @@ DIVERGENCE_LIMIT = 1.8446742974197924e19  # beyond it squares are not finite
 PRECISIONS = "default", "float32", "bfloat16"
 
 PRESET_FIELDS = (
-    *("num_steps", "normalize_observations", "reward_scale", "reward_bias"),
+    "num_steps",
+    "normalize_observations",
+    "reward_scale",
+    "reward_bias",
     "scale_rewards_by_return_range",
 )
 PASSED_ON = (  # flags that are arguments of runs.train
-    *("num_seeds", "seed", "seed_batch", "num_evaluations", "num_evaluation_episodes"),
-    *("matmul_precision", "host_memory_mb", "evaluation_timeout", "checkpoint_seconds"),
-    *("divergence_limit", "fail_on_divergence"),
+    "num_seeds",
+    "seed",
+    "seed_batch",
+    "num_evaluations",
+    "num_evaluation_episodes",
+    "matmul_precision",
+    "host_memory_mb",
+    "evaluation_timeout",
+    "checkpoint_seconds",
+    "divergence_limit",
+    "fail_on_divergence",
 )
 
 

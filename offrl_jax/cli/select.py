@@ -29,9 +29,19 @@ from offrl_jax.cli.help import section
 
 SCORES = "fqe", "initial_value", "soft_opc", "td_error"
 PASSED_ON = (  # flags that are arguments of `select`
-    *("by", "scores", "checkpoints", "num_online_episodes", "seed", "success_quantile"),
-    *("fqe_num_steps", "fqe_discount", "fqe_num_transitions"),
-    *("dataset", "observation_keys", "clip_actions", "trust_dataset_env"),
+    "by",
+    "scores",
+    "checkpoints",
+    "num_online_episodes",
+    "seed",
+    "success_quantile",
+    "fqe_num_steps",
+    "fqe_discount",
+    "fqe_num_transitions",
+    "dataset",
+    "observation_keys",
+    "clip_actions",
+    "trust_dataset_env",
 )
 
 with section("choice"):
