@@ -147,7 +147,9 @@ def dataset_from_arrays(
         logging.warning(
             "terminal and timeout of dataset %s are both set in %d of %d transitions; "
             "they are taken as true ends",
-            *(name, both, n),
+            name,
+            both,
+            n,
         )
     if num_actions is None:
         if are_whole:

@@ -129,6 +129,8 @@ def to_unit(
     elif outside.any():
         logging.warning(
             "actions of dataset %s are clipped to their bounds in %d of %d transitions",
-            *(name, outside.sum(), len(action)),
+            name,
+            outside.sum(),
+            len(action),
         )
     return np.clip(2.0 * (action - low) / spread - 1.0, -1.0, 1.0).astype(np.float32)

@@ -33,7 +33,9 @@ def normalize_observations(dataset: Data) -> Data:
         logging.warning(
             "%d of %d observation features of %s never vary (columns %s); later values that differ "
             "are divided by %g",
-            *(len(constant), len(mean), dataset.spec.name),
+            len(constant),
+            len(mean),
+            dataset.spec.name,
             ", ".join(map(str, constant[:5])) + (", ..." if len(constant) > 5 else ""),
             STD_FLOOR,
         )

@@ -37,6 +37,7 @@ def check_keys(name: str, keys: list[str]) -> None:
 def record(
     name: str,
     columns: Mapping[str, np.ndarray],
+    *,
     env_id: str | None,
     observation_keys: tuple[str, ...],
     reference: tuple[float, float] | None = None,

@@ -39,7 +39,13 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
     if not isinstance(env_id, str | None):
         raise InputError(f"attribute env_id of {name} is {env_id!r}; give env_id instead")
     return columns.record(
-        *(name, arrays, env_id, observation_keys, reference, task), attributes.get("num_actions")
+        name,
+        arrays,
+        env_id=env_id,
+        observation_keys=observation_keys,
+        reference=reference,
+        task=task,
+        num_actions=attributes.get("num_actions"),
     )
 
 

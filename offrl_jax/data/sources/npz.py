@@ -54,8 +54,12 @@ def read(name: str, env_id: str | None, observation_keys: tuple[str, ...]) -> Re
         recorded_keys = np.ravel(description.get("observation_keys", ())).tolist()
         observation_keys = observation_keys or tuple(map(str, recorded_keys))
     return columns.record(
-        *(name, arrays, env_id or None, observation_keys, None, task),
-        description.get("num_actions"),
+        name,
+        arrays,
+        env_id=env_id or None,
+        observation_keys=observation_keys,
+        task=task,
+        num_actions=description.get("num_actions"),
     )
 
 

@@ -57,8 +57,13 @@ def open_folder(name: str, *, trust_dataset_env: bool = False) -> HostDataset:
         if (folder / shard_name(len(rows))).exists():
             raise ValueError(f"rows of {len(rows)} shards, but there is {shard_name(len(rows))}")
     except (
-        *(OSError, ValueError, KeyError, TypeError, AttributeError),
-        *(OverflowError, RecursionError),
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
     ) as error:
         raise InputError(
             f"{DESCRIPTION} of {name} cannot be used ({type(error).__name__}: {error}); write the "

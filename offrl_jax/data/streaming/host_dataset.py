@@ -129,8 +129,11 @@ class HostDataset(Data):
         work = [
             functools.partial(
                 _read,
-                *(self._columns(field)[shard], rows[start:stop] - self._starts[shard]),
-                *(self._change(field), found[field], order[start:stop]),
+                self._columns(field)[shard],
+                rows[start:stop] - self._starts[shard],
+                change=self._change(field),
+                out=found[field],
+                places=order[start:stop],
             )
             for shard, (start, stop) in enumerate(itertools.pairwise(bounds))
             if start < stop
@@ -192,7 +195,9 @@ class HostDataset(Data):
                 part = slice(max(0, stop - at_once), stop)
                 last = episode[stop - 1]
                 returns = returns_to_go(
-                    *(change(reward[part]), np.asarray(episode[part]), self.discount),
+                    change(reward[part]),
+                    np.asarray(episode[part]),
+                    self.discount,
                     after=after if last == following else 0.0,
                 )
                 whole[self._starts[shard] + part.start : self._starts[shard] + stop] = returns
@@ -206,6 +211,7 @@ class HostDataset(Data):
 def _read(
     column: np.ndarray,
     rows: np.ndarray,
+    *,
     change: Callable[[np.ndarray], np.ndarray],
     out: np.ndarray,
     places: np.ndarray,
