@@ -199,7 +199,8 @@ def _image(name: str, alt: str, draw: Callable[[Any], None], height: float = 3.2
             rows = -(-len(handles) // columns)
             figure.set_figheight(height + 0.21 * rows)
             figure.legend(
-                *(handles, labels),
+                handles,
+                labels,
                 loc="outside lower center",
                 ncols=columns,
                 frameon=False,

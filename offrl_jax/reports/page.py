@@ -92,7 +92,11 @@ def _scores(study: Study) -> list[Part]:
 
 def _table(task: Task, groups: list[Group], others: dict[str, list[Published]]) -> Table:
     header = [
-        *("algorithm", f"mean {task.measure}", "interquartile mean", "95% interval", "seeds"),
+        "algorithm",
+        f"mean {task.measure}",
+        "interquartile mean",
+        "95% interval",
+        "seeds",
         "best of k evaluations*",
     ]
     rows = [_score_row(group) for group in groups]
@@ -122,8 +126,12 @@ def _score_row(group: Group) -> list[str]:
         return [name, "–", "–", "–", seeds, best]
     estimate = over_seeds(scores)
     return [
-        *(name, f"{scores.mean():.1f}", f"{estimate.value:.1f}", interval(estimate)),
-        *(seeds, best),
+        name,
+        f"{scores.mean():.1f}",
+        f"{estimate.value:.1f}",
+        interval(estimate),
+        seeds,
+        best,
     ]
 
 

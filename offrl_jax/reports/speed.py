@@ -12,16 +12,18 @@ from offrl_jax.networks.text import written
 from offrl_jax.networks.values import NETWORKS
 
 COLUMNS = (
-    *(
-        "shape",
-        "algorithm",
-        "networks",
-        "batch",
-        "seeds × settings",
-        "updates/s",
-        "lowest to highest",
-    ),
-    *("compile", "memory", "device peak", "operations / minimum", "of the product's rate"),
+    "shape",
+    "algorithm",
+    "networks",
+    "batch",
+    "seeds × settings",
+    "updates/s",
+    "lowest to highest",
+    "compile",
+    "memory",
+    "device peak",
+    "operations / minimum",
+    "of the product's rate",
 )
 
 

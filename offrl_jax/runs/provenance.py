@@ -16,8 +16,20 @@ from offrl_jax import environments
 from offrl_jax.devices import num_cores
 
 PACKAGES = (
-    *("offrl-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "orbax-checkpoint"),
-    *("gymnasium", "gymnasium-robotics", "mujoco", "box2d", "minari", "h5py"),
+    "offrl-jax",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "numpy",
+    "scipy",
+    "orbax-checkpoint",
+    "gymnasium",
+    "gymnasium-robotics",
+    "mujoco",
+    "box2d",
+    "minari",
+    "h5py",
 )
 
 
