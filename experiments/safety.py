@@ -37,7 +37,12 @@ from offrl_jax.safety.settings import METHODS, SafetyConfig
 from offrl_jax.types import InputError, Key
 
 DEFAULT = [
-    *("csc", "unconstrained", "lagrangian", "no_shield", "ordinary_sign", "csc_pointwise"),
+    "csc",
+    "unconstrained",
+    "lagrangian",
+    "no_shield",
+    "ordinary_sign",
+    "csc_pointwise",
     "reinforce",
 ]
 flags.DEFINE_enum("task", "point", tuple(worlds.TASKS), "what moves among the traps")
@@ -140,11 +145,16 @@ def _trained(config: SafetyConfig, task: worlds.TrapTask, keys: Key) -> dict[str
 
 
 def _curve(name: str, found: dict[str, Any]) -> safe_exploration.Curve:
-    columns = (
-        *("episodes/accidents", "episodes/num", "episodes/return"),
-        *("random/accidents", "final/return", "final/accidents"),
-    )
-    return safe_exploration.Curve(name, *(np.array(found[column], float) for column in columns))
+    columns = {
+        "accidents": "episodes/accidents",
+        "episodes": "episodes/num",
+        "episode_return": "episodes/return",
+        "random_accidents": "random/accidents",
+        "final_return": "final/return",
+        "final_accidents": "final/accidents",
+    }
+    arrays = {field: np.array(found[column], float) for field, column in columns.items()}
+    return safe_exploration.Curve(name, **arrays)
 
 
 if __name__ == "__main__":

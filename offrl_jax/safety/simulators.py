@@ -130,9 +130,18 @@ class HostWorlds:
                 last = info["final_obs"]
                 after[end] = np.stack([last[i] for i in np.flatnonzero(end)])
             self._return = self._return + reward.astype(np.float32)
-            row = (
-                *(seen, choice.action, reward, terminal, after, terminal, truncation & ~terminal),
-                *(self._is_first, self._return, choice.is_fallback, choice.num_refused),
+            row = Rollout(
+                observation=seen,
+                action=choice.action,
+                reward=reward,
+                cost=terminal,
+                next_observation=after,
+                terminal=terminal,
+                truncation=truncation & ~terminal,
+                is_first=self._is_first,
+                episode_return=self._return,
+                is_fallback=choice.is_fallback,
+                num_refused=choice.num_refused,
             )
             rows.append(row)
             self._observation = observation.astype(np.float32)

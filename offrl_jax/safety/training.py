@@ -157,7 +157,8 @@ def _collect(
         fresh = jax.vmap(partial(reset, task))(jax.random.split(reset_key, end.shape[0]))
         now = jax.tree.map(
             lambda new, old: jnp.where(end.reshape(-1, *(1,) * (old.ndim - 1)) > 0, new, old),
-            *(fresh, after.world),
+            fresh,
+            after.world,
         )
         return (now, episode_return * (1.0 - end), end), row
 
