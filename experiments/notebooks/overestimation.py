@@ -118,7 +118,9 @@ study.barh(rows, list(recorded.values()), color=signs)
 for row, difference in zip(rows, recorded.values(), strict=True):
     text = f"{difference:+.0f}" if abs(difference) < 1e4 else f"{difference:+.1e}"
     study.annotate(
-        *(text, (difference, row), (4 if difference > 0 else -4, 0)),
+        text,
+        xy=(difference, row),
+        xytext=(4 if difference > 0 else -4, 0),
         textcoords="offset points",
         va="center",
         ha="left" if difference > 0 else "right",

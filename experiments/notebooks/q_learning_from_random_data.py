@@ -115,7 +115,14 @@ ends = np.asarray(world.goal | world.trap)
 direction = step[np.asarray(q.argmax(1))]
 y, x = world.cell[~ends].T
 policy.quiver(
-    *(x, y, *direction[~ends].T), pivot="mid", angles="xy", scale=1.6, scale_units="xy", width=0.01
+    x,
+    y,
+    *direction[~ends].T,
+    pivot="mid",
+    angles="xy",
+    scale=1.6,
+    scale_units="xy",
+    width=0.01,
 )
 for axes in (visits, policy):
     for letter, where in (("G", world.goal), ("X", world.trap)):
