@@ -128,8 +128,10 @@ def _parse(main: Callable, config_type: type | None, argv: list[str]) -> list[st
         if not asks_help:
             return FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, list(FLAGS), n=1)
-        hint = f"; did you mean --{near[0]}?" if near else "; see --help"
+        group, dot, _ = error.flagname.rpartition(".")  # alike in itself, which is no likeness
+        names = {name.removeprefix(group + dot): name for name in FLAGS if name.startswith(group)}
+        near = difflib.get_close_matches(error.flagname.removeprefix(group + dot), names, n=1)
+        hint = f"; did you mean --{names[near[0]]}?" if near else "; see --help"
         _fail(f"there is no flag --{error.flagname}{hint}")
     except flags.Error as error:
         _fail(error)

@@ -17,6 +17,7 @@ VALUES = {  # by absl's name of a flag's type
     "float": "=X",
     "int": "=N",
     "integers": "=N,N",
+    "network": "=NETWORK",
     "string enum": "=NAME",
     "values": "=A,B",
 }

@@ -6,7 +6,9 @@
 
 Settings that are not given come from the preset for the algorithm and the dataset's domain, or else
 from the defaults. --algorithm=cql --help lists the settings of CQL as well. --algorithm=mine:mine
-is the Algorithm mine of your module mine; offrl new-algorithm writes one.
+is the Algorithm mine of your module mine; offrl new-algorithm writes one. A NETWORK is hidden sizes
+such as 256x256, a module with fields such as MLP(hidden_sizes=64x64,layer_norm=true), or your own
+such as my_module:Mine(width=64).
 
 The same --run_dir resumes a run from its newest whole checkpoint. SIGTERM and Ctrl-C save and stop;
 a second one exits at once. Exit codes: 0 done, 2 bad input, 3 failed (FAILED.json in the run

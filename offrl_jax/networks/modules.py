@@ -153,10 +153,11 @@ def fields_of(network: nn.Module | type[nn.Module]) -> list[dataclasses.Field]:
 
 
 def one_line(network: nn.Module) -> str:
-    """The module as Python makes it, but for fields at their defaults."""
-    values = {f.name: (getattr(network, f.name), f.default) for f in fields_of(network)}
-    changed = (f"{name}={x!r}" for name, (x, default) in values.items() if x != default)
-    return f"{type(network).__name__}({', '.join(changed)})"
+    """The module as Python makes it, without the fields after the first that have their default."""
+    first, *others = fields_of(network)
+    shown = [first, *(f for f in others if getattr(network, f.name) != f.default)]
+    fields = (f"{f.name}={getattr(network, f.name)!r}" for f in shown)
+    return f"{type(network).__name__}({', '.join(fields)})"
 
 
 def takes(network: nn.Module, name: str) -> bool:

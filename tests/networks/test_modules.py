@@ -255,3 +255,11 @@ def test_bfloat16_is_of_hidden_layers_alone():
     for of_actions in rounded:
         error = np.abs(of_actions - exact[..., : of_actions.shape[-1]])
         assert 1e-5 < error.max() < 0.02  # 8 bits of numbers about 1
+
+
+def test_networks_print_on_one_line():
+    network = Encoded(MLP((4,), layer_norm=True), MLP())
+    assert repr(network) == (
+        "Encoded(encoder=MLP(hidden_sizes=(4,), layer_norm=True), "
+        "network=MLP(hidden_sizes=(256, 256)))"
+    )
