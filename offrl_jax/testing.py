@@ -1,7 +1,6 @@
-"""The contract of algorithms, networks and datasets, checked by functions that raise: for your own
-tests.
+"""Checks of algorithms, networks and datasets, for your own tests.
 
-Each check trains tiny networks on random data, and raises AssertionError with a sentence.
+Each check works on small random data and raises AssertionError with one sentence.
 """
 
 import dataclasses
@@ -85,23 +84,24 @@ def check_dataset(dataset: Dataset) -> None:
 
 
 def check_network(network: Any, *, spec: Spec | None = None) -> None:
-    """Checks that a network can be a setting: its fields are fixed values, an equal one is the same
-    program, and it maps one state, and one action or several, to a vector of features each.
+    """Checks that a network can be a setting: it compares by value, has only parameters, and maps
+    each state, with one or several actions, to one finite vector that depends on no other row.
 
     Args:
       network: A Linen module.
-      spec: The sizes of observations and actions; by default 5 and 3.
+      spec: Sizes of observations and actions; by default 5 and 3.
 
     Raises:
-      AssertionError: what is broken.
-      InputError: if a field is no fixed value, or the module keeps more than parameters.
+      AssertionError: if two copies differ, outputs are not finite, or outputs depend on other rows.
+      InputError: if a field is not a number, string, tuple or module, the module has variables that
+        are not parameters, or the output has a wrong shape.
     """
     values.check_network("network", network)
     name, spec = type(network).__name__, spec or random_dataset().spec
     again = network.copy()
     _check(
         again == network and hash(again) == hash(network),
-        f"two modules {name} with the same fields differ; each run would compile again",
+        f"two {name} modules with equal fields are not equal; each run would compile anew",
     )
     observation_key, action_key, key = jax.random.split(jax.random.key(7), 3)
     observation = jax.random.normal(observation_key, (NUM_OBSERVATIONS, spec.observation_size))
@@ -109,22 +109,25 @@ def check_network(network: Any, *, spec: Spec | None = None) -> None:
     if not requires_action(network):
         params = jax.jit(init_outputs, static_argnums=(0, 1))(network, 2, key, observation)
         found = outputs(network, params, observation)
-        _check(found.shape == (NUM_OBSERVATIONS, 2), f"{name} gives {found.shape} for states")
-        _check(np.isfinite(found).all(), f"{name} gives numbers that are not finite")
+        _check(
+            found.shape == (NUM_OBSERVATIONS, 2),
+            f"outputs of {name} for states have shape {found.shape}",
+        )
+        _check(np.isfinite(found).all(), f"outputs of {name} are not finite")
         each = jnp.stack([outputs(network, params, row[None])[0] for row in observation])
         _check_close(f"outputs of {name} for several states", found, each)
     critic = jax.jit(init_critics, static_argnums=(0, 1, 2))(network, 2, spec.bare(), key)
     several = critic_values(network, critic, observation, action)
     shape = 2, NUM_OBSERVATIONS, action.shape[1]
-    _check(several.shape == shape, f"{name} gives {several.shape} for several actions, not {shape}")
-    _check(np.isfinite(several).all(), f"{name} gives numbers that are not finite")
+    _check(several.shape == shape, f"values of {name} have shape {several.shape}, not {shape}")
+    _check(np.isfinite(several).all(), f"outputs of {name} are not finite")
     one_by_one = [critic_values(network, critic, observation, a) for a in action.swapaxes(0, 1)]
-    _check_close(f"values of {name} of several actions", several, jnp.stack(one_by_one, axis=-1))
+    _check_close(f"values of {name} for several actions", several, jnp.stack(one_by_one, axis=-1))
 
 
 def small_config(algorithm: Algorithm, **settings: Any) -> Any:
-    """The default config with two layers of 16 units for each MLP, small batches and short phases,
-    and then the given settings. Phases are recognised by the names of fields."""
+    """The default config with two layers of 16 units in each MLP, small batches and short phases
+    (fields named `num_*_steps`). The given settings override these."""
     defaults = algorithm.Config()
     small = {}
     for field in dataclasses.fields(defaults):

@@ -1,8 +1,7 @@
-"""What algorithms compute with networks: outputs through a linear head, policies, values, and
-ensembles of critics.
+"""Policies, values and ensembles of critics: networks with a linear head.
 
-Parameters are dictionaries: `network` and `head` of one network; of an ensemble `members`, stacked
-over E, and `encoder`, which the members share, where the network is `Encoded`.
+Parameters are dictionaries. One network has `network` and `head`. An ensemble has `members`,
+stacked over E; if the network is `Encoded`, it also has `encoder`, which the members share.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ LOG_STD_RANGE = (-5.0, 2.0)  # EDAC, IQL
 
 
 class Headed(nn.Module):
-    """A network's features through a linear head."""
+    """A network followed by a linear head."""
 
     network: nn.Module
     output_size: int
@@ -43,11 +42,11 @@ def init_outputs(
     observation: Float[Array, "*B O"],
     action: Float[Array, "... A"] | None = None,
 ) -> Any:
-    """Parameters of a network with `output_size` outputs for inputs of these shapes.
+    """Initialises a network with `output_size` outputs for inputs of these shapes.
 
     Raises:
-      InputError: if the network has other variables than parameters, or makes anything else than
-        one vector of each input.
+      InputError: if the network has variables that are not parameters, or does not return one
+        vector for each input.
     """
     return _init(Headed(network, output_size), key, observation, action)
 
@@ -60,13 +59,13 @@ def outputs(
     *,
     key: Key | None = None,
 ) -> Float[Array, "... F"]:
-    """The outputs for s, or for (s, a); a key drops units out."""
+    """The outputs for s, or for (s, a). Dropout is active if a key is given."""
     module = Headed(network, params["head"]["bias"].shape[-1])
     return module.apply({"params": params}, observation, action, key)
 
 
 def init_policy(network: nn.Module, output_size: int, spec: Spec, key: Key) -> Any:
-    """Parameters of a network of the state with `output_size` outputs."""
+    """Initialises a network that maps states to `output_size` outputs."""
     return init_outputs(network, output_size, key, jnp.zeros((1, spec.observation_size)))
 
 
@@ -78,8 +77,8 @@ def gaussian_policy(
     log_std_range: tuple[float, float] = LOG_STD_RANGE,
     key: Key | None = None,
 ) -> TanhGaussian:
-    """π(·|s), a tanh-Gaussian: of 2A outputs the first are means, the others log standard
-    deviations."""
+    """π(·|s), a tanh-Gaussian. The first A of 2A outputs are means, the others log standard
+    deviations, clipped to `log_std_range`."""
     mean, log_std = jnp.split(outputs(network, params, observation, key=key), 2, axis=-1)
     return TanhGaussian(mean, jnp.clip(log_std, *log_std_range))
 
@@ -87,19 +86,19 @@ def gaussian_policy(
 def categorical_policy(
     network: nn.Module, params: Any, observation: Float[Array, "*B O"], *, key: Key | None = None
 ) -> Categorical:
-    """π(·|s) over discrete actions, whose logits are the outputs."""
+    """π(·|s) over discrete actions; the outputs are its logits."""
     return Categorical(outputs(network, params, observation, key=key))
 
 
 def deterministic_policy(
     network: nn.Module, params: Any, observation: Float[Array, "*B O"], *, key: Key | None = None
 ) -> Float[Array, "*B A"]:
-    """π(s) in (−1, 1), the outputs through tanh."""
+    """π(s) = tanh(outputs), in (−1, 1)."""
     return jnp.tanh(outputs(network, params, observation, key=key))
 
 
 def init_tanh_mean_policy(network: nn.Module, spec: Spec, key: Key) -> Any:
-    """Parameters of a `tanh_mean_policy`, its standard deviations 1."""
+    """Initialises a `tanh_mean_policy` with standard deviations of 1."""
     mean = init_policy(network, spec.action_size, spec, key)
     return {"mean": mean, "log_std": jnp.zeros(spec.action_size)}
 
@@ -114,7 +113,7 @@ def tanh_mean_policy(
 
 
 def init_value(network: nn.Module, spec: Spec, key: Key) -> Any:
-    """Parameters of V."""
+    """Initialises V."""
     return init_policy(network, 1, spec, key)
 
 
@@ -126,7 +125,7 @@ def state_value(
 
 
 def init_critics(network: nn.Module, num_critics: int, spec: Spec, key: Key) -> Any:
-    """Parameters of E = `num_critics` independent critics."""
+    """Initialises E = `num_critics` critics from independent keys."""
     observation, action = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
     shared = {}
     if isinstance(network, Encoded):
@@ -145,7 +144,7 @@ def critic_values(
     observation: Float[Array, "B O"],
     action: Float[Array, "B *N A"],
 ) -> Float[Array, "E B *N"]:
-    """Q_k(s, a) of every critic, for one action a state or several."""
+    """Q_k(s, a) of every critic, for one or several actions per state."""
     return jax.vmap(_member(network, params, observation), (0, None))(params["members"], action)
 
 
@@ -163,7 +162,7 @@ def critic_values_and_slopes(
 
 
 def _member(network: nn.Module, params: Any, observation: Float[Array, "B O"]) -> Callable:
-    """Q_k as a function of its parameters and actions, the states encoded once for all k."""
+    """Q_k as a function of its parameters and actions. States are encoded once for all k."""
     if isinstance(network, Encoded):
         observation = _encoded(network, params, observation)
         network = network.network
@@ -171,12 +170,12 @@ def _member(network: nn.Module, params: Any, observation: Float[Array, "B O"]) -
 
 
 def first(critic: Any) -> Any:
-    """The parameters of Q_1 alone, an ensemble of one."""
+    """Parameters of the first critic, as an ensemble of one."""
     return critic | {"members": jax.tree.map(lambda x: x[:1], critic["members"])}
 
 
 class _Features(nn.Module):
-    """A network's features, named like those under a head."""
+    """A network without a head, with the parameter names of `Headed`."""
 
     network: nn.Module
 
@@ -194,12 +193,12 @@ def _encoded(
 
 
 def _init(module: Headed | _Features, key: Key, observation: Array, action: Any = None) -> Any:
-    """Raises InputError if the module has other variables than parameters."""
+    """Raises InputError if the module has variables that are not parameters."""
     variables = module.init(key, observation, action)
     if others := set(variables) - {"params"}:
         raise InputError(
-            f"{type(module.network).__name__} keeps {', '.join(sorted(others))} beside its "
-            "parameters, which training would not update; use layers without such variables, such "
-            "as LayerNorm in place of BatchNorm"
+            f"{type(module.network).__name__} has the variables {', '.join(sorted(others))} "
+            "beside its parameters, which training does not update; use layers with parameters "
+            "only, such as LayerNorm in place of BatchNorm"
         )
     return variables["params"]

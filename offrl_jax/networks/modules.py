@@ -1,4 +1,4 @@
-"""Networks as values: static, hashable Flax Linen modules that map inputs to features."""
+"""Networks: static, hashable Flax Linen modules that map inputs to features."""
 
 import dataclasses
 import inspect
@@ -16,7 +16,7 @@ ACTIVATIONS = {
     name: getattr(nn, name) for name in ("relu", "gelu", "elu", "silu", "leaky_relu", "tanh")
 }
 INITIALIZERS = {
-    # U(±1/√fan_in), PyTorch's default and so the one behind most published offline-RL results
+    # U(±1/√fan_in), the default of PyTorch and so of most published offline-RL code
     "torch": nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
     "orthogonal": nn.initializers.orthogonal(2**0.5),
     "glorot": nn.initializers.glorot_uniform(),
@@ -24,25 +24,25 @@ INITIALIZERS = {
 
 
 def layer_type() -> Any:
-    """The type that hidden layers compute in: bfloat16 where `jax.default_matmul_precision` is
-    `BFLOAT16`, which XLA itself ignores on CPUs; None, the type of their inputs, otherwise.
-    Parameters and a network's outputs are float32 either way."""
+    """The dtype of hidden layers' computation: bfloat16 if `jax.default_matmul_precision` is
+    `BFLOAT16`, which XLA ignores on CPUs; otherwise None, the dtype of their inputs. Parameters and
+    outputs of networks are always float32."""
     return jnp.bfloat16 if jax.config.jax_default_matmul_precision == BFLOAT16 else None
 
 
 class MLP(nn.Module):
-    """Dense layers, each followed by its activation and, if asked for, a LayerNorm and dropout.
+    """Dense layers, each followed by an activation and optionally LayerNorm and dropout.
 
-    Of (s, a) the first layer is one on [s, a]. With several actions a state, (B, N, A), it is the
-    sum of a state part, computed once a state, and an action part.
+    The first layer takes s, or [s, a] if an action is given. For several actions per state,
+    (B, N, A), it adds a state part, computed once per state, and an action part.
 
     Attributes:
-      hidden_sizes: Units of each layer; the last layer's outputs are the features.
+      hidden_sizes: Number of units in each layer. The last layer returns the features.
       activation: One of `ACTIVATIONS`.
       layer_norm: Whether a LayerNorm follows each activation.
-      dropout: Share of units dropped after each layer in calls with a key. Part of the program: to
-        sweep it compiles a program for each value.
-      initializer: Of the layers' weights, one of `INITIALIZERS`; biases start at 0.
+      dropout: Fraction of units dropped after each layer in calls with a key, 0 to 0.9. It is
+        static: a sweep compiles a program for each value.
+      initializer: Initialiser of the weights, one of `INITIALIZERS`. Biases start at 0.
     """
 
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -76,7 +76,7 @@ class MLP(nn.Module):
         return one_line(self)
 
     def validate(self) -> None:
-        """Raises InputError if a field has another type or is out of range."""
+        """Raises InputError if a field has a wrong type or is out of range."""
         sizes = self.hidden_sizes
         if not (
             isinstance(sizes, tuple)
@@ -98,7 +98,7 @@ class MLP(nn.Module):
 
 
 class _StateActionDense(nn.Module):
-    """A dense layer on [s, a], for one action a state (B, A) or several (B, N, A)."""
+    """A dense layer on [s, a], for one action per state (B, A) or several (B, N, A)."""
 
     size: int
     kernel_init: Any
@@ -121,11 +121,11 @@ class _StateActionDense(nn.Module):
 
 
 class Encoded(nn.Module):
-    """An encoder in front of a network. An ensemble repeats the network alone, and encodes each
-    state once.
+    """An encoder in front of a network. The members of an ensemble share the encoder, which runs
+    once per state.
 
     Attributes:
-      encoder: Maps observations (B, ...) to features (B, F).
+      encoder: Maps observations (B, O) to features (B, F).
       network: Takes these features in place of observations.
     """
 
@@ -148,12 +148,12 @@ class Encoded(nn.Module):
 
 
 def fields_of(network: nn.Module | type[nn.Module]) -> list[dataclasses.Field]:
-    """The fields that a user sets."""
+    """The fields that users set: all but Flax's `parent` and `name`."""
     return [f for f in dataclasses.fields(network) if f.init and f.name not in ("parent", "name")]
 
 
 def one_line(network: nn.Module) -> str:
-    """The module as Python makes it, without the fields after the first that have their default."""
+    """The module as a Python expression: its first field, and those not at their defaults."""
     first, *others = fields_of(network)
     shown = [first, *(f for f in others if getattr(network, f.name) != f.default)]
     fields = (f"{f.name}={getattr(network, f.name)!r}" for f in shown)
@@ -166,7 +166,7 @@ def takes(network: nn.Module, name: str) -> bool:
 
 
 def requires_action(network: nn.Module) -> bool:
-    """Whether the network maps (s, a) alone, and not s."""
+    """Whether the network needs an action."""
     if isinstance(network, Encoded):
         return requires_action(network.network)
     action = inspect.signature(type(network).__call__).parameters.get("action")
@@ -179,18 +179,19 @@ def features(
     action: Float[Array, "... A"] | None = None,
     key: Key | None = None,
 ) -> Float[Array, "... F"]:
-    """What the network makes of s, or of (s, a) for one action a state or several.
+    """The network's features of s, or of (s, a) for one or several actions per state.
 
-    A network without a parameter `action` takes [s, a] in place of s. One with a parameter `key`
-    receives the key, which is for dropout and None in evaluation.
+    If `__call__` has no parameter `action`, the network receives [s, a] in place of s. If it has a
+    parameter `key`, it receives the dropout key, which is None in evaluation.
 
     Raises:
-      InputError: if it takes an action and there is none, or makes no vector of each input.
+      InputError: if the network needs an action and none is given, or does not return one vector
+        for each input.
     """
     if action is None and requires_action(network):
         raise InputError(
-            f"{type(network).__name__} takes an action, but here it is a network of the state "
-            "alone; give one whose __call__ has no action, or action=None"
+            f"{type(network).__name__} needs an action, but a network of states is required "
+            "here; give a module whose __call__ has no parameter action, or has action=None"
         )
     leading = (observation if action is None else action).shape[:-1]
     inputs = (observation,) if action is None else (observation, action)
@@ -202,12 +203,12 @@ def features(
     x = network(*inputs, **({"key": key} if takes(network, "key") else {}))
     if x.shape[:-1] != leading:
         raise InputError(
-            f"{type(network).__name__} makes features of shape {x.shape} of inputs of shape "
+            f"{type(network).__name__} returns shape {x.shape} for inputs of shape "
             f"{inputs[0].shape}; it must return one vector for each input"
         )
     return x
 
 
 def row(vector: Float[Array, "F"], ndim: int) -> jax.Array:
-    """The vector as the last of `ndim` axes."""
+    """Reshapes the vector to `ndim` axes, all of size 1 but the last."""
     return vector.reshape((1,) * (ndim - 1) + (-1,))

@@ -1,4 +1,4 @@
-"""Optimiser steps. Rates may be traced, so that they can be swept."""
+"""Optimiser steps. Learning rates may be traced, so they can be swept in one program."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,18 +21,18 @@ class Trainable(NamedTuple):
 
     @classmethod
     def create(cls, params: Any, optimizer: str = "adam") -> "Trainable":
-        """Fresh: the state of one of `OPTIMIZERS`, which holds no learning rate."""
+        """Parameters with a new state of one of `OPTIMIZERS`. The state holds no learning rate."""
         return cls(params, OPTIMIZERS[optimizer](0.0).init(params))
 
     def step(self, gradient: Any, learning_rate: Scalar, optimizer: str = "adam") -> "Trainable":
-        """The next parameters and state."""
+        """Parameters and state after one step along this gradient."""
         updates, opt_state = OPTIMIZERS[optimizer](learning_rate).update(gradient, self.opt_state)
         return Trainable(optax.apply_updates(self.params, updates), opt_state)
 
     def minimize(
         self, loss: Callable[[Any], tuple], learning_rate: Scalar, optimizer: str = "adam"
     ) -> tuple["Trainable", Any]:
-        """One `step` on `loss(params) -> (loss, auxiliary)`, and the auxiliary."""
+        """One gradient step on `loss(params) -> (loss, auxiliary)`. Returns the auxiliary too."""
         gradient, auxiliary = jax.grad(loss, has_aux=True)(self.params)
         return self.step(gradient, learning_rate, optimizer), auxiliary
 
@@ -40,7 +40,7 @@ class Trainable(NamedTuple):
 def cosine_rate(
     learning_rate: Scalar, step: Int[Array, ""], num_steps: int
 ) -> Scalar | Float[Array, ""]:
-    """½ (1 + cos(π min(step / num_steps, 1))) times the rate; the rate itself for num_steps = 0."""
+    """learning_rate · ½ (1 + cos(π min(step / num_steps, 1))); constant if num_steps = 0."""
     if num_steps == 0:
         return learning_rate
     return learning_rate * 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.minimum(step / num_steps, 1.0)))

@@ -1,5 +1,8 @@
-"""ReLU critics, which are linear while the same units are alive: Q, its slope in the actions, and
-the gradient of a function of both in fewer passes than automatic differentiation takes."""
+"""ReLU critics: Q, ∇_a Q, and the parameters' gradient of a function of both.
+
+A ReLU network is linear while its active units stay the same. This saves passes over automatic
+differentiation.
+"""
 
 from typing import Any
 
@@ -12,14 +15,14 @@ from offrl_jax.types import Array, Bool, Float
 
 
 def is_piecewise_linear(network: nn.Module) -> bool:
-    """Whether the network is an MLP of ReLU layers alone; a subclass may compute something else."""
+    """Whether the network is an MLP of ReLU layers only. Subclasses may compute something else."""
     return type(network) is MLP and network.activation == "relu" and not network.layer_norm
 
 
 def values_and_slopes(
     critic: Any, observation: Float[Array, "B O"], action: Float[Array, "B A"]
 ) -> tuple[Float[Array, "E B"], Float[Array, "E B A"], list[Bool[Array, "E B _"]]]:
-    """Q_k(s, a) and ∇_a Q_k(s, a) of every critic, and which of its hidden units are alive."""
+    """Q_k(s, a), ∇_a Q_k(s, a) and the active hidden units of every critic."""
 
     def of_member(params: Any) -> tuple[Array, Array, list[Array]]:
         def q_of(action: Array) -> tuple[Array, list[Array]]:
@@ -40,12 +43,20 @@ def gradient_of_both(
     of_value: Float[Array, "E B"],
     of_slope: Float[Array, "E B A"],
 ) -> Any:
-    """The gradient in the parameters of Σ_kb c Q_k(s, a) + ⟨v, ∇_a Q_k(s, a)⟩, with c = `of_value`
-    and v = `of_slope`.
+    """The parameters' gradient of Σ_kb { c Q_k(s, a) + ⟨v, ∇_a Q_k(s, a)⟩ }, c = `of_value`,
+    v = `of_slope`.
 
-    With its units fixed a ReLU network is linear, so this sum is one pass over (c s, c a + v) with
-    biases c b: instead of one backward pass for Q and two for its slope, one for the slope and one
-    for both.
+    With its active units fixed, a ReLU network is linear. The sum is then its output for inputs
+    (c s, c a + v) and biases scaled by c, so one backward pass serves both terms. Automatic
+    differentiation takes three: one for Q and two for ∇_a Q.
+
+    Args:
+      critic: Parameters of the ensemble.
+      observation: s.
+      action: a.
+      alive: Active units, from `values_and_slopes`.
+      of_value: c, the derivative in each Q_k(s, a).
+      of_slope: v, the derivative in each ∇_a Q_k(s, a).
     """
 
     def linear(params: Any, alive: list[Array], c: Array, v: Array) -> Array:
@@ -58,8 +69,8 @@ def gradient_of_both(
 def _forward(
     params: Any, observation: Array, action: Array, scale: Array, alive: list[Array] | None = None
 ) -> tuple[Array, list[Array]]:
-    """Q (B,) of one critic and which hidden units are alive; given those, the linear map that the
-    critic is while they are, its observation and biases times `scale` (B,)."""
+    """Q (B,) and the active hidden units of one critic. With `alive` given, these units are active
+    instead. `scale` (B,) multiplies observations and biases."""
     layers = [params["network"][f"Dense_{i}"] for i in range(len(params["network"]))]
     state_kernel, action_kernel = jnp.split(layers[0]["kernel"], [observation.shape[1]])
     x, found = scale[:, None] * (observation @ state_kernel) + action @ action_kernel, []

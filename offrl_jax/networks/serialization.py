@@ -1,4 +1,4 @@
-"""Networks and the settings that hold them as JSON. Reading imports nothing that a file names."""
+"""Converts configs and networks to JSON and back. Reading a file never imports code it names."""
 
 import dataclasses
 from typing import Any
@@ -11,13 +11,13 @@ from offrl_jax.types import InputError
 
 
 def settings_to_json(settings: Any) -> dict[str, Any]:
-    """The fields of a config or a preset as JSON's types. A network is written by name with all its
-    fields, but for those that keep a function as their default."""
+    """The fields of a config or a preset as JSON types. A network becomes its class's name and its
+    fields, without fields whose default is a function."""
     return {f.name: to_json(getattr(settings, f.name)) for f in dataclasses.fields(settings)}
 
 
 def to_json(value: Any) -> Any:
-    """A setting's value as JSON's types."""
+    """A setting's value as JSON types."""
     if isinstance(value, nn.Module):
         found = {f.name: getattr(value, f.name) for f in fields_of(value)}
         plain = {name: to_json(x) for name, x in found.items() if is_plain(x)}
@@ -30,14 +30,14 @@ def to_json(value: Any) -> Any:
 def config_from_json(
     config_type: type, fields: dict[str, Any], networks: Networks, path: object
 ) -> Any:
-    """The config that `settings_to_json` wrote. Only modules among `networks` are made; nothing is
-    imported.
+    """Reads a config that `settings_to_json` wrote. Only classes in `networks` are instantiated,
+    and nothing is imported. Missing fields take their defaults.
 
     Args:
-      config_type: Its class.
-      fields: What was written.
-      networks: Modules by name.
-      path: The file, for errors.
+      config_type: The class of the config.
+      fields: The JSON object.
+      networks: Network classes by name.
+      path: The file, for error messages.
 
     Raises:
       InputError: if a field is unknown, or a network is not one of `networks`.
@@ -52,7 +52,7 @@ def config_from_json(
 
 
 def from_json(value: Any, networks: Networks, path: object) -> Any:
-    """The setting's value that `to_json` wrote, as `config_from_json` reads it."""
+    """Reads a value that `to_json` wrote. Arguments and errors are those of `config_from_json`."""
     if isinstance(value, list):
         return tuple(from_json(item, networks, path) for item in value)
     if not isinstance(value, dict):
@@ -61,7 +61,8 @@ def from_json(value: Any, networks: Networks, path: object) -> Any:
     name = value["module"]
     if name not in networks:
         raise InputError(
-            f"{path} holds the network {name}, which is not one of this library's; give its class "
-            f'as networks={{"{name}": {name}}}'
+            f"{path} holds the network {name}, which is not one of this library's; give its "
+            f'class as `networks={{"{name}": {name}}}` in Python, or as '
+            f"`--networks=MODULE:{name}` on the command line"
         )
     return build(name, fields, networks)

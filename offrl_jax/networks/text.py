@@ -16,8 +16,7 @@ SIZES = re.compile(r"\d+(x\d+)*")
 
 
 def written(network: nn.Module) -> str:
-    """The network as `parse_network` reads it: 256x256, or MLP(hidden_sizes=64x64,layer_norm=True).
-    Fields at their default are left out."""
+    """The network as text that `parse_network` reads, without fields at their defaults."""
     if isinstance(network, MLP) and network == MLP(network.hidden_sizes):
         return "x".join(map(str, network.hidden_sizes))
     changed = [
@@ -31,6 +30,8 @@ def written(network: nn.Module) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, nn.Module):
         return written(value)
+    if isinstance(value, str):
+        return value if NAME.fullmatch(value) else repr(value)
     if isinstance(value, tuple):
         if len(value) > 1 and all(type(item) is int and item >= 0 for item in value):
             return "x".join(map(str, value))
@@ -40,6 +41,10 @@ def _text(value: Any) -> str:
 
 def parse_network(text: str, networks: Networks = NETWORKS) -> tuple[int, ...] | nn.Module:
     """Reads hidden sizes, `256x256`, or a module, `Name(field=value,…)`.
+
+    Args:
+      text: The text. Strings need no quotes.
+      networks: Network classes by name.
 
     Raises:
       InputError: if the text is neither, or names an unknown module or field.
@@ -60,21 +65,24 @@ def parse_network(text: str, networks: Networks = NETWORKS) -> tuple[int, ...] |
     else:
         problem = None
     raise InputError(
-        f"{text!r} is no network; give hidden sizes such as 256x256, or a module with its fields "
-        "such as MLP(hidden_sizes=64x64,layer_norm=true)"
+        f"{text!r} is not a network; give hidden sizes such as 256x256, or a module with its "
+        "fields such as MLP(hidden_sizes=64x64,layer_norm=true)"
     ) from problem
 
 
 def with_modules(
     config_type: type, values: Mapping[str, Any], defaults: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Settings whose networks are modules, where some are given as text or hidden sizes.
+    """Replaces networks given as text or hidden sizes by modules. If the setting's default is an
+    MLP, hidden sizes keep its other fields.
 
     Args:
-      config_type: Class of the config.
+      config_type: The class of the config.
       values: Settings by name.
-      defaults: Networks by setting, in place of the fields' defaults. Sizes alone change those of
-        the default, if it is an MLP.
+      defaults: Default networks by setting. They override the fields' defaults.
+
+    Raises:
+      InputError: as `parse_network`.
     """
     found = dict(values)
     for field in dataclasses.fields(config_type):

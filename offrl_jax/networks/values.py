@@ -1,4 +1,4 @@
-"""Networks as settings: what a config may hold."""
+"""Networks as settings: the field, its check, and lookup of network classes by name."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ def network_setting(default: nn.Module, help: str, *, dropout: bool = False) -> 
     """A config field that holds a network.
 
     Args:
-      default: The network.
-      help: The sentence of `--help`.
-      dropout: Whether updates give the network a key to drop units out with.
+      default: The default network.
+      help: The text of `--help`.
+      dropout: Whether updates pass the network a dropout key.
     """
     return setting(default, help, check=partial(check_network, dropout=dropout))
 
@@ -32,18 +32,23 @@ def is_network(field: dataclasses.Field) -> bool:
 
 
 def check_network(name: str, network: Any, *, dropout: bool = True) -> None:
-    """Checks a network that a config's field `name` holds.
+    """Checks that a network can be a setting.
+
+    Args:
+      name: The setting, for error messages.
+      network: Its value.
+      dropout: Whether updates pass the network a dropout key.
 
     Raises:
-      InputError: if it is no Linen module, a field of it is no fixed value, or it drops units out
-        where it receives no key.
+      InputError: if it is not a Linen module, a field is not a number, string, tuple or module, one
+        module stands in two places, or it uses dropout but gets no key.
     """
     if not isinstance(network, nn.Module):
         kind = type(network)
         is_class = isinstance(network, type) and issubclass(network, nn.Module)
         is_nnx = any(base.__module__.startswith("flax.nnx") for base in kind.__mro__)
         what = (
-            f"is the class {network.__name__}; give a module of it, {network.__name__}(…)"
+            f"is the class {network.__name__}; give an instance, {network.__name__}(…)"
             if is_class
             else f"is an NNX module, {kind.__name__}; give a Linen module (flax.linen.Module)"
             if is_nnx
@@ -54,13 +59,13 @@ def check_network(name: str, network: Any, *, dropout: bool = True) -> None:
     parts = _parts(network)
     if len({id(part) for part in parts}) < len(parts):
         raise InputError(
-            f"{name} holds one module twice, whose parameters Flax would share; make a module for "
-            "each place"
+            f"{name} holds the same module in two places, which would share parameters; give each "
+            "place its own"
         )
     if not dropout and (dropping := _dropping(network)):
         raise InputError(
-            f"{name} drops units out in {dropping}, but the algorithm gives this network no key to "
-            "do so; give one without dropout"
+            f"{name} uses dropout in {dropping}, but the algorithm passes this network no dropout "
+            "key; give a network without dropout"
         )
 
 
@@ -68,8 +73,8 @@ def _check_fields(name: str, network: nn.Module) -> None:
     kind = type(network)
     if NETWORKS.get(kind.__name__, kind) is not kind:
         raise InputError(
-            f"{name}: your class {kind.__name__} has the name of a module of this library, which "
-            "files would confuse; give it another"
+            f"{name}: your class {kind.__name__} has the name of one of this library's classes, "
+            "and files store only the name; rename yours"
         )
     for field in fields_of(network):
         value = getattr(network, field.name)
@@ -79,11 +84,11 @@ def _check_fields(name: str, network: nn.Module) -> None:
         if not (is_plain(value) or value is field.default):
             advice = {
                 list: "give a tuple",
-                dict: "give a tuple or single fields",
+                dict: "give a tuple, or a field for each entry",
             }.get(
                 type(value),
-                "name it by a string that the module looks up, since two functions never compare "
-                "equal"
+                "give its name as a string and look it up in the module, since functions from two "
+                "calls never compare equal"
                 if callable(value)
                 else "give a number, a string, a tuple or a module",
             )
@@ -96,31 +101,31 @@ def _check_fields(name: str, network: nn.Module) -> None:
 
 
 def _modules(value: Any) -> list[nn.Module]:
-    """The value itself, or those in a tuple."""
+    """The modules in a field's value: itself, or those in a tuple."""
     if isinstance(value, tuple):
         return [module for item in value for module in _modules(item)]
     return [value] if isinstance(value, nn.Module) else []
 
 
 def _inner(network: nn.Module) -> list[nn.Module]:
-    """The modules that are its fields."""
+    """The modules in its fields."""
     return [m for f in fields_of(network) for m in _modules(getattr(network, f.name))]
 
 
 def _parts(network: nn.Module) -> list[nn.Module]:
-    """The module and all modules in it."""
+    """The module and all modules inside it."""
     return [network, *(part for module in _inner(network) for part in _parts(module))]
 
 
 def is_plain(value: Any) -> bool:
-    """Whether equal values compare equal and can be written to a file."""
+    """Whether a field's value is hashable, compares by value and can be written to JSON."""
     if isinstance(value, tuple):
         return type(value) is tuple and all(map(is_plain, value))
     return value is None or type(value) in (bool, int, float, str) or isinstance(value, nn.Module)
 
 
 def _dropping(network: nn.Module) -> str | None:
-    """The name of the module in it that drops units out, if any."""
+    """The class name of the first module inside it that uses dropout, if any."""
     drops = network.dropout > 0 if isinstance(network, MLP) else takes(network, "key")
     if drops and not isinstance(network, Encoded):
         return type(network).__name__
@@ -128,10 +133,10 @@ def _dropping(network: nn.Module) -> str | None:
 
 
 def known_networks(networks: Networks | None) -> Networks:
-    """The library's modules and the user's by name.
+    """The library's and the user's network classes by name.
 
     Raises:
-      InputError: if one of the user's is no class of Linen modules.
+      InputError: if one of the user's is not a class of Linen modules.
     """
     if not isinstance(networks, Mapping | None):
         raise InputError(
@@ -140,17 +145,17 @@ def known_networks(networks: Networks | None) -> Networks:
     for name, found in (networks or {}).items():
         if not (isinstance(found, type) and issubclass(found, nn.Module)):
             raise InputError(
-                f'networks["{name}"] is {found!r}; give the class of a Linen module, of which the '
-                "file names the fields"
+                f'networks["{name}"] is {found!r}; give the class itself, a subclass '
+                "of flax.linen.Module"
             )
     return NETWORKS | dict(networks or {})
 
 
 def networks_of(config: Any) -> Networks:
-    """The classes of a config's networks by name, those inside others too.
+    """The classes of a config's networks and of the modules inside them, by name.
 
     Raises:
-      InputError: if two have the same name.
+      InputError: if two classes have the same name.
     """
     found: dict[str, type[nn.Module]] = {}
     values = (getattr(config, field.name) for field in dataclasses.fields(config))
@@ -159,17 +164,17 @@ def networks_of(config: Any) -> Networks:
         kind = type(part)
         if found.setdefault(kind.__name__, kind) is not kind:
             raise InputError(
-                f"the config has two networks of the name {kind.__name__}, which files would "
-                "confuse; give one another name"
+                f"the config has two network classes named {kind.__name__}, and files store only "
+                "the name; rename one"
             )
     return found
 
 
 def build(name: str, fields: dict[str, Any], networks: Networks = NETWORKS) -> nn.Module:
-    """The module of that name with these fields.
+    """Instantiates the network class of that name with these fields.
 
     Raises:
-      InputError: if there is no such module or field.
+      InputError: if there is no such class or field, or a required field is missing.
     """
     if name not in networks:
         raise InputError(
@@ -183,4 +188,4 @@ def build(name: str, fields: dict[str, Any], networks: Networks = NETWORKS) -> n
     try:
         return networks[name](**fields)
     except TypeError as error:
-        raise InputError(f"{name} cannot be made from the fields {fields} ({error})") from error
+        raise InputError(f"{name} cannot be made with the fields {fields} ({error})") from error

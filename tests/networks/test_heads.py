@@ -280,10 +280,13 @@ class Normed(nn.Module):
 WRONG = [
     (
         OneNumber(),
-        r"OneNumber makes features of shape \(1,\) of inputs of shape .* one vector for ",
+        r"OneNumber returns shape \(1,\) for inputs of shape .* one vector for each",
     ),
-    (Pooled(), r"Pooled makes features of shape \(3,\) of inputs of shape .* one vector for each"),
-    (Normed(), r"(Normed|Encoded) keeps batch_stats beside its parameters.*such as LayerNorm in"),
+    (Pooled(), r"Pooled returns shape \(3,\) for inputs of shape .* one vector for each"),
+    (
+        Normed(),
+        r"(Normed|Encoded) has the variables batch_stats beside its param.*such as LayerNorm in",
+    ),
 ]
 
 

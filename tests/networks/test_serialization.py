@@ -57,7 +57,7 @@ def test_presets_are_written_too():
 
 def test_nothing_is_made_that_is_not_given():
     fields = settings_to_json(CONFIG)
-    sentence = r'runs/a holds the network Residual, .*; give its class as networks={"Residual": Res'
+    sentence = r'runs/a holds the network Residual, .*; give its class as `networks={"Residual": Re'
     with pytest.raises(InputError, match=sentence):
         config_from_json(Config, fields, NETWORKS, "runs/a")
     fields["value_network"] = {"module": "os:system", "command": "true"}

@@ -51,12 +51,12 @@ def test_spaces_and_small_letters_are_read():
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("256,256", "'256,256' is no network; give hidden sizes such as 256x256"),
-        ("8y8", "'8y8' is no network"),
-        ("MLP", "'MLP' is no network"),
-        ("MLP(64)", "is no network"),
-        ("MLP(hidden_sizes=", "is no network"),
-        ("__import__('os')", "is no network"),
+        ("256,256", "'256,256' is not a network; give hidden sizes such as 256x256"),
+        ("8y8", "'8y8' is not a network"),
+        ("MLP", "'MLP' is not a network"),
+        ("MLP(64)", "is not a network"),
+        ("MLP(hidden_sizes=", "is not a network"),
+        ("__import__('os')", "is not a network"),
         ("MLP(hidden_sizes=open(file=x))", "there is no network 'open'"),
         ("MPL(layer_norm=true)", "there is no network 'MPL'; did you mean MLP"),
         ("MLP(layernorm=true)", "MLP has no field 'layernorm'; did you mean layer_norm"),

@@ -77,12 +77,12 @@ REFUSED = {  # what is wrong: a network, the sentence
     "list inside": (Encoded(Residual(), Own([8])), "Encoded.network: Own.hidden_sizes is a list"),
     "lambda": (
         Residual(kernel_init=lambda *args: None),
-        "Residual.kernel_init is a function; name it by a string that the module looks up",
+        "Residual.kernel_init is a function; give its name as a string",
     ),
     "initialiser": (Residual(kernel_init=nn.initializers.ones), "Residual.kernel_init is a func"),
     "array": (Residual(width=jnp.ones(3)), "Residual.width is a ArrayImpl; give a number"),
     "NNX": (NNX(), "critic_network is an NNX module, NNX; give a Linen module"),
-    "class": (Residual, r"critic_network is the class Residual; give a module of it, Residual\("),
+    "class": (Residual, r"critic_network is the class Residual; give an instance, Residual\("),
     "number": (8, "critic_network is a int; give a Linen module"),
     "no size": (Own(()), r"critic_network: hidden_sizes=\(\); give a tuple of positive integers"),
     "size 0": (Own((8, 0)), r"hidden_sizes=\(8, 0\)"),
@@ -93,11 +93,11 @@ REFUSED = {  # what is wrong: a network, the sentence
     "dropout": (Own(dropout=1.0), "dropout=1.0; give a number from 0 to 0.9"),
     "dropped critic": (
         MLP(dropout=0.1),
-        "critic_network drops units out in MLP, but the algorithm gives this network no key",
+        "critic_network uses dropout in MLP, but the algorithm passes this network no dropout",
     ),
-    "dropped inside": (Pair(), "critic_network drops units out in Pair"),
-    "twice": (Encoded(*[Residual(8)] * 2), "critic_network holds one module twice"),
-    "namesake": (Namesake(), "your class MLP has the name of a module of this library"),
+    "dropped inside": (Pair(), "critic_network uses dropout in Pair"),
+    "twice": (Encoded(*[Residual(8)] * 2), "critic_network holds the same module in two places"),
+    "namesake": (Namesake(), "your class MLP has the name of one of this library's classes"),
 }
 
 
@@ -115,7 +115,7 @@ def test_a_function_that_is_the_default_is_a_fixed_value():
 def test_units_are_dropped_where_updates_give_a_key():
     validate(iql.Config(actor_network=MLP(dropout=0.1), value_network=MLP(dropout=0.5)))
     validate(iql.Config(critic_network=Encoded(MLP((4,)), MLP((4,)))))
-    with pytest.raises(InputError, match="drops units out in MLP"):
+    with pytest.raises(InputError, match="uses dropout in MLP"):
         validate(iql.Config(critic_network=Encoded(MLP((4,), dropout=0.1), MLP((4,)))))
 
 
@@ -140,8 +140,12 @@ def test_networks_keep_the_contract(network):
     ("network", "error", "sentence"),
     [
         (Own([8]), InputError, "hidden_sizes is a list"),
-        (Normalised(), InputError, "Normalised keeps batch_stats beside its parameters"),
-        (Doubling(), InputError, "Doubling makes features of shape"),
+        (
+            Normalised(),
+            InputError,
+            "Normalised has the variables batch_stats beside its parameters",
+        ),
+        (Doubling(), InputError, "Doubling returns shape"),
         (Mixing(), AssertionError, "outputs of Mixing for several states"),
     ],
     ids=["list", "batch norm", "rows", "mixing"],
@@ -153,7 +157,7 @@ def test_networks_that_do_not_are_told(network, error, sentence):
 
 def test_a_network_of_actions_is_none_of_a_state():
     config, spec = iql.Config(actor_network=Pair()), random_dataset().spec
-    with pytest.raises(InputError, match="Pair takes an action, but here it is a network of the"):
+    with pytest.raises(InputError, match="Pair needs an action, but a network of states"):
         iql.init(config, spec, jax.random.key(0))
 
 
@@ -166,7 +170,7 @@ def test_the_classes_of_a_config_are_found_wherever_they_are():
         "Pair": Pair,
     }
     again = type("Residual", (nn.Module,), {"__call__": lambda self, x: x})
-    with pytest.raises(InputError, match="two networks of the name Residual"):
+    with pytest.raises(InputError, match="two network classes named Residual"):
         networks_of(dataclasses.replace(config, critic_network=again()))
 
 
@@ -176,7 +180,7 @@ def test_own_classes_are_given_by_name():
     for given, sentence in (
         ([Residual], "networks is a list; give classes by name"),
         ({"Mine": Residual()}, r"networks\[.Mine.\] is Residual"),
-        ({"Mine": nnx.Linear}, "give the class of a Linen module"),
+        ({"Mine": nnx.Linear}, "give the class itself"),
     ):
         with pytest.raises(InputError, match=sentence):
             known_networks(given)
@@ -188,7 +192,7 @@ def test_own_classes_are_given_by_name():
         ("MPL", {}, "there is no network 'MPL'; did you mean MLP"),
         ("MLP", {"hiden_sizes": (4,)}, "MLP has no field 'hiden_sizes'; did you mean hidden_sizes"),
         ("MLP", {"parent": None}, "MLP has no field 'parent'"),
-        ("Encoded", {"encoder": MLP()}, "Encoded cannot be made from the fields"),
+        ("Encoded", {"encoder": MLP()}, "Encoded cannot be made with the fields"),
     ],
 )
 def test_unknown_names_are_told(name, fields, sentence):
