@@ -126,7 +126,7 @@ class Plan:
 
     @functools.cached_property
     def networks(self) -> Networks:
-        """The classes of all jobs' networks by name."""
+        """The network classes of all jobs by name."""
         found = [networks_of(job.configs[0]) for job in self.jobs]
         return {name: network for networks in found for name, network in networks.items()}
 
@@ -297,7 +297,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
 
 def _name(dataset: str, values: dict[str, Any]) -> str:
     name = ",".join([dataset, *(f"{name}={shown_value(v)}" for name, v in values.items())])
-    name = name.replace("/", "-")  # a text in a network may hold one
+    name = name.replace("/", "-")  # a string field of a network may contain one
     if len(name.encode()) <= LONG:
         return name
     return f"{name[: LONG // 2]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

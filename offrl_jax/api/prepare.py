@@ -149,8 +149,8 @@ def choose_preset(
 
 
 def make_config(algorithm: Algorithm, preset: Preset, config: Any = None) -> Any:
-    """The given config, or the preset's config with the fields of a dictionary replaced. Networks
-    may be given as text or hidden sizes, as for `with_modules`.
+    """The given config, or the preset's config with the fields of a dictionary replaced. The
+    dictionary may give networks as text or hidden sizes.
 
     Raises:
       InputError: if it is another algorithm's, or has no such field.

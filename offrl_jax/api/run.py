@@ -290,11 +290,11 @@ def load_run(
     Args:
       path: The run's directory.
       algorithm: The trained algorithm, if it is not one of `ALGORITHMS`.
-      networks: Classes of your own networks in it, by name: `{"Residual": Residual}`.
+      networks: Your own network classes in the run, by name: `{"Residual": Residual}`.
 
     Raises:
-      InputError: if there is no run, it has no whole checkpoint, it holds a network of another
-        name, or another version wrote it.
+      InputError: if there is no run, it has no whole checkpoint, `networks` lacks a class of it, or
+        another version wrote it.
     """
     description = load.read(path, known(algorithm), known_networks(networks))
     folder = Path(path).expanduser().absolute()
@@ -355,7 +355,7 @@ def in_memory(kept: InMemory, state: Any, algorithm: Algorithm, networks: Networ
       kept: Everything except the states.
       state: The last states, with leading axis S.
       algorithm: The trained algorithm.
-      networks: What its networks may be, by name.
+      networks: Network classes by name.
     """
     return Run(
         load.describe(kept.settings, algorithm, networks, "the run"),

@@ -1,4 +1,4 @@
-"""What a user types: an algorithm by name, and their own algorithms and networks as MODULE:NAME."""
+"""Finds algorithms by name, and users' own algorithms and networks by MODULE:NAME."""
 
 import contextlib
 import importlib
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
 
 
 def _imported(text: str, what: str, kind: str, is_one: Callable[[Any], bool]) -> Any:
-    """What MODULE:NAME names, imported from the current folder or the path.
+    """Imports MODULE:NAME from the current folder or Python's path.
 
     Args:
       text: MODULE:NAME.
-      what: The argument that holds it, for errors.
-      kind: What it should be, such as "an Algorithm".
-      is_one: Whether an object is.
+      what: The argument, for error messages.
+      kind: The expected kind, such as "an Algorithm".
+      is_one: Whether an object is of that kind.
 
     Raises:
-      InputError: if the module cannot be imported, has no such name, or it is of another kind.
+      InputError: if the module cannot be imported, has no such name, or the object is of another
+        kind.
     """
     from offrl_jax.types import did_you_mean
 
     module_name, _, name = text.partition(":")
     if not all(part.isidentifier() for part in module_name.split(".")):
         raise orl.InputError(
-            f"{what}={text} names no module; give MODULE:NAME, such as mine:mine for the name mine "
-            "in the file mine.py"
+            f"{what}={text} does not name a module; give MODULE:NAME, such as mine:mine for mine "
+            "in mine.py"
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -48,14 +49,14 @@ def _imported(text: str, what: str, kind: str, is_one: Callable[[Any], bool]) ->
                 "path; run the command in the folder of its file"
             ) from error
         raise orl.InputError(
-            f"{what}={text}: importing {module_name} raises {error!r}; correct that first"
+            f"{what}={text}: importing {module_name} raises {error!r}; fix that first"
         ) from error
     found = getattr(module, name, None)
     if is_one(found):
         return found
     own = [key for key, value in vars(module).items() if is_one(value)]
     problem = (
-        f"is a {type(found).__name__}, not {kind}" if hasattr(module, name) else "is not there"
+        f"is a {type(found).__name__}, not {kind}" if hasattr(module, name) else "does not exist"
     )
     raise orl.InputError(
         f"{what}={text}: {name!r} {problem}{did_you_mean(name, own)} ({module_name} has "
@@ -64,10 +65,10 @@ def _imported(text: str, what: str, kind: str, is_one: Callable[[Any], bool]) ->
 
 
 def find_algorithm(text: str) -> "Algorithm":
-    """The algorithm of that name, or what MODULE:NAME imports.
+    """The algorithm of that name, or the one at MODULE:NAME.
 
     Raises:
-      InputError: if there is none, or the module cannot be imported.
+      InputError: if it does not exist, or the module cannot be imported.
     """
     if ":" not in text:
         return orl.ALGORITHMS[text]
@@ -77,7 +78,7 @@ def find_algorithm(text: str) -> "Algorithm":
 
 
 def find_networks(texts: Sequence[str]) -> dict[str, type]:
-    """The network classes that MODULE:CLASS name, by their names.
+    """Imports network classes given as MODULE:CLASS. Returns them by class name.
 
     Raises:
       InputError: if a module cannot be imported or has no such class.
@@ -92,7 +93,7 @@ def find_networks(texts: Sequence[str]) -> dict[str, type]:
 
 
 def own_algorithm(text: str | None, run_dir: str | Path) -> "Algorithm | None":
-    """The user's own algorithm, if they typed one and the run does not name another."""
+    """The user's own algorithm, if given and the run does not name another one."""
     if text is None:
         return None
     own = find_algorithm(text)

@@ -27,7 +27,7 @@ COMMON = {
     "networks": (
         flags.DEFINE_list,
         [],
-        "MODULE:CLASS of your own networks in the runs, comma-separated",
+        "your own network classes in the runs, as MODULE:CLASS, comma-separated",
     ),
     "observation_keys": (
         flags.DEFINE_list,

@@ -130,7 +130,7 @@ def _read_integers(text: str) -> tuple[int, ...]:
 
 
 def _read_network(text: str) -> Any:
-    """Hidden sizes or a module, whose classes may be given as MODULE:CLASS."""
+    """Reads hidden sizes or a module. Own classes are given as MODULE:CLASS."""
     own = find_networks(OWN_CLASS.findall(text))
     return parse_network(
         OWN_CLASS.sub(lambda found: found[0].partition(":")[2], text), NETWORKS | own
@@ -138,7 +138,7 @@ def _read_network(text: str) -> Any:
 
 
 def _parts(text: str) -> list[str]:
-    """The text between commas that are outside of parentheses."""
+    """Splits at commas outside parentheses."""
     parts, depth = [""], 0
     for character in text:
         depth += (character == "(") - (character == ")")

@@ -26,14 +26,14 @@ class TemplateConfig:
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
-# All that changes in training: parameters with their optimizers' states, parameters of targets.
+# Everything that training changes: parameters with their optimiser's state, target parameters.
 class TemplateState(NamedTuple):
     step: Int[Array, ""]
     actor: Trainable
 
 
 def init(config: TemplateConfig, spec: Spec, key: Key) -> TemplateState:
-    """Fresh parameters; split the key for each network."""
+    """Initial parameters. Split the key if there are several networks."""
     actor = init_policy(config.network, spec.action_size, spec, key)
     return TemplateState(jnp.int32(0), Trainable.create(actor))
 
@@ -42,7 +42,7 @@ def init(config: TemplateConfig, spec: Spec, key: Key) -> TemplateState:
 def actor_loss(
     config: TemplateConfig, actor: Any, batch: Transition
 ) -> tuple[Float[Array, ""], Metrics]:
-    """mean_b mean_A (π(s) − a)². Metrics are scalars named part/what, one of them a loss."""
+    """mean_b mean_A (π(s) − a)². Metrics are scalars named part/name; one is part/loss."""
     action = deterministic_policy(config.network, actor, batch.observation)
     loss = jnp.mean(jnp.square(action - batch.action))
     return loss, {"actor/loss": loss}
@@ -52,7 +52,7 @@ def update(
     config: TemplateConfig, state: TemplateState, batch: Transition, key: Key
 ) -> tuple[TemplateState, Metrics]:
     """One Adam step."""
-    del key  # split it where the update draws random numbers
+    del key  # split it if the update draws random numbers
     actor, metrics = state.actor.minimize(
         lambda actor: actor_loss(config, actor, batch), config.learning_rate
     )
@@ -62,7 +62,7 @@ def update(
 def act(
     config: TemplateConfig, state: TemplateState, observation: Float[Array, "B O"], key: Key | None
 ) -> Float[Array, "B A"]:
-    """The mode without a key, a sample with one; here both are the same."""
+    """Without a key the mode, with a key a sample. Here both are the same."""
     return deterministic_policy(config.network, state.actor.params, observation)
 
 

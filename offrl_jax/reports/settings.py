@@ -57,7 +57,7 @@ def _short(value: Any) -> str:
 
 
 def _network_text(value: dict[str, Any]) -> str | None:
-    """A network of a config's JSON as `written`, None if a class in it is not this library's."""
+    """A network in a config's JSON as text; None if it has a class of the user's."""
     try:
         return written(from_json(value, NETWORKS, "config"))
     except InputError:
@@ -65,7 +65,7 @@ def _network_text(value: dict[str, Any]) -> str | None:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """A nested dictionary by dotted names, networks of this library as text."""
+    """Flattens a dictionary to dotted names, with the library's networks as text."""
     if not isinstance(value, dict):
         return {name: value}
     if "module" in value and (text := _network_text(value)):

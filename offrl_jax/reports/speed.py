@@ -64,7 +64,7 @@ def _cells(case: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _networks(config: dict[str, Any]) -> str:
-    """Networks, by name where they differ, and how many critics there are."""
+    """Networks, with names if they differ, and the number of critics."""
     found = {
         name.removesuffix("network").rstrip("_"): written(from_json(value, NETWORKS, "the case"))
         for name, value in config.items()

@@ -26,7 +26,7 @@ DONE, FAILED = "DONE", "FAILED.json"
 UNFINISHED = re.compile(r"\..+\.\d+")  # as files.replacing names them
 REPRODUCIBLE = "versions", "devices", "num_threads", "platform", "commit"
 FIXED = "algorithm", "num_seeds"  # the state's shape depends on them
-MOST_SHOWN = 8  # differences in one sentence
+MOST_SHOWN = 8  # differences named in one error
 MOVABLE = ("dataset.name",)  # a file may be moved; its fingerprint says whether it is the same
 
 
@@ -304,7 +304,7 @@ def compared(earlier: dict[str, Any], now: dict[str, Any]) -> dict[str, list]:
 
 
 def in_words(differences: dict[str, list]) -> str:
-    """What `compared` found, on one line; of many the first."""
+    """The differences that `compared` found, on one line. At most `MOST_SHOWN` are named."""
     words = [f"{k} was {_short(a)}, now {_short(b)}" for k, (a, b) in differences.items()]
     more = [f"and {len(words) - MOST_SHOWN} more"] if len(words) > MOST_SHOWN else []
     return ", ".join(words[:MOST_SHOWN] + more)

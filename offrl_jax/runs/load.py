@@ -128,7 +128,7 @@ class Description(NamedTuple):
 def describe(
     settings: dict[str, Any], algorithm: Algorithm, networks: Networks, path: object
 ) -> Description:
-    """Reads the settings of a run of that algorithm.
+    """Describes a run from its settings.
 
     Raises:
       InputError: as `config_from_json`, or if a value is out of range.
@@ -167,10 +167,11 @@ def read(
     Args:
       run_dir: The run's directory.
       algorithms: What may have been trained, by name.
-      networks: What its networks may be, by name.
+      networks: Network classes by name.
 
     Raises:
-      InputError: if there is no run, it is of another algorithm, or another version wrote it.
+      InputError: if there is no run, `algorithms` or `networks` lacks what it trained, or another
+        version wrote it.
     """
     path = Path(run_dir).expanduser()
     try:

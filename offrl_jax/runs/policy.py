@@ -179,7 +179,7 @@ def load_policy(
       run_dir: The run's directory, or its `policy` folder.
       seed_index: Which of the run's seeds, counted from 0.
       algorithm: What was trained, where it is not one of `ALGORITHMS`.
-      networks: Classes of your own networks in it, by name.
+      networks: Your own network classes in it, by name.
 
     Raises:
       InputError: if there is no policy, it is of another format or algorithm, or the seed is not in

@@ -47,7 +47,7 @@ def test_a_residual_critic_is_trained_saved_and_loaded(algorithm, tmp_path):
     policy = load_policy(tmp_path / "run", networks={"Residual": Residual})
     np.testing.assert_array_equal(policy(OBSERVATION), run.policy()(OBSERVATION))
     for load in (orl.load_run, load_policy):
-        with pytest.raises(orl.InputError, match="give its class as networks="):
+        with pytest.raises(orl.InputError, match="give its class as `networks="):
             load(tmp_path / "run")
     resumed = orl.train(
         algorithm, random_dataset(), config=config, run_dir=tmp_path / "run", **SHORT
@@ -148,5 +148,5 @@ def test_an_algorithm_samples_batches_of_its_own():
 def test_data_in_host_memory_give_transitions_alone(tmp_path):
     folder = orl.data.shard(random_dataset(), tmp_path / "noise.shards", rows_per_shard=70)
     dataset = orl.data.load_dataset(folder, placement="host")
-    with pytest.raises(orl.InputError, match="goals samples other batches than transitions"):
+    with pytest.raises(orl.InputError, match="goals samples its own batches"):
         orl.train(with_goals(), dataset, **SHORT)

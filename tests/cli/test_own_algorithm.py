@@ -12,8 +12,8 @@ from tests.commands import SMALL, run_apart
 REFUSED = {  # what is typed: what the sentence says
     "nowhere:mine": "there is no module 'nowhere' in ",
     "mine.py:mine": "there is no module",
-    "../mine:mine": "names no module; give MODULE:NAME, such as mine:mine",
-    "mine:min": "'min' is not there; did you mean mine? (mine has mine)",
+    "../mine:mine": "does not name a module; give MODULE:NAME, such as",
+    "mine:min": "'min' does not exist; did you mean mine? (mine has mine)",
     "mine:MineConfig": "'MineConfig' is a type, not an Algorithm",
     "broken:mine": "importing broken raises ZeroDivisionError(",
     "lacking:mine": "importing lacking raises ModuleNotFoundError(",
@@ -32,12 +32,12 @@ class Residual(nn.Module):
         return x + nn.relu(nn.Dense(self.width)(x))
 """
 NETWORKS = {  # the network that is typed: what the sentence says
-    "nets:Residua(width=8)": "'Residua' is not there; did you mean Residual?",
+    "nets:Residua(width=8)": "'Residua' does not exist; did you mean Residual?",
     "nets:Residual(wide=8)": "Residual has no field 'wide'; did you mean width?",
     "nets:nn": "'nn' is a module, not a network class",
     "nowhere:Residual()": "there is no module 'nowhere' in ",
     "Residual(width=8)": "there is no network 'Residual'",
-    "256,256": "'256,256' is no network; give hidden sizes such as 256x256",
+    "256,256": "'256,256' is not a network; give hidden sizes such as 256x256",
 }
 
 
@@ -104,6 +104,7 @@ def test_its_networks_are_typed(trained, folder):
     assert done["named"]["code"] == 0 and "mean" in done["named"]["out"], done["named"]
     assert done["bare"]["code"] == 2
     assert "holds the network Residual, which is not one of this library's" in done["bare"]["err"]
+    assert "`--networks=MODULE:Residual` on the command line" in done["bare"]["err"]
 
 
 @pytest.mark.parametrize("text", NETWORKS)

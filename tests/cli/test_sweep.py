@@ -24,7 +24,7 @@ REFUSED = {  # case: flags beside SMALL, and words of the sentence
         ["--grid.learning_rate=1e-3,big"],
         "'big' is not one; give values such as 0.1,0.5",
     ),
-    "no network": (["--grid.network=8,8y8"], "'8y8' is no network; give hidden sizes such as"),
+    "no network": (["--grid.network=8,8y8"], "'8y8' is not a network; give hidden sizes such as"),
     "no name": (["--grid.policy=l7"], "policy='l7' is not one of"),
     "empty axis": (["--grid.learning_rate="], "'' is not one"),
     "twice": (["--grid.learning_rate=1e-3,0.001"], "0.001 is given twice; give each value once"),
