@@ -29,8 +29,8 @@ def setting(
     choices: Sequence[str] = (),
     check: Callable[[str, Any], None] | None = None,
 ) -> Any:
-    """A config field with the sentence of `--help` and what `validate` checks: a closed range,
-    choices, or `check(name, value)`, which raises InputError."""
+    """A config field with its text in `--help` and the values that `validate` accepts: a closed
+    range, choices, or those for which `check(name, value)` does not raise InputError."""
     metadata = {"help": help, "low": low, "high": high, "choices": choices, "check": check}
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -24,8 +24,9 @@ MATMUL_PRECISIONS: dict[str, Callable] = {
     "bfloat16": partial(jax.default_matmul_precision, BFLOAT16),
 }
 
-# Inputs (s, a) that CQL's critics take at a time, so that a core's cache holds their hidden layers:
-# 31 actions of 256 states are 7,936 inputs of 256 numbers, twice, for two critics.
+# Maximum number of inputs (s, a) that CQL's critics take at once, so that a core's cache holds
+# their hidden layers: 31 actions for 256 states are 7,936 inputs with 256 units each, for two
+# critics.
 ROWS_AT_ONCE = {"cpu": 1024}
 
 # Updates in one trip of the training loop. With two, the state alternates between two sets of
@@ -38,12 +39,12 @@ FILLED_UP = {"cpu": False}
 
 
 def mean_over_blocks(function: Callable, rows: Any, width: int) -> Any:
-    """`function(rows)`, taken over blocks of rows that suit the backend, and averaged.
+    """`function(rows)`, computed over blocks of rows that suit the backend and averaged.
 
     Args:
-      function: Maps rows to a pytree of means over them.
-      rows: Leaves (B, ...), and scalars that all rows share.
-      width: Inputs that a network sees for one row.
+      function: Maps rows to a pytree of means over the rows.
+      rows: A pytree of arrays (B, ...), and of scalars that all rows share.
+      width: Number of network inputs per row.
     """
     leaves, structure = jax.tree.flatten(rows)
     is_row = [leaf.ndim > 0 for leaf in leaves]
@@ -68,8 +69,8 @@ def mean_over_blocks(function: Callable, rows: Any, width: int) -> Any:
 
 
 def _num_blocks(num_rows: int, width: int) -> int:
-    """The fewest blocks of equal size with at most `ROWS_AT_ONCE` inputs; one if that makes blocks
-    of less than a quarter of them."""
+    """The smallest number of equal blocks with at most `ROWS_AT_ONCE` inputs each; 1 if the blocks
+    would have less than a quarter of that."""
     limit = ROWS_AT_ONCE.get(jax.default_backend())
     if limit is None:
         return 1

@@ -354,8 +354,8 @@ def _merged(parts: Sequence[tuple[Metrics, Metrics]]) -> Metrics:
 
 
 def check_data(algorithm: Algorithm, config: Any, dataset: Data) -> None:
-    """Raises InputError where the algorithm cannot learn from these data, or relabels all rows of
-    data that are not on the device. Traced values are not checked."""
+    """Raises InputError if the algorithm cannot learn from the data, or if it relabels rows or
+    samples its own batches and the data is in host memory. Traced values are not checked."""
     if isinstance(dataset, HostDataset) and any(
         phase.relabel is not None for phase in phases_of(algorithm, config)
     ):
@@ -366,7 +366,7 @@ def check_data(algorithm: Algorithm, config: Any, dataset: Data) -> None:
         )
     if isinstance(dataset, HostDataset) and algorithm.batch is not None:
         raise InputError(
-            f"{algorithm.name} samples other batches than transitions, which is not possible for "
+            f"{algorithm.name} samples its own batches, which is not possible for "
             f"{dataset.spec.name} in host memory; give placement=device"
         )
     known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((config, dataset)))

@@ -33,10 +33,10 @@ class Algorithm(NamedTuple):
       check: (config, dataset) -> None, called on the host when training on the data starts; raises
         InputError if the algorithm cannot learn from them with these settings. None if it always
         can.
-      batch: What a step samples; None: B transitions, uniformly with replacement.
-      chunk: (config, state, observation, key | None) -> the next h actions (B, h, A), which
-        evaluation plays one after another before it asks again; None: `act` at every step.
-      samples: Whether evaluation draws actions instead of taking the mode.
+      batch: What a step samples; None samples B transitions uniformly with replacement.
+      chunk: (config, state, observation, key | None) -> the next h actions (B, h, A). Evaluation
+        plays all h before it asks again. None calls `act` at every step.
+      samples: Whether evaluation samples actions instead of taking the mode.
     """
 
     name: str
@@ -59,20 +59,20 @@ class Algorithm(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What a step samples of the data: rows, and the batch that is made of them.
+    """What a step samples from the dataset: which rows, and the batch made of them.
 
     Attributes:
-      index: (config, key, episode) -> rows to gather, a pytree of int32 arrays (B, ...), where
-        `episode` (N,) counts the episode of each row from 0, in order.
-      make: (config, index, transitions) -> the batch, where `transitions` has a `Transition` in
-        place of each array of `index`.
+      index: (config, key, episode) -> a pytree of int32 arrays (B, ...), the rows to gather. Each
+        row's `episode` (N,) is a number that counts from 0 and never decreases.
+      make: (config, index, transitions) -> the batch. `transitions` is the pytree `index` with a
+        `Transition` in place of each array.
     """
 
     index: Callable
     make: Callable
 
     def sample(self, config: Any, dataset: Dataset, key: Key) -> Any:
-        """A batch of data on the device."""
+        """Samples a batch of a dataset in device memory."""
         index = self.index(config, key, dataset.episode)
         transitions = jax.tree.map(lambda rows: gather(dataset, rows), index)
         return self.make(config, index, transitions)

@@ -69,7 +69,7 @@ def actor_loss(
 def policy_of(
     config: BCConfig, actor: Any, observation: Float[Array, "B O"], key: Key | None = None
 ) -> TanhGaussian | Categorical:
-    """π(·|s), where it is a distribution; a key drops units out."""
+    """π(·|s) of a stochastic policy. Dropout is active if a key is given."""
     family = {"gaussian": gaussian_policy, "categorical": categorical_policy}[config.policy]
     return family(config.network, actor, observation, key=key)
 

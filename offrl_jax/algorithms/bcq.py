@@ -51,7 +51,7 @@ class BCQConfig:
     critic_learning_rate: float = setting(1e-3, "Adam's step size for the critics", low=0)
     num_critics: int = setting(2, "E", low=1)
     behavior_network: nn.Module = network_setting(
-        MLP((750, 750)), "network of the model's encoder and of its decoder"
+        MLP((750, 750)), "network of the behaviour model's encoder and of its decoder"
     )
     actor_network: nn.Module = network_setting(MLP((400, 300)), "perturbation's network")
     critic_network: nn.Module = network_setting(MLP((400, 300)), "network of each critic")
@@ -147,7 +147,7 @@ def behavior_update(
 def update(
     config: BCQConfig, state: BCQState, batch: Transition, key: Key
 ) -> tuple[BCQState, Metrics]:
-    """A step of everything, and of the behaviour model first unless a phase of its own fits it."""
+    """One step of all networks; first of the behaviour model, unless its own phase fits it."""
     metrics = {}
     if config.num_behavior_steps == 0:
         behavior_key, key = jax.random.split(key)

@@ -71,7 +71,8 @@ class BEARConfig(MMDConfig):
     critic_learning_rate: float = setting(3e-4, "Adam's step size for the critics", low=0)
     num_critics: int = setting(2, "E", low=1)
     behavior_network: nn.Module = network_setting(
-        MLP((750, 750)), "model's network, of a CVAE the encoder's and the decoder's"
+        MLP((750, 750)),
+        "network of the behaviour model; of its encoder and its decoder if it is a CVAE",
     )
     actor_network: nn.Module = network_setting(MLP(), "actor's network")
     critic_network: nn.Module = network_setting(MLP(), "network of each critic")
@@ -173,7 +174,7 @@ def multiplier_loss(
 def multiplier_step(
     config: BEARConfig, multiplier: Trainable, mmd: Float[Array, ""]
 ) -> tuple[Trainable, Metrics]:
-    """One step on `multiplier_loss`, and the clip of log α."""
+    """One step on `multiplier_loss`, then log α is clipped."""
     gradient = jax.grad(multiplier_loss, argnums=1)(config, multiplier.params, mmd)
     multiplier = multiplier.step(gradient, config.multiplier_learning_rate)
     low, high = LOG_MULTIPLIER_RANGE
@@ -210,7 +211,7 @@ def behavior_update(
 def update(
     config: BEARConfig, state: BEARState, batch: Transition, key: Key
 ) -> tuple[BEARState, Metrics]:
-    """A step of everything, and of the behaviour model first unless a phase of its own fits it."""
+    """One step of all networks; first of the behaviour model, unless its own phase fits it."""
     metrics = {}
     if config.num_behavior_steps == 0:
         behavior_key, key = jax.random.split(key)

@@ -2,9 +2,9 @@
 
 Citation: Wu et al. 2019, arXiv:1911.11361. KL-control (Jaques et al. 2019, arXiv:1907.00456) is
 variant v with divergence kl and a fixed weight.
-Update order: behaviour policy (a phase of its own, for the divergences that need one); then
-actor, temperature and critics from the same old parameters → target critics → critic of the
-divergence → its weight.
+Update order: behaviour policy, in its own phase (for divergences that need one); then actor,
+temperature and critics from the same old parameters → target critics → the divergence's critic →
+its weight.
 Checked against: the authors' code (google-research, behavior_regularized_offline_rl). Departures:
 theirs steps the target critics first, then one loss after the other, each at the parameters that
 the ones before have stepped; here all gradients are at the same old parameters. Each step of its
@@ -102,7 +102,7 @@ class BRACConfig(MMDConfig, SoftActorCriticConfig):
     critic_learning_rate: float = setting(1e-3, "Adam's step size for the critics", low=0)
     actor_network: nn.Module = network_setting(MLP((200, 200)), "network of the actor and of β")
     critic_network: nn.Module = network_setting(
-        MLP((300, 300)), "network of each critic and of the divergence's"
+        MLP((300, 300)), "network of each critic and of the divergence's critic"
     )
     mmd_sigma_convention: str = setting(
         "brac", "bear: exp(−distance / 2σ); brac: exp(−distance / σ)", choices=("bear", "brac")

@@ -109,7 +109,7 @@ class Candidates(NamedTuple):
 
 
 class CQLContext(NamedTuple):
-    """What the loss of the critics looks at, all of it before the step."""
+    """Inputs of the critics' loss, all from before the step."""
 
     batch: Transition
     target: Float[Array, "B"]  # y
@@ -123,8 +123,8 @@ def init(config: CQLConfig, spec: Spec, key: Key) -> CQLState:
 
 
 def candidate_actions(config: CQLConfig, context: Context) -> Candidates:
-    """N uniform actions, N of π(s) and N of π(s′), all to be evaluated at s. No gradient flows to
-    the policies."""
+    """N actions each from the uniform distribution, π(·|s) and π(·|s′), all evaluated at s. No
+    gradient flows to the policies."""
     uniform_key, own_key, next_key = jax.random.split(context.key, 3)
     num_states, action_size = context.policy.mean.shape
     shape = (num_states, config.num_sampled_actions, action_size)
@@ -145,7 +145,7 @@ def penalty(
 ) -> Float[Array, "E"]:
     """mean_b clip( T log Σ_j exp( [Q_k(s, a_j) − log μ_j(a_j)] / T ) − Q_k(s, a) ).
 
-    Source: Kumar et al. 2020, arXiv:2006.04779, eq. 4 with appendix F; other variants:
+    Source: Kumar et al. 2020, arXiv:2006.04779, eq. 4 with appendix F. The other variants are in
     `cql_variants`.
     """
     if config.calibrated:
@@ -163,8 +163,8 @@ def penalty(
 def critic_loss(
     config: CQLConfig, critic: Any, context: CQLContext, penalty: Callable = penalty
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k { mean_b (Q_k(s, a) − y)² + w `penalty`_k }, with a multiplier α′ that weighs the penalty
-    where `lagrange` is on.
+    """Σ_k { mean_b (Q_k(s, a) − y)² + w `penalty`_k }; with `lagrange` on, a multiplier α′ weighs
+    the penalty.
 
     Source: Kumar et al. 2020, arXiv:2006.04779, eq. 1 to 4.
     Departs from the paper: the squared error is not halved, as in the authors' code.
@@ -188,7 +188,7 @@ def critic_loss(
 def update(
     config: CQLConfig, state: CQLState, batch: Transition, key: Key, penalty: Callable = penalty
 ) -> tuple[CQLState, Metrics]:
-    """An update; a function like `penalty` in its place makes another algorithm."""
+    """One update. Another function in place of `penalty` makes another algorithm."""
     critic, multiplier = state.agent.critic.params, state.multiplier
     agent, context, metrics = soft_actor_critic.policy_step(
         config, state.agent, batch, key, cql_variants.actor_loss

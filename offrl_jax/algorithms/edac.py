@@ -45,7 +45,7 @@ class EDACConfig(SoftActorCriticConfig):
 
 
 def diversity_loss(slope: Float[Array, "E B A"]) -> Float[Array, ""]:
-    """mean_b 1/(E − 1) Σ_{i≠j} ⟨g_i, g_j⟩,  g_i the slopes ∇_a Q_i scaled to length 1.
+    """mean_b 1/(E − 1) Σ_{i≠j} ⟨g_i, g_j⟩,  g_i = ∇_a Q_i / ‖∇_a Q_i‖.
 
     E for identical critics, 0 for orthogonal ones. The sum over pairs is |Σ_i g_i|² − Σ_i |g_i|².
 
@@ -61,7 +61,7 @@ def diversity_loss(slope: Float[Array, "E B A"]) -> Float[Array, ""]:
 def objective(
     config: EDACConfig, q: Float[Array, "E B"], slope: Float[Array, "E B A"], context: Context
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k mean_b (Q_k(s, a) − y)² + η `diversity_loss` of ∇_a Q_k(s, a), a of the data.
+    """Σ_k mean_b (Q_k(s, a) − y)² + η `diversity_loss`(∇_a Q_k(s, a)), (s, a) ~ D.
 
     Source: An et al. 2021, arXiv:2110.01548, algorithm 1.
     """
@@ -73,14 +73,14 @@ def objective(
 def critic_loss(
     config: EDACConfig, critic: Any, context: Context
 ) -> tuple[Float[Array, ""], Metrics]:
-    """`objective` of the critics."""
+    """`objective` as a function of the critics' parameters."""
     observation, action = context.batch.observation, context.batch.action
     q, slope = critic_values_and_slopes(config.critic_network, critic, observation, action)
     return objective(config, q, slope, context)
 
 
 def critic_gradient(config: EDACConfig, critic: Any, context: Context) -> tuple[Any, Metrics]:
-    """Gradient and metrics of `critic_loss`, for ReLU networks in one pass."""
+    """Gradient and metrics of `critic_loss`. For ReLU networks it takes one pass."""
     if not piecewise_linear.is_piecewise_linear(config.critic_network):
         return jax.grad(critic_loss, argnums=1, has_aux=True)(config, critic, context)
     inputs = context.batch.observation, context.batch.action

@@ -53,7 +53,7 @@ class QTOptConfig:
 
 class QTOptState(NamedTuple):
     step: Int[Array, ""]
-    critic: Trainable  # an ensemble of one, as the targets
+    critic: Trainable  # an ensemble of one, like the targets
     target_critic: Any  # Q̄_1
     lagged_target_critic: Any  # Q̄_2
     start: Float[Array, "A"]  # μ_0 of the cross-entropy method, the mean of its first Gaussian
@@ -114,7 +114,7 @@ def best_action(
     start: Float[Array, "A"],
     key: Key | None,
 ) -> tuple[Float[Array, "B A"], Float[Array, "B"]]:
-    """argmax_a Q(s, a) by the cross-entropy method from μ_0 = `start`, and Q(s, a) there."""
+    """argmax_a Q(s, a) by the cross-entropy method from μ_0 = `start`, and the maximum."""
     action, found = cross_entropy_method.maximize(
         partial(head, config, critic, observation),
         jnp.broadcast_to(start, (observation.shape[0], *start.shape)),

@@ -42,7 +42,7 @@ class SACConfig(SoftActorCriticConfig):
         10.0, "T of DisCor's weights at the start; then a moving average of the errors", low=1e-6
     )
     error_network: nn.Module = network_setting(
-        MLP((256, 256, 256)), "network of DisCor's error of each critic"
+        MLP((256, 256, 256)), "network of DisCor's error model of each critic"
     )
 
 

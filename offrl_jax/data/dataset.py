@@ -166,7 +166,7 @@ def sample(dataset: Dataset, key: Key, batch_size: int) -> Transition:
 
 
 def gather(dataset: Dataset, rows: Int[Array, "*B"]) -> Transition:
-    """The transitions of these rows."""
+    """The transitions of these rows, with their leading axes."""
     return jax.tree.map(lambda x: x[rows], dataset.transitions)
 
 

@@ -82,8 +82,8 @@ class Evaluator:
         runs: Shape of the run axes: () or (S,) or (H, S).
         num_episodes: Episodes a run.
         seed: Of the first episode's start; the others follow on.
-        sampled: Draw actions from π, the same draws at every evaluation, instead of its mode; None:
-          as the algorithm's `samples` says.
+        sampled: Sample actions from π, with the same keys at every evaluation, instead of taking
+          its mode. None follows the algorithm's `samples`.
         make_env: Makes the environment, in place of the one that the dataset names. Its episodes
           must end.
 
@@ -198,7 +198,7 @@ class Evaluator:
     def _chunk(
         self, config: Any, state: Any, observation: np.ndarray, key: Key | None
     ) -> list[np.ndarray]:
-        """The next actions of every environment, those of one step after another."""
+        """The next h actions of every environment, one array per step."""
         batched = self._batched(observation)
         chunk = np.asarray(self._act(config, state, self._preprocessing, batched, key))
         steps = np.moveaxis(chunk, -2, 0)  # (h, *runs, episodes, A)
@@ -232,9 +232,9 @@ def to_environment(action: np.ndarray, spec: Spec) -> np.ndarray:
     return (low + 0.5 * (action + 1.0) * (high - low)).astype(np.float32)
 
 
-@functools.cache  # a new function would be compiled anew
+@functools.cache  # JAX compiles every new function again
 def _chunk_of_one(act: Callable) -> Callable:
-    """`act` as an `Algorithm.chunk` of one action."""
+    """`act` as an `Algorithm.chunk` with h = 1."""
 
     def chunk(
         config: Any, state: Any, observation: Float[Array, "B O"], key: Key | None

@@ -98,7 +98,7 @@ def policy_of(config: Any, actor: Any, observation: Float[Array, "B O"]) -> Gaus
 def sampled_actions(
     policy: Gaussian | TanhGaussian, num_samples: int, key: Key | None
 ) -> Float[Array, "B N A"]:
-    """N actions a_j ~ π(·|s) of each state; without a key from the same noise in all of them."""
+    """N actions a_j ~ π(·|s) for each state. Without a key, all states share the same noise."""
     num_states, action_size = policy.mean.shape
     return policy.actions(sample_noise(key, num_states, num_samples, action_size))
 
@@ -156,8 +156,8 @@ def actor_loss(
 def update(
     config: Any, state: AdvantageWeightedState, batch: Transition, key: Key, weight_of: Callable
 ) -> tuple[AdvantageWeightedState, Metrics]:
-    """One step of critics and actor, both from the same old parameters; then the targets.
-    `weight_of(config, advantage)` are the weights (B,) of the data's actions."""
+    """One step of critics and actor from the same old parameters; then the targets follow.
+    `weight_of(config, advantage)` returns the weights (B,) of the dataset's actions."""
     target_key, advantage_key = jax.random.split(key)
     target = value_target(config, state, batch, target_key)
     gain = advantage(config, state, batch, advantage_key)
@@ -175,8 +175,8 @@ def update(
 def update_targets(
     config: Any, state: AdvantageWeightedState, actor: Trainable, critic: Trainable
 ) -> AdvantageWeightedState:
-    """The state with actor and critics after a step; every `target_update_period` steps the
-    targets follow them."""
+    """The state with the new actor and critics. Every `target_update_period` steps the targets
+    follow them."""
     step, target_actor = state.step + 1, state.target_actor
     rate = jnp.where(step % config.target_update_period == 0, config.target_update_rate, 0.0)
     if target_actor is not None:

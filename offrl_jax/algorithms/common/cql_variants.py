@@ -1,5 +1,5 @@
-"""What conservative Q-learning can be besides CQL(H): other penalties, Cal-QL, the multiplier that
-holds the penalty at a threshold, and the cloning that warms the actor up.
+"""Variants of CQL(H): other penalties, Cal-QL, the multiplier that keeps the penalty at a
+threshold, and the actor's warm-up by cloning.
 
 Source: Kumar et al. 2020, arXiv:2006.04779, and the authors' code; Cal-QL: Nakamoto et al. 2023,
 arXiv:2303.05479.
@@ -21,15 +21,15 @@ from offrl_jax.networks.optimizers import Trainable
 from offrl_jax.types import Array, Float, Key, Metrics, Transition
 
 MAX_LOG_MULTIPLIER = math.log(1e6)
-LONGEST_TAIL = 1e4  # steps for which a cut episode may go on, where γ is 1
+LONGEST_TAIL = 1e4  # steps that a truncated episode is assumed to continue if γ is 1
 
 
 # Penalties
 
 
 def sources_used(config: Any, *, uniform: tuple, policy: tuple, next_policy: tuple) -> list[tuple]:
-    """The candidates, actions and log-densities, that the variant looks at: all of them (h,
-    author_v2), or those of `config.penalty_actions`."""
+    """The candidates (actions, log-densities) that the variant uses: all three sources (h,
+    author_v2), or the one that `config.penalty_actions` names."""
     if config.variant in ("h", "author_v2"):
         return [uniform, policy, next_policy]
     return [policy if config.penalty_actions == "policy" else uniform]
@@ -38,7 +38,7 @@ def sources_used(config: Any, *, uniform: tuple, policy: tuple, next_policy: tup
 def difference(
     config: Any, q: Float[Array, "E B M"], q_data: Float[Array, "E B"]
 ) -> Float[Array, "E B"]:
-    """What the penalty lowers at each state, by `config.variant`:
+    """The penalty at each state, by `config.variant`:
 
     rho        T log mean_j exp( Q(s, a_j) / T ) − Q(s, a),  a_j ~ ρ
     author_v2  T log Σ_j exp( Q(s, a_j) / T ) − Q(s, a), the data's action among the a_j
@@ -63,7 +63,7 @@ def difference(
 def at_least_returns(
     config: Any, q: Float[Array, "E B M"], return_to_go: Float[Array, "B"]
 ) -> Float[Array, "E B M"]:
-    """max(Q, return) at actions of a policy: where the return is higher, nothing is pushed.
+    """max(Q, return-to-go) at actions of a policy: no penalty gradient where Q is below the return.
 
     Source: Nakamoto et al. 2023, arXiv:2303.05479, eq. 5.1.
     """
@@ -76,7 +76,7 @@ def at_least_returns(
 
 
 def with_reference_returns(config: Any, state: Any, dataset: Dataset) -> tuple[Any, Dataset]:
-    """The dataset with the returns that Cal-QL compares with, discounted by `config.discount`."""
+    """The dataset with Cal-QL's reference returns-to-go, discounted by `config.discount`."""
     reward = dataset.transitions.reward
     after_cut = jnp.zeros_like(reward)
     if config.cut_return == "last_reward":
@@ -97,7 +97,7 @@ def init_multiplier(config: Any) -> Trainable | None:
 def weighted(
     config: Any, penalty: Float[Array, "E"], log_multiplier: Float[Array, ""] | None
 ) -> Float[Array, "E"]:
-    """w penalty, or with a multiplier α′ `excess`.
+    """w · penalty, or α′ · `excess` if there is a multiplier.
 
     Source: Kumar et al. 2020, arXiv:2006.04779, eq. 30.
     """
@@ -107,7 +107,7 @@ def weighted(
 
 
 def excess(config: Any, penalty: Float[Array, "*E"]) -> Float[Array, "*E"]:
-    """What the multiplier weighs: w penalty − τ (authors), or w (penalty − τ) (JaxCQL, CORL)."""
+    """The factor of the multiplier: w penalty − τ (authors), or w (penalty − τ) (JaxCQL, CORL)."""
     if config.lagrange == "authors":
         return config.conservative_weight * penalty - config.lagrange_threshold
     return config.conservative_weight * (penalty - config.lagrange_threshold)
@@ -122,7 +122,7 @@ def multiplier_loss(
 
 
 def multiplier_step(config: Any, multiplier: Trainable, penalty: Float[Array, "*E"]) -> Trainable:
-    """One step on `multiplier_loss`, and the clip of the authors' code."""
+    """One step on `multiplier_loss`, then log α′ is clipped as in the authors' code."""
     gradient = jax.grad(multiplier_loss, argnums=1)(config, multiplier.params, penalty)
     multiplier = multiplier.step(gradient, config.multiplier_learning_rate)
     return multiplier._replace(params=jnp.minimum(multiplier.params, MAX_LOG_MULTIPLIER))
@@ -134,7 +134,7 @@ def multiplier_step(config: Any, multiplier: Trainable, penalty: Float[Array, "*
 def actor_loss(
     config: Any, actor: Any, state: SoftActorCriticState, batch: Transition, key: Key
 ) -> tuple[Float[Array, ""], tuple[Metrics, TanhGaussian, Float[Array, "B"]]]:
-    """Soft actor-critic's, and in the warm-up mean_b [ α log π(a|s) − log π(a_data|s) ], a ~ π.
+    """Soft actor-critic's loss; in the warm-up mean_b [ α log π(a|s) − log π(a_data|s) ], a ~ π.
 
     Source: the authors' code (`policy_eval_start`).
     """

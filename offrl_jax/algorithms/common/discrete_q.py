@@ -30,7 +30,9 @@ class DiscreteQConfig:
         1, "steps between two updates of the target; with rate 1 it is a copy", low=1
     )
     critic_learning_rate: float = setting(3e-4, "Adam's step size", low=0)
-    critic_network: nn.Module = network_setting(MLP(), "critic's network, of the state")
+    critic_network: nn.Module = network_setting(
+        MLP(), "critic's network, which takes the state alone"
+    )
     batch_size: int = setting(256, "transitions a step", low=1)
 
 
@@ -131,7 +133,7 @@ def td_loss(
 def update(
     config: DiscreteQConfig, state: DiscreteQState, batch: Transition, loss: Callable
 ) -> tuple[DiscreteQState, Metrics]:
-    """One Adam step on `loss(config, critic, state, batch) -> (loss, metrics)`; every
+    """One Adam step on `loss(config, critic, state, batch) -> (loss, metrics)`. Every
     `target_update_period` steps the target follows."""
     critic, metrics = state.critic.minimize(
         lambda critic: loss(config, critic, state, batch), config.critic_learning_rate

@@ -25,7 +25,7 @@ class ErrorState(NamedTuple):
     """Δ_k, the discounted sum of |Q_k − y| along the policy.
 
     Attributes:
-      network: Δ, stacked over E, one for each critic.
+      network: Δ_k, one for each critic, stacked over E.
       target_network: Parameters of Δ̄.
       temperature: T, a moving average of Δ_k over the data, (E,).
     """

@@ -1,5 +1,5 @@
-"""A critic c(s, a) that discriminates actions of the policy π from the data's, and with it a dual
-estimate of the divergence of π from the behaviour β.
+"""A critic c(s, a) that tells actions of the policy π from those of the dataset, and the dual
+estimate of the divergence between π and the behaviour policy β that it gives.
 
 Source: Wu et al. 2019, arXiv:1911.11361, section 4.
 """
@@ -20,7 +20,7 @@ DUAL = {"dual_kl" if name == "kl" else name: name for name in DUAL_DIVERGENCES}
 
 
 def init(config: Any, spec: Spec, key: Key) -> Trainable:
-    """Fresh parameters."""
+    """Initial parameters of c."""
     observation, action = jnp.zeros((1, spec.observation_size)), jnp.zeros((1, spec.action_size))
     return Trainable.create(init_outputs(config.critic_network, 1, key, observation, action))
 
@@ -35,7 +35,7 @@ def value(
 def estimate(
     config: Any, critic: Any, batch: Transition, policy_action: Float[Array, "B A"]
 ) -> Float[Array, "B"]:
-    """From an action of π and the data's, an estimate of D(π, β)(s), whose mean is D."""
+    """Estimates D(π, β)(s) from one action of π and one of the dataset; the mean over s is D."""
     c = partial(value, config, critic, batch.observation)
     return dual_estimate(DUAL[config.divergence], c(policy_action), c(batch.action))
 
@@ -43,7 +43,7 @@ def estimate(
 def loss(
     config: Any, critic: Any, policy: TanhGaussian, batch: Transition, key: Key
 ) -> tuple[Float[Array, ""], Metrics]:
-    """−mean_b D(π, β)(s) + w · gradient penalty: the critic makes the dual bound tight.
+    """−mean_b D(π, β)(s) + w · gradient penalty. Its minimum makes the dual bound tight.
 
     Source: Wu et al. 2019, arXiv:1911.11361, section 4; weight and form of the penalty as in the
     authors' code.
@@ -61,7 +61,7 @@ def loss(
 def steps(
     config: Any, critic: Trainable, policy: TanhGaussian, batch: Transition, key: Key
 ) -> tuple[Trainable, Metrics]:
-    """Several steps on `loss`, against the same policy and batch."""
+    """Takes `config.num_divergence_critic_steps` steps on `loss`, with one policy and batch."""
     for step_key in jax.random.split(key, config.num_divergence_critic_steps):
         critic, metrics = critic.minimize(
             lambda critic, key=step_key: loss(config, critic, policy, batch, key),

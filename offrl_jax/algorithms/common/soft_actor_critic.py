@@ -61,7 +61,7 @@ class SoftActorCriticState(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What a loss of the critics may look at, all of it before the step."""
+    """Inputs of the critics' loss, all from before the step."""
 
     batch: Transition
     target: Float[Array, "B"]  # y
@@ -97,7 +97,7 @@ def actor_loss(
 ) -> tuple[Float[Array, ""], tuple[Metrics, TanhGaussian, Float[Array, "B"]]]:
     """E_{s~D, a~π}[ α log π(a|s) − min_k Q_k(s, a) ].
 
-    Returns the loss; metrics, π(·|s) and the log-density of its sample for other losses to share.
+    Returns the loss, and (metrics, π(·|s), log π(a|s)) for other losses to share.
 
     Source: Haarnoja et al. 2018, arXiv:1812.05905, eq. 7.
     """
@@ -163,8 +163,8 @@ def policy_step(
 ) -> tuple[SoftActorCriticState, Context, Metrics]:
     """One step of actor and temperature.
 
-    Returns the state after it, and what the critics' loss needs of the state before it: all
-    gradients of an update are at the same old parameters, and each policy is evaluated once.
+    Returns the new state, and the inputs of the critics' loss from the old one. So all gradients of
+    an update are taken at the same old parameters, and each policy is evaluated once.
     """
     actor_key, next_key, critic_key = jax.random.split(key, 3)
     actor, (metrics, policy, log_prob) = state.actor.minimize(
@@ -191,7 +191,7 @@ def temperature_step(
 
 
 def critic_step(config: Any, state: SoftActorCriticState, gradient: Any) -> SoftActorCriticState:
-    """One step of the critics; then the target critics follow, and the step counts."""
+    """One step of the critics; then the target critics follow and `step` increases by 1."""
     critic = state.critic.step(gradient, config.critic_learning_rate)
     target_critic = polyak(state.target_critic, critic.params, config.target_update_rate)
     return state._replace(step=state.step + 1, critic=critic, target_critic=target_critic)
