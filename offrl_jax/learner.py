@@ -118,8 +118,8 @@ def learn(
         stack.enter_context(misfit_explained(algorithm, state, wanted))
         if isinstance(dataset, HostDataset | Feed) and isinstance(state.step, jax.core.Tracer):
             raise InputError(
-                "data in host memory are fed to programs from outside, so `learn` cannot be traced "
-                "with them; call it outside of jax.jit and jax.vmap"
+                "data in host memory is fed to programs from outside, so `learn` cannot be traced "
+                "with it; call it outside of jax.jit and jax.vmap"
             )
         if isinstance(dataset, HostDataset):
             dataset = feed(
@@ -149,7 +149,7 @@ def _dispatched(
     seed_batch: int | None,
     matmul_precision: str,
 ) -> tuple[Any, Metrics]:
-    """`learn` with checked arguments; data in host memory come as a `Feed`."""
+    """`learn` with checked arguments. Data in host memory comes as a `Feed`."""
     mesh = _mesh(key, seed_batch)
     num_seeds = key.shape[-1] if key.ndim else 1
     parts = stretches(phases_of(algorithm, config), state, num_steps)

@@ -34,7 +34,7 @@ from offrl_jax.runs.save import save_run
 from offrl_jax.types import InputError, Spec
 
 GIVEN = {"algorithm", "config", "dataset", "run_dir"}  # parameters of `train` itself
-INTERNAL = {"make_env", "record", "report", "setting_dirs"}  # which users do not set
+INTERNAL = {"make_env", "record", "report", "setting_dirs"}  # not set by users
 SETTINGS = set(inspect.signature(training.train).parameters) - GIVEN - INTERNAL
 
 

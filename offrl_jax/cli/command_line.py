@@ -128,7 +128,7 @@ def _parse(main: Callable, config_type: type | None, argv: list[str]) -> list[st
         if not asks_help:
             return FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        group, dot, _ = error.flagname.rpartition(".")  # alike in itself, which is no likeness
+        group, dot, _ = error.flagname.rpartition(".")  # a shared prefix is no similarity
         names = {name.removeprefix(group + dot): name for name in FLAGS if name.startswith(group)}
         near = difflib.get_close_matches(error.flagname.removeprefix(group + dot), names, n=1)
         hint = f"; did you mean --{names[near[0]]}?" if near else "; see --help"
