@@ -110,6 +110,11 @@ BROKEN = {
         template._replace(act=lambda *args: template.act(*args)[0]),
         r"actions of template have shape \(3,\), not \(6, 3\)",
     ),
+    "chunks": (
+        "check_act",
+        template._replace(chunk=lambda c, s, o, key: 5 * jnp.ones((*o.shape[:1], 2, 3))),
+        r"chunks of template are not \(B, h, A\) in",
+    ),
     "values": (
         "check_values",
         template._replace(value=lambda config, state, observation: observation),

@@ -46,6 +46,18 @@ class _Registry(Mapping):
 ALGORITHMS: Mapping[str, "Algorithm"] = _Registry()
 
 
+def check_own_name(algorithm: "Algorithm") -> None:
+    """Raises InputError if an algorithm that differs from the library's has its name, since files
+    that name it would be read as the library's."""
+    from offrl_jax.types import InputError
+
+    if algorithm.name in NAMES and algorithm != ALGORITHMS[algorithm.name]:
+        raise InputError(
+            f"the algorithm differs from the library's {algorithm.name} but has its name, by which "
+            'files would be read; give it another, algorithm._replace(name="mine")'
+        )
+
+
 def known(algorithm: "Algorithm | None") -> Mapping[str, "Algorithm"]:
     """What a file may name where the user gives this algorithm: it alone, or without one ours."""
     if algorithm is None:

@@ -188,7 +188,8 @@ def critic_loss(
 def update(
     config: CQLConfig, state: CQLState, batch: Transition, key: Key, penalty: Callable = penalty
 ) -> tuple[CQLState, Metrics]:
-    """One update. Another function in place of `penalty` makes another algorithm."""
+    """One update. Another function in place of `penalty` makes another algorithm; it must be a mean
+    over states, since on CPUs it sees the batch in blocks."""
     critic, multiplier = state.agent.critic.params, state.multiplier
     agent, context, metrics = soft_actor_critic.policy_step(
         config, state.agent, batch, key, cql_variants.actor_loss

@@ -127,8 +127,7 @@ class Plan:
     @functools.cached_property
     def networks(self) -> Networks:
         """The network classes of all jobs by name."""
-        found = [networks_of(job.configs[0]) for job in self.jobs]
-        return {name: network for networks in found for name, network in networks.items()}
+        return networks_of(*(job.configs[0] for job in self.jobs))
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
@@ -275,9 +274,15 @@ def checked_grid(
     for name, values in axes.items():
         if not values:
             raise InputError(f'grid["{name}"] is empty; give at least one value, or leave it out')
-        for value in values:
-            validate(algorithm.Config(**with_modules(algorithm.Config, {name: value}, {})))
-        alike = [np.float32(value) if isinstance(value, float) else value for value in values]
+        configs = [
+            algorithm.Config(**with_modules(algorithm.Config, {name: value}, {}))
+            for value in values
+        ]
+        for config in configs:
+            validate(config)
+        networks_of(*configs)
+        own = [getattr(config, name) for config in configs]
+        alike = [np.float32(value) if isinstance(value, float) else value for value in own]
         if twice := [v for i, v in enumerate(values) if alike[i] in alike[:i]]:
             raise InputError(
                 f'grid["{name}"]: {shown_value(twice[0])} is given twice; give each value once'

@@ -89,7 +89,13 @@ def find_networks(texts: Sequence[str]) -> dict[str, type]:
         return isinstance(found, type) and issubclass(found, nn.Module)
 
     found = [_imported(text, "networks", "a network class", is_network) for text in texts]
-    return {network.__name__: network for network in found}
+    names = [network.__name__ for network in found]
+    if twice := [name for name in names if len({x for x in found if x.__name__ == name}) > 1]:
+        raise orl.InputError(
+            f"networks={','.join(texts)}: there are two classes named {twice[0]}, and files store "
+            "only the name; rename one"
+        )
+    return dict(zip(names, found, strict=True))
 
 
 def own_algorithm(text: str | None, run_dir: str | Path) -> "Algorithm | None":

@@ -135,6 +135,20 @@ class Encoded(nn.Module):
     def __repr__(self) -> str:
         return one_line(self)
 
+    def validate(self) -> None:
+        """Raises InputError if a field is no module, or the network is encoded again."""
+        for field in ("encoder", "network"):
+            if not isinstance(getattr(self, field), nn.Module):
+                raise InputError(
+                    f"{field}={getattr(self, field)!r} of Encoded; give a Linen module, such as "
+                    "MLP((64, 64))"
+                )
+        if isinstance(self.network, Encoded):
+            raise InputError(
+                "Encoded holds another Encoded as its network, whose encoder would run for each "
+                "critic; put both encoders into one module"
+            )
+
     @nn.compact
     def __call__(
         self,
@@ -194,17 +208,24 @@ def features(
             "here; give a module whose __call__ has no parameter action, or has action=None"
         )
     leading = (observation if action is None else action).shape[:-1]
-    inputs = (observation,) if action is None else (observation, action)
-    if action is not None and not takes(network, "action"):
+    keywords = {"key": key} if takes(network, "key") else {}
+    if action is not None and takes(network, "action"):
+        keywords["action"] = action
+    elif action is not None:
         if action.ndim > observation.ndim:
             shape = (*leading, observation.shape[-1])
             observation = jnp.broadcast_to(jnp.expand_dims(observation, -2), shape)
-        inputs = (jnp.concatenate([observation, action], axis=-1),)
-    x = network(*inputs, **({"key": key} if takes(network, "key") else {}))
+        observation = jnp.concatenate([observation, action], axis=-1)
+    x = network(observation, **keywords)
+    if not isinstance(x, jax.Array):
+        raise InputError(
+            f"{type(network).__name__} returns a {type(x).__name__}; it must return an array of "
+            "features"
+        )
     if x.shape[:-1] != leading:
         raise InputError(
             f"{type(network).__name__} returns shape {x.shape} for inputs of shape "
-            f"{inputs[0].shape}; it must return one vector for each input"
+            f"{observation.shape}; it must return one vector for each input"
         )
     return x
 

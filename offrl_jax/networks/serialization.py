@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from offrl_jax.networks.modules import fields_of
 from offrl_jax.networks.values import Networks, build, is_plain
-from offrl_jax.types import InputError
+from offrl_jax.types import InputError, did_you_mean
 
 
 def settings_to_json(settings: Any) -> dict[str, Any]:
@@ -57,11 +57,13 @@ def from_json(value: Any, networks: Networks, path: object) -> Any:
         return tuple(from_json(item, networks, path) for item in value)
     if not isinstance(value, dict):
         return value
+    if not isinstance(name := value.get("module"), str):
+        raise InputError(f"{path} holds a setting {value} that names no module; it is damaged")
     fields = {k: from_json(x, networks, path) for k, x in value.items() if k != "module"}
-    name = value["module"]
     if name not in networks:
         raise InputError(
-            f"{path} holds the network {name}, which is not one of this library's; give its "
+            f"{path} holds the network {name}, which is not one of this library's"
+            f"{did_you_mean(name, networks)}; give its "
             f'class as `networks={{"{name}": {name}}}` in Python, or as '
             f"`--networks=MODULE:{name}` on the command line"
         )

@@ -13,12 +13,18 @@ from offrl_jax.networks.values import NETWORKS, Networks, build, is_network
 from offrl_jax.types import InputError
 
 SIZES = re.compile(r"\d+(x\d+)*")
+QUOTED = re.compile(r"""('[^']*'|"[^"]*")""")
+WORDS = {"true": "True", "false": "False", "none": "None"}
 
 
 def written(network: nn.Module) -> str:
     """The network as text that `parse_network` reads, without fields at their defaults."""
     if isinstance(network, MLP) and network == MLP(network.hidden_sizes):
         return "x".join(map(str, network.hidden_sizes))
+    return _call(network)
+
+
+def _call(network: nn.Module) -> str:
     changed = [
         f"{f.name}={_text(value)}"
         for f in fields_of(network)
@@ -29,9 +35,9 @@ def written(network: nn.Module) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, nn.Module):
-        return written(value)
-    if isinstance(value, str):
-        return value if NAME.fullmatch(value) else repr(value)
+        return _call(value)
+    if isinstance(value, str) and not (value.isidentifier() and value.lower() not in WORDS):
+        return repr(value)
     if isinstance(value, tuple):
         if len(value) > 1 and all(type(item) is int and item >= 0 for item in value):
             return "x".join(map(str, value))
@@ -52,10 +58,10 @@ def parse_network(text: str, networks: Networks = NETWORKS) -> tuple[int, ...] |
     text = text.strip()
     if SIZES.fullmatch(text):
         return tuple(map(int, text.split("x")))
-    source = re.sub(r"\b\d+(x\d+)+\b", lambda found: f"({found[0].replace('x', ',')})", text)
-    source = re.sub(r"\b(true|false)\b", lambda found: found[0].title(), source)
+    parts = QUOTED.split(text)  # every other one is quoted
+    parts[::2] = map(_as_python, parts[::2])
     try:
-        network = _built(ast.parse(source, mode="eval").body, networks)
+        network = _built(ast.parse("".join(parts), mode="eval").body, networks)
         if isinstance(network, nn.Module):
             return network
     except InputError:
@@ -68,6 +74,12 @@ def parse_network(text: str, networks: Networks = NETWORKS) -> tuple[int, ...] |
         f"{text!r} is not a network; give hidden sizes such as 256x256, or a module with its "
         "fields such as MLP(hidden_sizes=64x64,layer_norm=true)"
     ) from problem
+
+
+def _as_python(text: str) -> str:
+    """Sizes as tuples, and words such as true as Python writes them."""
+    text = re.sub(r"\b\d+(x\d+)+\b", lambda found: f"({found[0].replace('x', ',')})", text)
+    return re.sub(r"\b(true|false|none)\b", lambda found: WORDS[found[0]], text)
 
 
 def with_modules(
@@ -108,6 +120,8 @@ def _built(node: ast.expr, networks: Networks) -> Any:
     if node.args or not isinstance(node.func, ast.Name):
         raise ValueError
     fields = {keyword.arg: _field_value(keyword.value, networks) for keyword in node.keywords}
+    if len(fields) < len(node.keywords):
+        raise ValueError("a field is given twice")
     return build(node.func.id, fields, networks)
 
 

@@ -1,6 +1,9 @@
 """Networks as settings: the field, its check, and lookup of network classes by name."""
 
 import dataclasses
+import inspect
+import math
+import reprlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -59,8 +62,8 @@ def check_network(name: str, network: Any, *, dropout: bool = True) -> None:
     parts = _parts(network)
     if len({id(part) for part in parts}) < len(parts):
         raise InputError(
-            f"{name} holds the same module in two places, which would share parameters; give each "
-            "place its own"
+            f"{name} holds the same module in two places, perhaps as a field's default, and they "
+            "would share parameters; give each place its own"
         )
     if not dropout and (dropping := _dropping(network)):
         raise InputError(
@@ -76,24 +79,20 @@ def _check_fields(name: str, network: nn.Module) -> None:
             f"{name}: your class {kind.__name__} has the name of one of this library's classes, "
             "and files store only the name; rename yours"
         )
+    if network.name is not None or network.scope is not None:
+        raise InputError(
+            f"{name}: {kind.__name__} has a name or is bound to parameters, which files do not "
+            "keep; give a new module without name=…"
+        )
+    check_call(name, kind)
     for field in fields_of(network):
         value = getattr(network, field.name)
         where = f"{name}: {type(network).__name__}.{field.name}"
         for module in _modules(value):
             _check_fields(where, module)
-        if not (is_plain(value) or value is field.default):
-            advice = {
-                list: "give a tuple",
-                dict: "give a tuple, or a field for each entry",
-            }.get(
-                type(value),
-                "give its name as a string and look it up in the module, since functions from two "
-                "calls never compare equal"
-                if callable(value)
-                else "give a number, a string, a tuple or a module",
-            )
-            raise InputError(f"{where} is a {type(value).__name__}; {advice}")
-    if callable(getattr(network, "validate", None)):
+        if value is not field.default and (item := _unusable(value)) is not None:
+            raise InputError(f"{where} holds {reprlib.repr(item)}; {_advice(item)}")
+    if isinstance(network, MLP | Encoded):
         try:
             network.validate()
         except InputError as error:
@@ -118,10 +117,58 @@ def _parts(network: nn.Module) -> list[nn.Module]:
 
 
 def is_plain(value: Any) -> bool:
-    """Whether a field's value is hashable, compares by value and can be written to JSON."""
-    if isinstance(value, tuple):
-        return type(value) is tuple and all(map(is_plain, value))
-    return value is None or type(value) in (bool, int, float, str) or isinstance(value, nn.Module)
+    """Whether equal values compare equal and can be written to a file."""
+    return _unusable(value) is None
+
+
+def _unusable(value: Any) -> Any:
+    """The part of a value that no file can hold or that is not equal to itself, if any."""
+    if type(value) is tuple:
+        return next((item for x in value if (item := _unusable(x)) is not None), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return value
+    is_plain = value is None or type(value) in (bool, int, float, str)
+    return None if is_plain or isinstance(value, nn.Module) else value
+
+
+def _advice(value: Any) -> str:
+    if isinstance(value, float):
+        return "give a finite number"
+    if isinstance(value, list):
+        return "give a tuple"
+    if isinstance(value, dict):
+        return "give a tuple, or a field for each entry"
+    if isinstance(value, type) or hasattr(value, "dtype"):
+        return "give a Python number, or the name of a type as a string"
+    if callable(value):
+        return (
+            "give its name as a string and look it up in the module, since functions from two "
+            "calls never compare equal"
+        )
+    return "give a number, a string, a tuple or a module"
+
+
+def check_call(name: str, kind: type[nn.Module]) -> None:
+    """Raises InputError unless `__call__` takes an input and, if it likes, `action` and `key`."""
+    is_defined = any("__call__" in vars(base) for base in kind.__mro__)
+    signature = inspect.signature(kind.__call__).parameters if is_defined else {}
+    parameters = [p for p in signature.values() if p.name != "self"]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    others = [
+        p.name
+        for p in parameters
+        if p not in positional[:1]
+        and p.name not in ("action", "key")
+        and p.default is p.empty
+        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if not (positional or takes_any) or others:
+        problem = f"needs {', '.join(others)}" if others else "takes no input"
+        raise InputError(
+            f"{name}: __call__ of {kind.__name__} {problem}; give one with an input and, where "
+            "needed, action and key, and a default for all else"
+        )
 
 
 def _dropping(network: nn.Module) -> str | None:
@@ -143,6 +190,8 @@ def known_networks(networks: Networks | None) -> Networks:
             f'networks is a {type(networks).__name__}; give classes by name, {{"Mine": Mine}}'
         )
     for name, found in (networks or {}).items():
+        if NETWORKS.get(name, found) is not found:
+            raise InputError(f'networks["{name}"] has the name of a library class; rename yours')
         if not (isinstance(found, type) and issubclass(found, nn.Module)):
             raise InputError(
                 f'networks["{name}"] is {found!r}; give the class itself, a subclass '
@@ -151,14 +200,14 @@ def known_networks(networks: Networks | None) -> Networks:
     return NETWORKS | dict(networks or {})
 
 
-def networks_of(config: Any) -> Networks:
+def networks_of(*configs: Any) -> Networks:
     """The classes of a config's networks and of the modules inside them, by name.
 
     Raises:
       InputError: if two classes have the same name.
     """
     found: dict[str, type[nn.Module]] = {}
-    values = (getattr(config, field.name) for field in dataclasses.fields(config))
+    values = (getattr(c, field.name) for c in configs for field in dataclasses.fields(c))
     networks = [value for value in values if isinstance(value, nn.Module)]
     for part in (part for network in networks for part in _parts(network)):
         kind = type(part)

@@ -180,7 +180,14 @@ def read(
         return describe(settings, algorithm, networks, run_dir)
     except InputError:
         raise
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise InputError(
             f"{run_dir} holds no run that this version can read ({error!r}); give the directory of "
             "a run"
@@ -197,7 +204,16 @@ def checkpoints(run_dir: str | Path, run: Description) -> Iterator[Checkpoint]:
     if not path.is_dir():
         raise InputError(f"{run_dir} has no checkpoints; give a run that has saved one")
     keys = jax.random.split(jax.random.key(0), len(run.seeds))
-    template = jax.eval_shape(partial(learner.init, run.algorithm, run.config, run.spec, keys))
+    init = partial(learner.init, run.algorithm, run.config, run.spec)
+    try:
+        template = jax.eval_shape(init, keys)
+    except InputError:
+        raise
+    except Exception as error:  # a user's network may raise anything
+        raise InputError(
+            f"{run_dir} holds settings with which {run.algorithm.name} cannot start ({error!r}); "
+            "give the network classes that it was trained with"
+        ) from error
     stored = Checkpoints(path, read_only=True)
     try:
         for step in reversed(stored.steps()):

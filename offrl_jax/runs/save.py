@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from offrl_jax.algorithms import check_own_name
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data.dataset import Preprocessing
 from offrl_jax.runs.checkpoints import Checkpoints
@@ -47,7 +48,11 @@ def save_run(
       facts: Facts about the end: `step`, `diverged` by seed, `seconds`.
       failed: Why the run counts as failed, or None.
       ended: Whether the run has ended, done or failed.
+
+    Raises:
+      InputError: if the algorithm has a library algorithm's name but differs from it.
     """
+    check_own_name(algorithm)
     path.parent.mkdir(parents=True, exist_ok=True)
     leftovers = re.compile(rf"\.{re.escape(path.name)}\.\d+")  # of processes that were killed
     for entry in path.parent.iterdir():

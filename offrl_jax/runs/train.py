@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from offrl_jax import axes, devices, learner
+from offrl_jax.algorithms import check_own_name
 from offrl_jax.algorithms.base import Algorithm
 from offrl_jax.data.dataset import Data
 from offrl_jax.data.streaming.host_dataset import HostDataset
@@ -188,6 +189,7 @@ def train(
         )
     devices.check_matmul_precision(matmul_precision)
     if run_dir is not None:
+        check_own_name(algorithm)
         check_run_dir(run_dir)
     keys, names = seed_keys(seed, num_seeds), [f"seed {i} of the run" for i in range(num_seeds)]
     if setting_dirs:

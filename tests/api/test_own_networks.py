@@ -69,6 +69,46 @@ def test_networks_are_swept(tmp_path):
     assert (tmp_path / "runs" / name / "DONE").exists()
 
 
+def test_two_classes_of_one_name_cannot_be_swept():
+    other = type("Residual", (Residual,), {})
+    grid = {"network": [Residual(4), other(5)]}
+    with pytest.raises(orl.InputError, match="two network classes named Residual"):
+        orl.sweep("bc", random_dataset(), grid=grid, config={"batch_size": 8}, **SHORT)
+
+
+def test_a_changed_algorithm_is_saved_under_a_name_of_its_own(tmp_path):
+    bc = orl.ALGORITHMS["bc"]
+
+    def update(config, state, batch, key):
+        return bc.update(config, state, batch, key)
+
+    mine, config = bc._replace(update=update), {"network": (8,), "batch_size": 8}
+    run = orl.train(mine, random_dataset(), config=config, **SHORT)
+    sentence = "the algorithm differs from the library's bc but has its name"
+    with pytest.raises(orl.InputError, match=sentence):
+        run.save(tmp_path / "run")
+    with pytest.raises(orl.InputError, match=sentence):
+        orl.train(mine, random_dataset(), config=config, run_dir=tmp_path / "run", **SHORT)
+    assert not list(tmp_path.iterdir())
+    named = mine._replace(name="mine")
+    run = orl.train(named, random_dataset(), config=config, run_dir=tmp_path / "run", **SHORT)
+    assert orl.load_run(run.path, algorithm=named).algorithm is named
+
+
+def test_a_class_that_is_not_the_one_that_was_trained_is_told(tmp_path):
+    class Other(nn.Module):
+        width: int = 8
+
+        @nn.compact
+        def __call__(self, x):
+            raise RuntimeError("of another kind")
+
+    config = {"network": Residual(8), "batch_size": 8}
+    orl.train("bc", random_dataset(), config=config, run_dir=tmp_path / "run", **SHORT)
+    with pytest.raises(orl.InputError, match=r"settings with which bc cannot start .*another kind"):
+        orl.load_run(tmp_path / "run", networks={"Residual": Other})
+
+
 def test_a_changed_penalty_is_a_function():
     def penalty(config, q, q_data, context):
         return jnp.mean(jnp.max(q, axis=-1) - q_data, axis=1)

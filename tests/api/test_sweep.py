@@ -159,6 +159,7 @@ def test_an_algorithm_of_your_own(tmp_path):
         ({"grid": {"learning_rate": 1e-3}}, r"is 0.001, a single value; give a list"),
         ({"grid": {"policy": "gaussian"}}, "is 'gaussian', a single value; give a list"),
         ({"grid": {"learning_rate": [0.1, 0.1 + 1e-12]}}, ": 0.1 is given twice"),
+        ({"grid": {"network": ["8x8", (8, 8)]}}, r'grid\["network"\]: 8x8 is given twice'),
         ({"grid": {"network": [8, 16]}}, "network is a int; give a Linen module"),
         ({"grid": {"learning_rate": ["big"]}}, "learning_rate='big' is a str; give a float"),
         ({"grid": {"batch_size": [4]}}, r'both grid\["batch_size"\] and config\["batch_size"\]'),

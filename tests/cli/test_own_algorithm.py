@@ -31,9 +31,11 @@ class Residual(nn.Module):
         x = nn.Dense(self.width)(x)
         return x + nn.relu(nn.Dense(self.width)(x))
 """
+TWIN = "import flax.linen as nn\n\nclass Residual(nn.Module):\n    pass\n"
 NETWORKS = {  # the network that is typed: what the sentence says
     "nets:Residua(width=8)": "'Residua' does not exist; did you mean Residual?",
     "nets:Residual(wide=8)": "Residual has no field 'wide'; did you mean width?",
+    "Encoded(encoder=nets:Residual(),network=twin:Residual())": "two classes named Residual",
     "nets:nn": "'nn' is a module, not a network class",
     "nowhere:Residual()": "there is no module 'nowhere' in ",
     "Residual(width=8)": "there is no network 'Residual'",
@@ -49,6 +51,7 @@ def folder(tmp_path_factory):
         patch.chdir(path)
         new_algorithm.main("mine")
     (path / "nets.py").write_text(NETWORK)
+    (path / "twin.py").write_text(TWIN)
     (path / "broken.py").write_text("1 / 0\n")
     (path / "lacking.py").write_text("import not_installed_here\n")
     return path

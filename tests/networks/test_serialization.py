@@ -63,6 +63,12 @@ def test_nothing_is_made_that_is_not_given():
     fields["value_network"] = {"module": "os:system", "command": "true"}
     with pytest.raises(InputError, match="holds the network os:system"):
         config_from_json(Config, fields, OWN, "runs/a")
+    fields["value_network"] = {"hidden_sizes": [3]}
+    with pytest.raises(InputError, match="that names no module; it is damaged"):
+        config_from_json(Config, fields, OWN, "runs/a")
+    fields["value_network"] = {"module": "MPL"}
+    with pytest.raises(InputError, match=r"holds the network MPL, .*; did you mean MLP\?"):
+        config_from_json(Config, fields, OWN, "runs/a")
     fields["value_network"] = {"module": "MLP", "width": 3}
     with pytest.raises(InputError, match="MLP has no field 'width'"):
         config_from_json(Config, fields, OWN, "runs/a")

@@ -33,6 +33,10 @@ TEXTS = {
     "Encoded(encoder=Layers(),network=MLP(layer_norm=True))": Encoded(
         Layers(), MLP(layer_norm=True)
     ),
+    "Encoded(encoder=Layers(),network=MLP(hidden_sizes=(4,)))": Encoded(Layers(), MLP((4,))),
+    "Layers(mode='true 8x8')": Layers(mode="true 8x8"),
+    "Layers(mode='true')": Layers(mode="true"),
+    "Layers(mode='1')": Layers(mode="1"),
 }
 
 
@@ -55,6 +59,7 @@ def test_spaces_and_small_letters_are_read():
         ("8y8", "'8y8' is not a network"),
         ("MLP", "'MLP' is not a network"),
         ("MLP(64)", "is not a network"),
+        ("MLP(hidden_sizes=8x8,hidden_sizes=4x4)", "is not a network"),
         ("MLP(hidden_sizes=", "is not a network"),
         ("__import__('os')", "is not a network"),
         ("MLP(hidden_sizes=open(file=x))", "there is no network 'open'"),

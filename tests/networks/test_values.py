@@ -70,17 +70,60 @@ class NNX(nnx.Module):
         self.width = 3
 
 
+class Training(nn.Module):
+    def __call__(self, x, train):
+        return x
+
+
+class Empty(nn.Module):
+    pass
+
+
+class ByKeyword(nn.Module):
+    """Takes the action by its keyword alone."""
+
+    @nn.compact
+    def __call__(self, observation, *, action=None):
+        return nn.Dense(3)(observation if action is None else action)
+
+
+class Tupled(nn.Module):
+    def __call__(self, x):
+        return x, x
+
+
+def NotEncoded():
+    """An `Encoded` whose types no test plugin checks."""
+    network = Encoded(MLP(), MLP())
+    object.__setattr__(network, "network", 4)
+    return network
+
+
 Namesake = type("MLP", (nn.Module,), {"__call__": lambda self, x: x})
 
 REFUSED = {  # what is wrong: a network, the sentence
-    "list": (Own([8, 8]), "critic_network: Own.hidden_sizes is a list; give a tuple"),
-    "list inside": (Encoded(Residual(), Own([8])), "Encoded.network: Own.hidden_sizes is a list"),
+    "list": (Own([8, 8]), r"critic_network: Own.hidden_sizes holds \[8, 8\]; give a tuple"),
+    "list inside": (
+        Encoded(Residual(), Own([8])),
+        r"Encoded.network: Own.hidden_sizes holds \[8\]; give a t",
+    ),
     "lambda": (
         Residual(kernel_init=lambda *args: None),
-        "Residual.kernel_init is a function; give its name as a string",
+        "Residual.kernel_init holds <function .*; give its name as a string",
     ),
-    "initialiser": (Residual(kernel_init=nn.initializers.ones), "Residual.kernel_init is a func"),
-    "array": (Residual(width=jnp.ones(3)), "Residual.width is a ArrayImpl; give a number"),
+    "initialiser": (Residual(kernel_init=nn.initializers.ones), "Residual.kernel_init holds <func"),
+    "array": (Residual(width=jnp.ones(3)), "Residual.width holds .*; give a Python number"),
+    "NaN": (Residual(width=float("nan")), "Residual.width holds nan; give a finite number"),
+    "type": (Residual(width=jnp.float32), "Residual.width holds .*; give a Python number, or the"),
+    "inside a tuple": (Residual(width=(1, [2])), r"Residual.width holds \[2\]; give a tuple"),
+    "name": (Residual(name="mine"), "Residual has a name or is bound to parameters"),
+    "encoded twice": (
+        Encoded(Residual(), Encoded(Residual(), MLP())),
+        "Encoded holds another Encoded as its network",
+    ),
+    "no module inside": (NotEncoded(), "network=4 of Encoded; give a Linen module"),
+    "more inputs": (Training(), "__call__ of Training needs train; give one with an input"),
+    "no input": (Empty(), "__call__ of Empty takes no input"),
     "NNX": (NNX(), "critic_network is an NNX module, NNX; give a Linen module"),
     "class": (Residual, r"critic_network is the class Residual; give an instance, Residual\("),
     "number": (8, "critic_network is a int; give a Linen module"),
@@ -129,6 +172,7 @@ def test_units_are_dropped_where_updates_give_a_key():
         Encoded(Residual(8), MLP((8,))),
         Encoded(MLP((8,)), Pair()),
         Pair((MLP((4,)),)),
+        ByKeyword(),
     ],
     ids=str,
 )
@@ -139,16 +183,17 @@ def test_networks_keep_the_contract(network):
 @pytest.mark.parametrize(
     ("network", "error", "sentence"),
     [
-        (Own([8]), InputError, "hidden_sizes is a list"),
+        (Own([8]), InputError, "hidden_sizes holds .*; give a tuple"),
         (
             Normalised(),
             InputError,
             "Normalised has the variables batch_stats beside its parameters",
         ),
         (Doubling(), InputError, "Doubling returns shape"),
+        (Tupled(), InputError, "Tupled returns a tuple; it must return an array"),
         (Mixing(), AssertionError, "outputs of Mixing for several states"),
     ],
-    ids=["list", "batch norm", "rows", "mixing"],
+    ids=["list", "batch norm", "rows", "tuple", "mixing"],
 )
 def test_networks_that_do_not_are_told(network, error, sentence):
     with pytest.raises(error, match=sentence):
@@ -180,6 +225,7 @@ def test_own_classes_are_given_by_name():
     for given, sentence in (
         ([Residual], "networks is a list; give classes by name"),
         ({"Mine": Residual()}, r"networks\[.Mine.\] is Residual"),
+        ({"MLP": Residual}, "has the name of a library class; rename yours"),
         ({"Mine": nnx.Linear}, "give the class itself"),
     ):
         with pytest.raises(InputError, match=sentence):
