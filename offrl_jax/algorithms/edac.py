@@ -61,7 +61,7 @@ def diversity_loss(slope: Float[Array, "E B A"]) -> Float[Array, ""]:
 def objective(
     config: EDACConfig, q: Float[Array, "E B"], slope: Float[Array, "E B A"], context: Context
 ) -> tuple[Float[Array, ""], Metrics]:
-    """Σ_k mean_b (Q_k(s, a) − y)² + η `diversity_loss`(∇_a Q_k(s, a)), (s, a) ~ D.
+    """Σ_k mean_b (Q_k(s, a) − y)² + η `diversity_loss` of ∇_a Q_k(s, a), (s, a) ~ D.
 
     Source: An et al. 2021, arXiv:2110.01548, algorithm 1.
     """
