@@ -83,12 +83,9 @@ def find_networks(texts: Sequence[str]) -> dict[str, type]:
     Raises:
       InputError: if a module cannot be imported or has no such class.
     """
-    from flax import linen as nn
+    from offrl_jax.networks.values import is_network_class
 
-    def is_network(found: Any) -> bool:
-        return isinstance(found, type) and issubclass(found, nn.Module)
-
-    found = [_imported(text, "networks", "a network class", is_network) for text in texts]
+    found = [_imported(text, "networks", "a network class", is_network_class) for text in texts]
     names = [network.__name__ for network in found]
     if twice := [name for name in names if len({x for x in found if x.__name__ == name}) > 1]:
         raise orl.InputError(

@@ -70,8 +70,8 @@ class _ValuesParser(flags.ArgumentParser):
             float: "0.1,0.5",
             str: ",".join(field.metadata["choices"]),
         }
-        self._read = {bool: _read_bool, int: int, float: float, str: str}.get(field.type)
-        self._read = _read_network if is_network(field) else self._read or _read_integers
+        readers = {bool: _read_bool, int: int, float: float, str: str, nn.Module: _read_network}
+        self._read = readers.get(field.type, _read_integers)
         self._example = examples.get(field.type, "64x64,256x256")
         self.syntactic_help = f"comma-separated, such as {self._example}"
 

@@ -62,18 +62,16 @@ def parse_network(text: str, networks: Networks = NETWORKS) -> tuple[int, ...] |
     parts[::2] = map(_as_python, parts[::2])
     try:
         network = _built(ast.parse("".join(parts), mode="eval").body, networks)
-        if isinstance(network, nn.Module):
-            return network
+        if not isinstance(network, nn.Module):
+            raise ValueError("no module is named")
+        return network
     except InputError:
         raise
     except (SyntaxError, ValueError) as error:
-        problem = error
-    else:
-        problem = None
-    raise InputError(
-        f"{text!r} is not a network; give hidden sizes such as 256x256, or a module with its "
-        "fields such as MLP(hidden_sizes=64x64,layer_norm=true)"
-    ) from problem
+        raise InputError(
+            f"{text!r} is not a network; give hidden sizes such as 256x256, or a module with its "
+            "fields such as MLP(hidden_sizes=64x64,layer_norm=true)"
+        ) from error
 
 
 def _as_python(text: str) -> str:

@@ -34,6 +34,11 @@ def is_network(field: dataclasses.Field) -> bool:
     return field.type is nn.Module
 
 
+def is_network_class(value: Any) -> bool:
+    """Whether it is a class of Linen modules."""
+    return isinstance(value, type) and issubclass(value, nn.Module)
+
+
 def check_network(name: str, network: Any, *, dropout: bool = True) -> None:
     """Checks that a network can be a setting.
 
@@ -48,11 +53,10 @@ def check_network(name: str, network: Any, *, dropout: bool = True) -> None:
     """
     if not isinstance(network, nn.Module):
         kind = type(network)
-        is_class = isinstance(network, type) and issubclass(network, nn.Module)
         is_nnx = any(base.__module__.startswith("flax.nnx") for base in kind.__mro__)
         what = (
             f"is the class {network.__name__}; give an instance, {network.__name__}(…)"
-            if is_class
+            if is_network_class(network)
             else f"is an NNX module, {kind.__name__}; give a Linen module (flax.linen.Module)"
             if is_nnx
             else f"is a {kind.__name__}; give a Linen module, such as MLP((256, 256))"
@@ -84,7 +88,7 @@ def _check_fields(name: str, network: nn.Module) -> None:
             f"{name}: {kind.__name__} has a name or is bound to parameters, which files do not "
             "keep; give a new module without name=…"
         )
-    check_call(name, kind)
+    _check_call(name, kind)
     for field in fields_of(network):
         value = getattr(network, field.name)
         where = f"{name}: {type(network).__name__}.{field.name}"
@@ -148,7 +152,7 @@ def _advice(value: Any) -> str:
     return "give a number, a string, a tuple or a module"
 
 
-def check_call(name: str, kind: type[nn.Module]) -> None:
+def _check_call(name: str, kind: type[nn.Module]) -> None:
     """Raises InputError unless `__call__` takes an input and, if it likes, `action` and `key`."""
     is_defined = any("__call__" in vars(base) for base in kind.__mro__)
     signature = inspect.signature(kind.__call__).parameters if is_defined else {}
@@ -192,7 +196,7 @@ def known_networks(networks: Networks | None) -> Networks:
     for name, found in (networks or {}).items():
         if NETWORKS.get(name, found) is not found:
             raise InputError(f'networks["{name}"] has the name of a library class; rename yours')
-        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        if not is_network_class(found):
             raise InputError(
                 f'networks["{name}"] is {found!r}; give the class itself, a subclass '
                 "of flax.linen.Module"
